@@ -1,0 +1,186 @@
+//! From a syntax tree to a DataFusion logical plan: names, pseudo-columns, windows, column names.
+
+mod naming;
+mod pseudo;
+mod rewrite;
+mod windows;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DataFusionError, TableReference};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use sql::sqlparser::ast::{self, VisitMut};
+
+pub use naming::visible_name;
+pub(crate) use windows::WindowFunctions;
+
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::source::RelationSource;
+
+/// Relations that are not in the catalog: the system's own.
+pub trait Fallback: Send + Sync {
+    /// The source of `name`, if there is one.
+    fn source(&self, name: &TableReference) -> Option<Arc<dyn TableSource>>;
+}
+
+/// Gives names their meaning.
+#[derive(Clone, Copy)]
+pub struct Binder<'a> {
+    /// What there is.
+    pub catalog: &'a Catalog,
+    /// Functions and options.
+    pub state: &'a SessionState,
+    /// What else there is.
+    pub fallback: Option<&'a dyn Fallback>,
+}
+
+/// Name of the record time that CREATE STREAM … AS carries behind its columns.
+pub(crate) const ROW_TIME: &str = "\u{1}rowtime";
+
+/// How a query is used, where that changes what it means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BindOptions {
+    /// CREATE TABLE … AS with WINDOW: the window's bounds are part of the result.
+    pub(crate) window_bounds: bool,
+    /// CREATE STREAM … AS: the record time of the first relation comes last in the result.
+    pub(crate) row_time: bool,
+}
+
+/// A query that is answered once.
+#[derive(Debug, Clone)]
+pub struct BatchQuery {
+    /// Its plan, over relation sources, not yet optimised.
+    pub plan: LogicalPlan,
+    /// Names of its columns, as PostgreSQL gives them.
+    pub names: Vec<String>,
+}
+
+impl Binder<'_> {
+    /// Binds a query that is answered once.
+    ///
+    /// # Errors
+    /// Unknown names, types that do not fit, and what DataFusion cannot do.
+    pub fn batch(&self, query: &sql::Query) -> Result<BatchQuery> {
+        let plan = self.plan(query, BindOptions::default())?;
+        let names = plan.schema().fields().iter().map(|f| visible_name(f.name()).to_owned()).collect();
+        Ok(BatchQuery { plan, names })
+    }
+
+    pub(crate) fn plan(&self, query: &sql::Query, options: BindOptions) -> Result<LogicalPlan> {
+        let mut tree = query.ast.as_ref().clone();
+        let pseudo = options.row_time || pseudo::mentions(&tree);
+        let mut rewrite = rewrite::Rewrite::new(self.catalog, pseudo, options);
+        if let ControlFlow::Break(error) = tree.visit(&mut rewrite) {
+            return Err(error);
+        }
+        let names = Names { binder: *self, pseudo: rewrite.pseudo };
+        let options = self.parser_options();
+        let statement = ast::Statement::Query(Box::new(tree));
+        Ok(SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?)
+    }
+
+    fn parser_options(&self) -> ParserOptions {
+        let options = &self.state.config_options().sql_parser;
+        ParserOptions::new()
+            .with_collect_spans(options.collect_spans)
+            .with_map_string_types_to_utf8view(options.map_string_types_to_utf8view)
+            .with_parse_float_as_decimal(options.parse_float_as_decimal)
+    }
+}
+
+/// What DataFusion's planner asks for names.
+struct Names<'a> {
+    binder: Binder<'a>,
+    pseudo: bool,
+}
+
+impl ContextProvider for Names<'_> {
+    fn get_table_source(&self, name: TableReference) -> datafusion::common::Result<Arc<dyn TableSource>> {
+        let user = matches!(name.schema(), None | Some("public"));
+        if user && let Some(relation) = self.binder.catalog.get(name.table()) {
+            return Ok(Arc::new(RelationSource::new(Arc::clone(relation), self.pseudo)));
+        }
+        if let Some(source) = self.binder.fallback.and_then(|f| f.source(&name)) {
+            return Ok(source);
+        }
+        let error = match self.binder.catalog.find(name.table()) {
+            Err(error) if user => error,
+            _ => Error::UnknownRelation { name: name.to_string(), similar: None },
+        };
+        Err(error.into())
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.binder.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        self.binder.state.relation_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(crate::functions::Types))
+    }
+
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<datafusion::logical_expr::Expr>,
+    ) -> datafusion::common::Result<Arc<dyn TableSource>> {
+        let function = self.binder.state.table_functions().get(name).ok_or_else(|| {
+            DataFusionError::Plan(format!("function {name} does not exist as a source of rows"))
+        })?;
+        let arguments = datafusion::catalog::TableFunctionArgs::new(&args, self.binder.state);
+        let provider = function.create_table_provider_with_args(arguments)?;
+        Ok(datafusion::datasource::provider_as_source(provider))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.binder.state.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.binder.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.binder.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.binder.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.binder.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.binder.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.binder.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.binder.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.binder.state.window_functions().keys().cloned().collect()
+    }
+}

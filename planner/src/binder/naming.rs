@@ -1,0 +1,89 @@
+//! Names of result columns, as PostgreSQL gives them: `count(*)` is `count`, `1 + 1` is `?column?`.
+//!
+//! DataFusion wants different names, PostgreSQL does not. A repeated name gets a tail after a
+//! character no identifier has; [`visible_name`] cuts it off again at the wire.
+//!
+//! Source: PostgreSQL, FigureColname in parse_target.c.
+
+use std::collections::HashSet;
+
+use sql::sqlparser::ast::{Expr, Function, Ident, ObjectNamePart, Select, SelectItem};
+
+/// Begins the tail of a repeated name.
+const TAIL: char = '\u{1}';
+
+/// The name a client sees.
+pub fn visible_name(name: &str) -> &str {
+    name.split(TAIL).next().unwrap_or(name)
+}
+
+/// Gives every unnamed item of a select list its name.
+pub(super) fn name_items(select: &mut Select) {
+    let mut taken: HashSet<String> = HashSet::new();
+    for item in &mut select.projection {
+        let (expr, name, quoted) = match item {
+            SelectItem::ExprWithAlias { expr, alias } => (expr, folded(alias), true),
+            SelectItem::UnnamedExpr(expr @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_))) => {
+                let name = expression_name(expr).unwrap_or_default();
+                if taken.insert(name.clone()) {
+                    continue;
+                }
+                (expr, name, false)
+            }
+            SelectItem::UnnamedExpr(expr) => {
+                let name = expression_name(expr).unwrap_or_else(|| "?column?".to_owned());
+                (expr, name, false)
+            }
+            _ => continue,
+        };
+        if quoted && taken.insert(name.clone()) {
+            continue;
+        }
+        let unique = unique_name(name, &mut taken);
+        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', unique) };
+    }
+}
+
+fn unique_name(name: String, taken: &mut HashSet<String>) -> String {
+    let mut unique = name.clone();
+    let mut n = 1;
+    while !taken.insert(unique.clone()) {
+        n += 1;
+        unique = format!("{name}{TAIL}{n}");
+    }
+    unique
+}
+
+pub(super) fn folded(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// PostgreSQL's name for an expression; None where it says `?column?`.
+fn expression_name(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(ident) => Some(folded(ident)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(folded),
+        Expr::Function(Function { name, .. }) => match name.0.last() {
+            Some(ObjectNamePart::Identifier(ident)) => Some(folded(ident)),
+            _ => None,
+        },
+        Expr::Cast { expr, data_type, .. } => expression_name(expr)
+            .or_else(|| Some(data_type.to_string().to_lowercase().split('(').next()?.to_owned())),
+        Expr::Nested(expr) | Expr::Collate { expr, .. } => expression_name(expr),
+        Expr::Case { else_result, .. } => {
+            else_result.as_ref().and_then(|e| expression_name(e)).or_else(|| Some("case".to_owned()))
+        }
+        Expr::Extract { .. } => Some("extract".to_owned()),
+        Expr::Substring { .. } => Some("substring".to_owned()),
+        Expr::Trim { .. } => Some("btrim".to_owned()),
+        Expr::Position { .. } => Some("position".to_owned()),
+        Expr::Overlay { .. } => Some("overlay".to_owned()),
+        Expr::Ceil { .. } => Some("ceil".to_owned()),
+        Expr::Floor { .. } => Some("floor".to_owned()),
+        Expr::Exists { .. } => Some("exists".to_owned()),
+        Expr::Array(_) => Some("array".to_owned()),
+        Expr::Interval(_) => Some("interval".to_owned()),
+        Expr::TypedString(typed) => Some(typed.data_type.to_string().to_lowercase()),
+        _ => None,
+    }
+}

@@ -1,0 +1,87 @@
+//! Pseudo-columns are there only for a query that names one, so that `*` never shows them.
+
+use std::ops::ControlFlow;
+
+use sql::sqlparser::ast::{
+    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    TableFactor, Visit, Visitor,
+};
+
+use super::naming::folded;
+use crate::catalog::{Catalog, PSEUDO_COLUMNS, Relation};
+
+/// Whether a query names a pseudo-column.
+pub(super) fn mentions(query: &Query) -> bool {
+    struct Find;
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            let last = match expr {
+                Expr::Identifier(ident) => Some(ident),
+                Expr::CompoundIdentifier(parts) => parts.last(),
+                _ => None,
+            };
+            match last {
+                Some(ident) if is_pseudo(&folded(ident)) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    query.visit(&mut Find).is_break()
+}
+
+fn is_pseudo(name: &str) -> bool {
+    PSEUDO_COLUMNS.iter().any(|(pseudo, _)| *pseudo == name)
+}
+
+/// Replaces `*` and `t.*` by the columns they stand for, where every source is a relation of the catalog.
+pub(super) fn expand_wildcards(select: &mut Select, catalog: &Catalog) {
+    let mut sources = Vec::new();
+    for table in &select.from {
+        for factor in std::iter::once(&table.relation).chain(table.joins.iter().map(|j| &j.relation)) {
+            match source(factor, catalog) {
+                Some(source) => sources.push(source),
+                None => return,
+            }
+        }
+    }
+    let items = std::mem::take(&mut select.projection);
+    for item in items {
+        match &item {
+            SelectItem::Wildcard(_) => {
+                select.projection.extend(sources.iter().flat_map(|(name, relation)| columns(name, relation)));
+            }
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                let wanted = last_part(name).map(folded).unwrap_or_default();
+                match sources.iter().find(|(alias, _)| folded(alias) == wanted) {
+                    Some((alias, relation)) => select.projection.extend(columns(alias, relation)),
+                    None => select.projection.push(item),
+                }
+            }
+            _ => select.projection.push(item),
+        }
+    }
+}
+
+fn columns<'a>(alias: &'a Ident, relation: &'a Relation) -> impl Iterator<Item = SelectItem> + 'a {
+    relation.columns.iter().map(|column| {
+        let name = Ident::with_quote('"', &column.name);
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(vec![alias.clone(), name]))
+    })
+}
+
+/// The relation a table factor names, with the name it goes by.
+pub(super) fn source<'a>(factor: &TableFactor, catalog: &'a Catalog) -> Option<(Ident, &'a Relation)> {
+    let TableFactor::Table { name, alias, args: None, .. } = factor else { return None };
+    let ident = last_part(name)?;
+    let relation = catalog.get(&folded(ident))?;
+    let alias = alias.as_ref().map_or_else(|| ident.clone(), |a| a.name.clone());
+    Some((alias, relation))
+}
+
+fn last_part(name: &ObjectName) -> Option<&Ident> {
+    match name.0.last()? {
+        ObjectNamePart::Identifier(ident) => Some(ident),
+        ObjectNamePart::Function(_) => None,
+    }
+}

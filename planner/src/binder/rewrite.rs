@@ -1,0 +1,68 @@
+//! One pass over the tree before planning: clauses off the select lists, wildcards, names.
+
+use std::ops::ControlFlow;
+
+use sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, VisitorMut};
+
+use super::{BindOptions, naming, pseudo, windows};
+use crate::catalog::Catalog;
+use crate::error::Error;
+
+pub(super) struct Rewrite<'a> {
+    catalog: &'a Catalog,
+    options: BindOptions,
+    /// Whether sources show their pseudo-columns.
+    pub(super) pseudo: bool,
+    /// The outermost SELECT has been seen.
+    inside: bool,
+}
+
+impl<'a> Rewrite<'a> {
+    pub(super) fn new(catalog: &'a Catalog, pseudo: bool, options: BindOptions) -> Self {
+        Self { catalog, options, pseudo, inside: false }
+    }
+
+    fn select(&mut self, select: &mut Select) -> Result<(), Error> {
+        let outermost = !std::mem::replace(&mut self.inside, true);
+        let (emit, window) = sql::take_clauses(select);
+        if emit.is_some() {
+            return Err(Error::Definition("EMIT belongs to the end of a statement".into()));
+        }
+        self.pseudo |= window.is_some();
+        if self.pseudo {
+            pseudo::expand_wildcards(select, self.catalog);
+        }
+        if outermost && self.options.row_time {
+            self.carry_row_time(select);
+        }
+        if let Some(window) = window {
+            windows::apply(select, &window, outermost && self.options.window_bounds)?;
+        }
+        naming::name_items(select);
+        Ok(())
+    }
+
+    /// Puts the record time of the first relation at the end of the select list.
+    fn carry_row_time(&self, select: &mut Select) {
+        let Some(first) = select.from.first() else { return };
+        let Some((alias, relation)) = pseudo::source(&first.relation, self.catalog) else { return };
+        if relation.full_schema().column_with_name("rowtime").is_none() {
+            return;
+        }
+        let expr = Expr::CompoundIdentifier(vec![alias, Ident::new("rowtime")]);
+        select
+            .projection
+            .push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', super::ROW_TIME) });
+    }
+}
+
+impl VisitorMut for Rewrite<'_> {
+    type Break = Error;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        match self.select(select) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}

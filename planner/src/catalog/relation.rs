@@ -1,0 +1,153 @@
+//! One relation: columns, key, where its rows come from.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::dataflow::Dataflow;
+
+/// Identifies a relation for ever; never used twice.
+pub type RelationId = u32;
+
+pub use sql::RelationKind;
+
+/// Columns every stream has beside its own: record time in ms since 1970, partition, offset.
+pub const PSEUDO_COLUMNS: [(&str, DataType); 3] =
+    [("rowtime", DataType::Int64), ("rowpartition", DataType::Int32), ("rowoffset", DataType::Int64)];
+
+/// A column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub data_type: DataType,
+    /// NOT NULL or part of the primary key.
+    pub not_null: bool,
+    /// DEFAULT, as SQL text.
+    pub default: Option<String>,
+}
+
+/// The query of a view.
+#[derive(Debug, Clone)]
+pub enum ViewQuery {
+    /// Kept up to date.
+    Continuous(Arc<Dataflow>),
+    /// Expanded where it is named.
+    Expanded {
+        /// Its plan.
+        plan: Arc<LogicalPlan>,
+        /// What it reads.
+        sources: Vec<RelationId>,
+    },
+}
+
+/// A relation.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// Identity.
+    pub id: RelationId,
+    /// Name, folded.
+    pub name: String,
+    /// Stream, table or view.
+    pub kind: RelationKind,
+    /// Its columns, without pseudo-columns.
+    pub columns: Vec<Column>,
+    /// Columns whose values name a row: the primary key of a table, what a view's query makes
+    /// unique. Empty: rows are a bag.
+    pub key: Vec<usize>,
+    /// Partitions of its topic.
+    pub partitions: u32,
+    /// WITH (timestamp = …): the column that gives ROWTIME.
+    pub time_column: Option<usize>,
+    /// WITH (retention_ms, retention_bytes).
+    pub retention: (Option<i64>, Option<u64>),
+    /// What makes its rows; None for one that is written to.
+    pub query: Option<ViewQuery>,
+    /// The statement that made it.
+    pub text: String,
+}
+
+impl Relation {
+    /// Whether rows are written to it by statements.
+    pub fn is_base(&self) -> bool {
+        self.query.is_none()
+    }
+
+    /// Whether rows only ever come, never go.
+    pub fn is_stream(&self) -> bool {
+        self.kind == RelationKind::Stream
+    }
+
+    /// A table that is written to but names no key: each row gets a number.
+    pub fn has_row_id(&self) -> bool {
+        self.is_base() && self.kind == RelationKind::Table && self.key.is_empty()
+    }
+
+    /// Whether its rows are in a topic: what is written to, and what CREATE STREAM/TABLE … AS makes.
+    pub fn has_topic(&self) -> bool {
+        matches!(self.kind, RelationKind::Stream | RelationKind::Table)
+    }
+
+    /// Name of its topic, unique for ever.
+    pub fn topic(&self) -> String {
+        let safe: String = self
+            .name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+            .take(64)
+            .collect();
+        format!("{:06}-{safe}", self.id)
+    }
+
+    /// The dataflow that keeps it up to date.
+    pub fn dataflow(&self) -> Option<&Arc<Dataflow>> {
+        match &self.query {
+            Some(ViewQuery::Continuous(dataflow)) => Some(dataflow),
+            _ => None,
+        }
+    }
+
+    /// What its query reads.
+    pub fn sources(&self) -> Vec<RelationId> {
+        match &self.query {
+            None => Vec::new(),
+            Some(ViewQuery::Continuous(dataflow)) => dataflow.sources(),
+            Some(ViewQuery::Expanded { sources, .. }) => sources.clone(),
+        }
+    }
+
+    /// Its own columns.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.fields()))
+    }
+
+    /// Its own columns, then the pseudo-columns it has: the layout of its rows inside the engine.
+    pub fn full_schema(&self) -> SchemaRef {
+        let mut fields = self.fields();
+        for (name, data_type) in self.pseudo_columns() {
+            if self.column(name).is_none() {
+                fields.push(Field::new(*name, data_type.clone(), true));
+            }
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    fn pseudo_columns(&self) -> &'static [(&'static str, DataType)] {
+        match self.kind {
+            RelationKind::Stream => &PSEUDO_COLUMNS,
+            RelationKind::Table if self.is_base() => &PSEUDO_COLUMNS[..1],
+            _ => &[],
+        }
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        self.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), !c.not_null)).collect()
+    }
+
+    /// Index of a column by name.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == name)
+    }
+}

@@ -1,0 +1,310 @@
+//! CREATE and DROP: what the statement makes, checked against the catalog, before anything exists.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use sql::{CreateAs, CreateRelation, Options, RelationKind};
+
+use crate::binder::{BindOptions, Binder, ROW_TIME, visible_name};
+use crate::catalog::{Catalog, Column, PSEUDO_COLUMNS, Relation, RelationId, ViewQuery};
+use crate::dataflow::{Dataflow, Joins};
+use crate::error::{Error, Result};
+
+/// Most columns of a relation, as PostgreSQL has it.
+const MAX_COLUMNS: usize = 1600;
+/// Most partitions of a topic.
+const MAX_PARTITIONS: i64 = 1024;
+/// Longest name in bytes, as PostgreSQL has it.
+const MAX_NAME_BYTES: usize = 63;
+/// Options of WITH (…) that are understood; the rest is refused by name.
+const OPTIONS: [&str; 9] = [
+    "kafka_topic",
+    "partitions",
+    "replicas",
+    "timestamp",
+    "value_format",
+    "key_format",
+    "format",
+    "retention_ms",
+    "retention_bytes",
+];
+
+/// The relation that CREATE STREAM or CREATE TABLE makes.
+///
+/// # Errors
+/// Anything wrong with names, types, keys or options.
+pub fn plan_create(statement: &CreateRelation, id: RelationId, text: &str) -> Result<Relation> {
+    let name = relation_name(&statement.name)?;
+    let key_names: Vec<String> = statement.primary_key.iter().map(fold).collect();
+    let mut columns = Vec::new();
+    let mut key = Vec::new();
+    for (index, column) in statement.columns.iter().enumerate() {
+        let column_name = fold(&column.name);
+        if PSEUDO_COLUMNS.iter().any(|(pseudo, _)| *pseudo == column_name) {
+            return Err(Error::invalid(
+                "column name",
+                format!("\"{column_name}\" is a column every stream has"),
+            ));
+        }
+        let is_key = column.key || key_names.contains(&column_name);
+        if is_key {
+            key.push(index);
+        }
+        columns.push(Column {
+            name: column_name,
+            data_type: sql::arrow_type(&column.data_type)?,
+            not_null: column.not_null || (is_key && statement.kind == RelationKind::Table),
+            default: column.default.as_ref().map(ToString::to_string),
+        });
+    }
+    check_columns(&columns)?;
+    if let Some(missing) = key_names.iter().find(|k| !columns.iter().any(|c| c.name == **k)) {
+        return Err(Error::UnknownColumn { column: missing.clone(), relation: name });
+    }
+    if !key_names.is_empty() {
+        key = key_names.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
+    }
+    let (partitions, retention) = check_options(&statement.options)?;
+    let mut relation = Relation {
+        id,
+        name,
+        kind: statement.kind,
+        columns,
+        // A stream's KEY says how it is partitioned; its rows are a bag all the same.
+        key: if statement.kind == RelationKind::Stream { Vec::new() } else { key },
+        partitions,
+        time_column: None,
+        retention,
+        query: None,
+        text: text.to_owned(),
+    };
+    relation.time_column = time_column(&relation, &statement.options)?;
+    Ok(relation)
+}
+
+/// The relation that CREATE … AS makes.
+///
+/// # Errors
+/// Anything wrong with the query, or that cannot be kept up to date.
+pub fn plan_create_as(
+    binder: &Binder<'_>,
+    statement: &CreateAs,
+    id: RelationId,
+    text: &str,
+) -> Result<Relation> {
+    let name = relation_name(&statement.name)?;
+    if statement.query.emit == Some(sql::Emit::Final) {
+        return Err(Error::continuous("EMIT FINAL", "EMIT CHANGES is"));
+    }
+    let bind = BindOptions {
+        window_bounds: statement.kind == RelationKind::Table,
+        row_time: statement.kind == RelationKind::Stream,
+    };
+    let plan = binder.plan(&statement.query, bind)?;
+    let mut columns = result_columns(&plan, &statement.columns, &name)?;
+    let (partitions, retention) = check_options(&statement.options)?;
+    let (query, key) = if statement.kind == RelationKind::View {
+        let sources = view_sources(&plan);
+        (ViewQuery::Expanded { plan: Arc::new(plan), sources }, Vec::new())
+    } else {
+        let joins = if bind.row_time { Joins::StreamTable } else { Joins::Relational };
+        let dataflow = Dataflow::try_new(binder.state, &plan, joins)?;
+        if bind.row_time && !dataflow.append_only {
+            return Err(Error::Definition(
+                "the query's rows change, so its result is a table: use CREATE TABLE or CREATE MATERIALIZED VIEW".into(),
+            ));
+        }
+        let key = dataflow.key.clone();
+        (ViewQuery::Continuous(Arc::new(dataflow)), key)
+    };
+    if columns.is_empty() {
+        columns = Vec::new();
+    }
+    check_columns(&columns)?;
+    Ok(Relation {
+        id,
+        name,
+        kind: statement.kind,
+        key: key.into_iter().filter(|k| *k < columns.len()).collect(),
+        columns,
+        partitions,
+        time_column: None,
+        retention,
+        query: Some(query),
+        text: text.to_owned(),
+    })
+}
+
+/// What DROP removes: the named relations, and with CASCADE whoever reads them.
+///
+/// # Errors
+/// [`Error::UnknownRelation`], [`Error::WrongKind`], [`Error::HasDependents`].
+pub fn plan_drop(catalog: &Catalog, statement: &sql::Drop) -> Result<Vec<Arc<Relation>>> {
+    let mut dropped: Vec<Arc<Relation>> = Vec::new();
+    for name in &statement.names {
+        let name = relation_name(name)?;
+        let relation = match catalog.find(&name) {
+            Ok(relation) => Arc::clone(relation),
+            Err(_) if statement.if_exists => continue,
+            Err(error) => return Err(error),
+        };
+        if relation.kind != statement.kind && !same_family(&relation, statement.kind) {
+            return Err(Error::WrongKind { name, expected: expected(statement.kind) });
+        }
+        if !dropped.iter().any(|d| d.id == relation.id) {
+            dropped.push(relation);
+        }
+    }
+    let mut readers: Vec<Arc<Relation>> = Vec::new();
+    for relation in &dropped {
+        let others = catalog.dependents(relation.id);
+        let remaining: Vec<_> =
+            others.into_iter().filter(|o| !dropped.iter().any(|d| d.id == o.id)).collect();
+        if !remaining.is_empty() && !statement.cascade {
+            return Err(Error::HasDependents {
+                name: relation.name.clone(),
+                dependents: remaining.iter().map(|r| r.name.clone()).collect(),
+            });
+        }
+        readers.extend(remaining);
+    }
+    readers.retain(|r| !dropped.iter().any(|d| d.id == r.id));
+    dropped.extend(readers);
+    dropped.sort_by_key(|r| r.id);
+    dropped.dedup_by_key(|r| r.id);
+    Ok(dropped)
+}
+
+/// DROP TABLE also takes what CREATE TABLE … AS made, and DROP VIEW a materialized one is refused.
+fn same_family(relation: &Relation, kind: RelationKind) -> bool {
+    kind == RelationKind::Table && relation.kind == RelationKind::MaterializedView && !relation.is_base()
+}
+
+fn expected(kind: RelationKind) -> &'static str {
+    match kind {
+        RelationKind::Stream => "stream",
+        RelationKind::Table => "table",
+        RelationKind::MaterializedView => "materialized view",
+        RelationKind::View => "view",
+    }
+}
+
+fn fold(ident: &sql::sqlparser::ast::Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// A relation's name: bare, or in the one schema there is.
+fn relation_name(name: &sql::sqlparser::ast::ObjectName) -> Result<String> {
+    let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(fold).collect();
+    let name = match parts.as_slice() {
+        [name] => name,
+        [schema, name] if schema == "public" => name,
+        [database, schema, name] if database == "millpond" && schema == "public" => name,
+        _ => {
+            return Err(Error::invalid(
+                "name",
+                format!("\"{name}\" is not in schema \"public\", the only one"),
+            ));
+        }
+    };
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Err(Error::invalid("name", format!("it must have 1 to {MAX_NAME_BYTES} bytes")));
+    }
+    Ok(name.clone())
+}
+
+fn check_columns(columns: &[Column]) -> Result<()> {
+    if columns.len() > MAX_COLUMNS {
+        return Err(Error::invalid("list of columns", format!("a relation has at most {MAX_COLUMNS}")));
+    }
+    let mut seen = HashSet::new();
+    match columns.iter().find(|c| !seen.insert(c.name.as_str())) {
+        Some(column) => Err(Error::DuplicateColumn { name: column.name.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn result_columns(
+    plan: &datafusion::logical_expr::LogicalPlan,
+    names: &[sql::sqlparser::ast::Ident],
+    relation: &str,
+) -> Result<Vec<Column>> {
+    let fields: Vec<_> = plan.schema().fields().iter().filter(|f| f.name() != ROW_TIME).collect();
+    if !names.is_empty() && names.len() != fields.len() {
+        return Err(Error::Definition(format!(
+            "\"{relation}\" names {} columns, but its query has {}",
+            names.len(),
+            fields.len()
+        )));
+    }
+    Ok(fields
+        .iter()
+        .enumerate()
+        .map(|(i, field)| Column {
+            name: names.get(i).map_or_else(|| visible_name(field.name()).to_owned(), fold),
+            data_type: field.data_type().clone(),
+            not_null: false,
+            default: None,
+        })
+        .collect())
+}
+
+fn view_sources(plan: &datafusion::logical_expr::LogicalPlan) -> Vec<RelationId> {
+    use datafusion::common::tree_node::TreeNodeRecursion;
+    let mut sources = Vec::new();
+    // The closure never fails.
+    let _ = plan.apply_with_subqueries(|node| {
+        if let datafusion::logical_expr::LogicalPlan::TableScan(scan) = node {
+            let source: &dyn std::any::Any = scan.source.as_ref();
+            if let Some(source) = source.downcast_ref::<crate::source::RelationSource>() {
+                sources.push(source.relation.id);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    sources
+}
+
+type Retention = (Option<i64>, Option<u64>);
+
+fn check_options(options: &Options) -> Result<(u32, Retention)> {
+    for (name, value) in options.iter() {
+        if !OPTIONS.contains(&name) {
+            return Err(Error::invalid(format!("option \"{name}\""), "there is no such option"));
+        }
+        let native = matches!(value.text().to_ascii_lowercase().as_str(), "arrow" | "native");
+        if name.ends_with("format") && !native {
+            return Err(Error::NotSupported {
+                what: format!("the format {}", value.text()),
+                continuous: false,
+                hint: Some("leave the option out: topics hold typed columns".into()),
+            });
+        }
+    }
+    let partitions = options.integer("partitions")?.unwrap_or(1);
+    if !(1..=MAX_PARTITIONS).contains(&partitions) {
+        return Err(Error::invalid(
+            "option \"partitions\"",
+            format!("it must be between 1 and {MAX_PARTITIONS}"),
+        ));
+    }
+    let age = options.integer("retention_ms")?.filter(|age| *age >= 0);
+    let bytes = options.integer("retention_bytes")?.and_then(|bytes| u64::try_from(bytes).ok());
+    Ok((u32::try_from(partitions).unwrap_or(1), (age, bytes)))
+}
+
+fn time_column(relation: &Relation, options: &Options) -> Result<Option<usize>> {
+    use datafusion::arrow::datatypes::DataType;
+    let Some(name) = options.text("timestamp") else { return Ok(None) };
+    let name = name.to_lowercase();
+    let index = relation
+        .column(&name)
+        .ok_or_else(|| Error::UnknownColumn { column: name.clone(), relation: relation.name.clone() })?;
+    match relation.columns[index].data_type {
+        DataType::Int64 | DataType::Timestamp(..) | DataType::Date32 => Ok(Some(index)),
+        _ => Err(Error::invalid(
+            "option \"timestamp\"",
+            format!("column \"{name}\" must be BIGINT (ms), TIMESTAMP or DATE"),
+        )),
+    }
+}

@@ -1,0 +1,246 @@
+//! From DataFusion's optimised logical plan to our nodes, or an error that says what is missing.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, JoinType, NullEquality};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::logical_plan as logical;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Volatility};
+
+use super::{Dataflow, Joins, Node, NodeId, NodeKind, properties};
+use crate::error::{Error, Result};
+use crate::source::RelationSource;
+use crate::window_assign::WindowAssign;
+
+/// Aggregates that the executor keeps incrementally.
+const AGGREGATES: [&str; 5] = ["count", "sum", "avg", "min", "max"];
+
+impl Dataflow {
+    /// Makes the dataflow of a bound plan.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] for anything that cannot be kept up to date, before anything exists.
+    pub fn try_new(state: &SessionState, plan: &LogicalPlan, joins: Joins) -> Result<Self> {
+        refuse_volatile(plan)?;
+        let optimized = state.optimize(plan)?;
+        let mut converter = Converter { nodes: Vec::new(), joins };
+        let root = converter.node(&optimized)?;
+        let nodes = converter.nodes;
+        let (key, append_only) = (properties::key(&nodes, root), properties::append_only(&nodes, root));
+        Ok(Self { nodes, root, key, append_only })
+    }
+}
+
+/// An answer that depends on when it is computed cannot be kept: the optimizer would freeze it.
+fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                if let Expr::ScalarFunction(f) = e {
+                    let timely = matches!(
+                        f.name(),
+                        "now" | "current_date" | "current_time" | "current_timestamp" | "today"
+                    );
+                    if timely || f.func.signature().volatility == Volatility::Volatile {
+                        found = Some(f.name().to_owned());
+                        return Ok(TreeNodeRecursion::Stop);
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match found {
+        Some(name) => {
+            Err(Error::continuous(format!("the function {name}"), "filter by a column of the rows instead"))
+        }
+        None => Ok(()),
+    }
+}
+
+struct Converter {
+    nodes: Vec<Node>,
+    joins: Joins,
+}
+
+impl Converter {
+    fn push(&mut self, kind: NodeKind, inputs: Vec<NodeId>, schema: &DFSchemaRef) -> NodeId {
+        self.nodes.push(Node { kind, inputs, schema: Arc::clone(schema) });
+        self.nodes.len() - 1
+    }
+
+    fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.source(scan),
+            LogicalPlan::Filter(filter) => {
+                let input = self.node(&filter.input)?;
+                refuse_subqueries(&filter.predicate)?;
+                Ok(self.push(NodeKind::Filter(filter.predicate.clone()), vec![input], plan.schema()))
+            }
+            LogicalPlan::Projection(projection) => {
+                let input = self.node(&projection.input)?;
+                projection.expr.iter().try_for_each(refuse_subqueries)?;
+                Ok(self.push(NodeKind::Project(projection.expr.clone()), vec![input], plan.schema()))
+            }
+            LogicalPlan::SubqueryAlias(alias) => {
+                let input = self.node(&alias.input)?;
+                // Same rows under other names.
+                self.relabel(input, plan.schema())
+            }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>>>()?;
+                let inputs =
+                    inputs.into_iter().map(|i| self.coerce(i, plan.schema())).collect::<Result<Vec<_>>>()?;
+                Ok(self.push(NodeKind::Union, inputs, plan.schema()))
+            }
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowAssign>()
+            {
+                Some(window) => {
+                    let input = self.node(&window.input)?;
+                    let kind = NodeKind::Window { time: window.time.clone(), spec: window.spec };
+                    Ok(self.push(kind, vec![input], plan.schema()))
+                }
+                None => Err(Error::continuous(extension.node.name(), "")),
+            },
+            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(Error::continuous(
+                "ORDER BY or LIMIT",
+                "order the rows where the view is read: SELECT … FROM view ORDER BY … LIMIT …",
+            )),
+            LogicalPlan::Window(_) => {
+                Err(Error::continuous("an OVER window", "use GROUP BY, or OVER where the view is read"))
+            }
+            LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
+                Err(Error::continuous("a query without a relation", "name a stream, table or view in FROM"))
+            }
+            LogicalPlan::Unnest(_) => Err(Error::continuous("UNNEST", "")),
+            LogicalPlan::RecursiveQuery(_) => Err(Error::continuous("WITH RECURSIVE", "")),
+            other => Err(Error::continuous(format!("the operation {}", other.display()), "")),
+        }
+    }
+
+    fn source(&mut self, scan: &logical::TableScan) -> Result<NodeId> {
+        let source: &dyn std::any::Any = scan.source.as_ref();
+        let Some(source) = source.downcast_ref::<RelationSource>() else {
+            return Err(Error::continuous(
+                format!("the system relation \"{}\"", scan.table_name),
+                "SELECT from it instead",
+            ));
+        };
+        let columns =
+            scan.projection.clone().unwrap_or_else(|| (0..scan.projected_schema.fields().len()).collect());
+        let kind = NodeKind::Source { relation: Arc::clone(&source.relation), columns };
+        Ok(self.push(kind, Vec::new(), &scan.projected_schema))
+    }
+
+    fn relabel(&mut self, input: NodeId, schema: &DFSchemaRef) -> Result<NodeId> {
+        let from = Arc::clone(&self.nodes[input].schema);
+        let exprs = (0..from.fields().len()).map(|i| Expr::Column(from.columns()[i].clone())).collect();
+        Ok(self.push(NodeKind::Project(exprs), vec![input], schema))
+    }
+
+    /// Casts an input of UNION to the common types.
+    fn coerce(&mut self, input: NodeId, schema: &DFSchemaRef) -> Result<NodeId> {
+        let from = Arc::clone(&self.nodes[input].schema);
+        let same = from.fields().iter().zip(schema.fields()).all(|(a, b)| a.data_type() == b.data_type());
+        if same {
+            return Ok(input);
+        }
+        let exprs = from
+            .columns()
+            .into_iter()
+            .zip(schema.fields())
+            .map(|(column, field)| Ok(Expr::Column(column).cast_to(field.data_type(), &from)?))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(self.push(NodeKind::Project(exprs), vec![input], schema))
+    }
+
+    fn aggregate(&mut self, aggregate: &logical::Aggregate) -> Result<NodeId> {
+        let input = self.node(&aggregate.input)?;
+        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+            return Err(Error::continuous(
+                "GROUPING SETS, ROLLUP or CUBE",
+                "make one view for each grouping",
+            ));
+        }
+        for expr in &aggregate.aggr_expr {
+            check_aggregate(expr)?;
+        }
+        let kind = NodeKind::Aggregate {
+            group: aggregate.group_expr.clone(),
+            aggregates: aggregate.aggr_expr.clone(),
+        };
+        Ok(self.push(kind, vec![input], &aggregate.schema))
+    }
+
+    fn join(&mut self, join: &logical::Join) -> Result<NodeId> {
+        let left = self.node(&join.left)?;
+        let right = self.node(&join.right)?;
+        if join.on.is_empty() {
+            return Err(Error::continuous(
+                "a join without an equality",
+                "join ON a column of each side being equal",
+            ));
+        }
+        if let Some(filter) = &join.filter {
+            refuse_subqueries(filter)?;
+        }
+        let streams = [left, right].map(|id| properties::append_only(&self.nodes, id));
+        let (on, filter) = (join.on.clone(), join.filter.clone());
+        let kind = match (self.joins, streams, join.join_type) {
+            (Joins::StreamTable, [true, false], JoinType::Inner | JoinType::Left) => {
+                NodeKind::Lookup { on, filter, outer: join.join_type == JoinType::Left }
+            }
+            (Joins::StreamTable, [true, true], _) => {
+                return Err(Error::continuous(
+                    "a join of two streams with a stream as its result",
+                    "CREATE MATERIALIZED VIEW keeps all pairs",
+                ));
+            }
+            (Joins::StreamTable, [false, true], _) => {
+                return Err(Error::continuous(
+                    "a stream on the right side of a join with a table",
+                    "write the stream first",
+                ));
+            }
+            (_, _, JoinType::Inner) => {
+                NodeKind::Join { on, filter, null_equal: join.null_equality == NullEquality::NullEqualsNull }
+            }
+            (_, _, other) => {
+                let name = other.to_string().to_uppercase();
+                return Err(Error::continuous(format!("a {name} join"), "INNER JOIN on equal columns is"));
+            }
+        };
+        Ok(self.push(kind, vec![left, right], &join.schema))
+    }
+}
+
+fn check_aggregate(expr: &Expr) -> Result<()> {
+    let Expr::AggregateFunction(function) = expr.clone().unalias() else {
+        return Err(Error::continuous(format!("the aggregate {expr}"), ""));
+    };
+    let name = function.func.name();
+    if !AGGREGATES.contains(&name) {
+        return Err(Error::continuous(format!("the aggregate {name}"), "count, sum, avg, min and max are"));
+    }
+    if function.params.distinct && !matches!(name, "min" | "max") {
+        return Err(Error::continuous(
+            format!("{name}(DISTINCT …) beside other aggregates"),
+            "give it a view of its own",
+        ));
+    }
+    Ok(())
+}
+
+fn refuse_subqueries(expr: &Expr) -> Result<()> {
+    let found = expr.exists(|e| {
+        Ok(matches!(
+            e,
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..)
+        ))
+    })?;
+    if found { Err(Error::continuous("this subquery", "write it as a join")) } else { Ok(()) }
+}

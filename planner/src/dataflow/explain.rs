@@ -1,0 +1,62 @@
+//! A dataflow as text: one line for each operator, inputs indented below it.
+
+use std::fmt::Write;
+
+use super::{Dataflow, NodeId, NodeKind};
+
+/// The tree of operators with what each keeps.
+pub fn explain(dataflow: &Dataflow) -> String {
+    let mut out = String::new();
+    let kind = if dataflow.append_only { "append-only" } else { "changing" };
+    let names: Vec<&str> = dataflow.key.iter().map(|k| dataflow.schema().field(*k).name().as_str()).collect();
+    let key = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "Result: {kind}, key: {key}");
+    node(dataflow, dataflow.root, 1, &mut out);
+    out
+}
+
+fn node(dataflow: &Dataflow, id: NodeId, depth: usize, out: &mut String) {
+    let node_at = &dataflow.nodes[id];
+    let indent = "  ".repeat(depth);
+    let line = match &node_at.kind {
+        NodeKind::Source { relation, columns } => {
+            let full = relation.full_schema();
+            let names: Vec<&str> = columns.iter().map(|c| full.field(*c).name().as_str()).collect();
+            format!("Source: {} [{}]", relation.name, names.join(", "))
+        }
+        NodeKind::Filter(predicate) => format!("Filter: {predicate}"),
+        NodeKind::Project(exprs) => format!("Project: {}", list(exprs)),
+        NodeKind::Window { time, spec } => {
+            let grace = spec.grace_ms.map_or_else(|| "none".to_owned(), |g| format!("{g} ms"));
+            format!("Window: {time}, size {} ms, advance {} ms, grace {grace}", spec.size_ms, spec.advance_ms)
+        }
+        NodeKind::Aggregate { group, aggregates } => {
+            format!("Aggregate: by [{}], [{}]; keeps every group", list(group), list(aggregates))
+        }
+        NodeKind::Join { on, filter, .. } => {
+            format!("Join: {}{}; keeps both sides", pairs(on), condition(filter))
+        }
+        NodeKind::Lookup { on, filter, outer } => {
+            let kind = if *outer { "left " } else { "" };
+            format!("Lookup: {kind}{}{}; keeps the right side", pairs(on), condition(filter))
+        }
+        NodeKind::Union => "Union".to_owned(),
+    };
+    let _ = writeln!(out, "{indent}{line}");
+    for input in &node_at.inputs {
+        node(dataflow, *input, depth + 1, out);
+    }
+}
+
+fn list(exprs: &[datafusion::logical_expr::Expr]) -> String {
+    exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn pairs(on: &[(datafusion::logical_expr::Expr, datafusion::logical_expr::Expr)]) -> String {
+    on.iter().map(|(l, r)| format!("{l} = {r}")).collect::<Vec<_>>().join(" AND ")
+}
+
+fn condition(filter: &Option<datafusion::logical_expr::Expr>) -> String {
+    filter.as_ref().map(|f| format!(" AND {f}")).unwrap_or_default()
+}

@@ -1,0 +1,126 @@
+//! A continuous query as data: a list of nodes, each after its inputs.
+//!
+//! Made once from an optimised logical plan; printed by EXPLAIN; built into operators by the
+//! executor. Invariant: every node is one that the executor has an operator for.
+
+mod convert;
+mod explain;
+mod properties;
+
+use std::sync::Arc;
+
+use datafusion::common::DFSchemaRef;
+use datafusion::logical_expr::Expr;
+
+pub use explain::explain;
+
+use crate::catalog::{Relation, RelationId};
+use crate::window_assign::WindowSpec;
+
+/// Position of a node in its dataflow.
+pub type NodeId = usize;
+
+/// A continuous query.
+#[derive(Debug, Clone)]
+pub struct Dataflow {
+    /// Nodes, inputs first.
+    pub nodes: Vec<Node>,
+    /// The node whose rows are the result.
+    pub root: NodeId,
+    /// Columns of the result whose values name a row; empty if none do.
+    pub key: Vec<usize>,
+    /// Result rows are never taken back.
+    pub append_only: bool,
+}
+
+/// One step of a dataflow.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// What it does.
+    pub kind: NodeKind,
+    /// Where its rows come from.
+    pub inputs: Vec<NodeId>,
+    /// The layout of its rows.
+    pub schema: DFSchemaRef,
+}
+
+/// What a node does.
+#[derive(Debug, Clone)]
+pub enum NodeKind {
+    /// The changes of a relation, some of its columns.
+    Source {
+        /// Which.
+        relation: Arc<Relation>,
+        /// Columns of [`Relation::full_schema`].
+        columns: Vec<usize>,
+    },
+    /// Keeps rows for which the predicate is true.
+    Filter(Expr),
+    /// Computes columns.
+    Project(Vec<Expr>),
+    /// Places rows in windows.
+    Window {
+        /// Their time.
+        time: Expr,
+        /// The windows.
+        spec: WindowSpec,
+    },
+    /// Groups rows.
+    Aggregate {
+        /// By what.
+        group: Vec<Expr>,
+        /// What is computed for each group.
+        aggregates: Vec<Expr>,
+    },
+    /// All pairs of rows with equal keys, kept up to date on both sides.
+    Join {
+        /// Equal expressions, left and right.
+        on: Vec<(Expr, Expr)>,
+        /// A condition more.
+        filter: Option<Expr>,
+        /// NULL equals NULL.
+        null_equal: bool,
+    },
+    /// Each row of the left side, when it comes, with the rows the right side then has.
+    Lookup {
+        /// Equal expressions, left and right.
+        on: Vec<(Expr, Expr)>,
+        /// A condition more.
+        filter: Option<Expr>,
+        /// A left row without a match comes out with NULLs.
+        outer: bool,
+    },
+    /// Rows of all inputs.
+    Union,
+}
+
+/// What a join of a stream with a table means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joins {
+    /// SQL's: the result follows changes on both sides.
+    Relational,
+    /// ksqlDB's: a stream's row meets the table as it is then, and stays.
+    StreamTable,
+}
+
+impl Dataflow {
+    /// Relations it reads, each once.
+    pub fn sources(&self) -> Vec<RelationId> {
+        let mut ids: Vec<RelationId> = self
+            .nodes
+            .iter()
+            .filter_map(|node| match &node.kind {
+                NodeKind::Source { relation, .. } => Some(relation.id),
+                _ => None,
+            })
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The layout of its result.
+    pub fn schema(&self) -> &DFSchemaRef {
+        &self.nodes[self.root].schema
+    }
+}

@@ -1,0 +1,47 @@
+//! The functions, types and options every session plans with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Field, FieldRef};
+use datafusion::common::Result;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::prelude::SessionConfig;
+
+use crate::binder::WindowFunctions;
+use crate::error::Error;
+
+/// Plans with `partitions` parallel parts for a batch query.
+pub fn session_state(partitions: usize) -> SessionState {
+    let mut config = SessionConfig::new().with_target_partitions(partitions).with_information_schema(false);
+    let options = config.options_mut();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.parse_float_as_decimal = false;
+    options.sql_parser.collect_spans = true;
+    options.execution.time_zone = Some("UTC".into());
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_relation_planners(vec![Arc::new(WindowFunctions)])
+        .with_type_planner(Arc::new(Types))
+        .build()
+}
+
+/// SQL types as tables have them, also in casts.
+pub(crate) struct Types;
+
+impl fmt::Debug for Types {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Types")
+    }
+}
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &sql::SqlType) -> Result<Option<FieldRef>> {
+        match sql::arrow_type(sql_type) {
+            Ok(data_type) => Ok(Some(Arc::new(Field::new("", data_type, true)))),
+            Err(error) => Err(Error::Sql(error).into()),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The meaning: statements and a catalog become plans.
+//!
+//! Pure: no I/O, no clock, no threads; the same text and catalog give the same plan. A batch query
+//! becomes a DataFusion logical plan over [`RelationSource`]s, a continuous one a [`Dataflow`] of
+//! our own operators, made from the same optimised logical plan. Next: `executor` runs both.
+
+mod binder;
+mod catalog;
+mod create;
+mod dataflow;
+mod error;
+mod functions;
+mod source;
+mod window_assign;
+
+pub use binder::{BatchQuery, Binder, Fallback};
+pub use catalog::{Catalog, Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, ViewQuery};
+pub use create::{plan_create, plan_create_as, plan_drop};
+pub use dataflow::{Dataflow, Joins, Node, NodeId, NodeKind, explain};
+pub use error::{Error, Result};
+pub use functions::session_state;
+pub use source::RelationSource;
+pub use window_assign::{WindowAssign, WindowSpec};

@@ -1,0 +1,291 @@
+//! Statements, top-down. Queries and expressions inside them are sqlparser's.
+
+use sqlparser::ast::{Expr, Ident, ObjectName};
+
+use crate::clauses::Emit;
+use crate::options::Options;
+use crate::types::SqlType;
+
+/// One statement with the text it was written in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// Its meaning.
+    pub statement: Statement,
+    /// Its text, without the semicolon.
+    pub text: String,
+}
+
+/// Everything a client may say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// CREATE STREAM, CREATE TABLE with columns.
+    CreateRelation(CreateRelation),
+    /// CREATE STREAM / TABLE / MATERIALIZED VIEW / VIEW … AS SELECT.
+    CreateAs(CreateAs),
+    /// DROP.
+    Drop(Drop),
+    /// INSERT.
+    Insert(Insert),
+    /// UPDATE.
+    Update(Update),
+    /// DELETE.
+    Delete(Delete),
+    /// COPY.
+    Copy(Copy),
+    /// SELECT, VALUES, WITH; with EMIT it never ends.
+    Query(Query),
+    /// SUBSCRIBE TO (SELECT …).
+    Subscribe(Subscribe),
+    /// EXPLAIN.
+    Explain(Explain),
+    /// FLUSH.
+    Flush,
+    /// SHOW STREAMS and the like.
+    ShowObjects(ShowObjects),
+    /// SHOW setting; None is SHOW ALL.
+    ShowSetting(Option<String>),
+    /// DESCRIBE relation.
+    Describe(ObjectName),
+    /// SET; a value of None is DEFAULT.
+    Set {
+        /// The setting.
+        name: String,
+        /// Its new value.
+        value: Option<String>,
+    },
+    /// RESET; None is RESET ALL.
+    Reset(Option<String>),
+    /// BEGIN.
+    Begin,
+    /// COMMIT.
+    Commit,
+    /// ROLLBACK.
+    Rollback,
+    /// DISCARD ALL and the like.
+    Discard,
+    /// DEALLOCATE; None is ALL.
+    Deallocate(Option<String>),
+}
+
+/// What a CREATE or DROP names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    /// An append-only relation over a topic.
+    Stream,
+    /// A keyed relation over a topic.
+    Table,
+    /// A kept query.
+    MaterializedView,
+    /// A named query.
+    View,
+}
+
+impl RelationKind {
+    /// As it is written after CREATE.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Stream => "STREAM",
+            Self::Table => "TABLE",
+            Self::MaterializedView => "MATERIALIZED VIEW",
+            Self::View => "VIEW",
+        }
+    }
+}
+
+/// CREATE STREAM or CREATE TABLE with a list of columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateRelation {
+    /// Stream or table.
+    pub kind: RelationKind,
+    /// Its name.
+    pub name: ObjectName,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// PRIMARY KEY (a, b) beside the columns.
+    pub primary_key: Vec<Ident>,
+    /// WITH (…).
+    pub options: Options,
+}
+
+/// A column of CREATE STREAM or CREATE TABLE.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: Ident,
+    /// Its type.
+    pub data_type: SqlType,
+    /// KEY or PRIMARY KEY.
+    pub key: bool,
+    /// NOT NULL.
+    pub not_null: bool,
+    /// DEFAULT.
+    pub default: Option<Expr>,
+}
+
+/// CREATE … AS SELECT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateAs {
+    /// What is made.
+    pub kind: RelationKind,
+    /// Its name.
+    pub name: ObjectName,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// Names of the columns, where given.
+    pub columns: Vec<Ident>,
+    /// WITH (…).
+    pub options: Options,
+    /// The query.
+    pub query: Query,
+}
+
+/// DROP … [CASCADE].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drop {
+    /// What kind the statement names.
+    pub kind: RelationKind,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// The names.
+    pub names: Vec<ObjectName>,
+    /// CASCADE: with everything that reads it.
+    pub cascade: bool,
+}
+
+/// INSERT INTO name (columns) source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Insert {
+    /// The target.
+    pub name: ObjectName,
+    /// The columns given; empty means all.
+    pub columns: Vec<Ident>,
+    /// VALUES or SELECT; None is DEFAULT VALUES.
+    pub source: Option<Query>,
+    /// ON CONFLICT DO NOTHING.
+    pub on_conflict_nothing: bool,
+    /// RETURNING … was given.
+    pub returning: bool,
+}
+
+/// UPDATE name SET … WHERE ….
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// The target.
+    pub name: ObjectName,
+    /// Its alias.
+    pub alias: Option<Ident>,
+    /// SET column = expression.
+    pub assignments: Vec<(Ident, Expr)>,
+    /// WHERE.
+    pub selection: Option<Expr>,
+}
+
+/// DELETE FROM name WHERE ….
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delete {
+    /// The target.
+    pub name: ObjectName,
+    /// Its alias.
+    pub alias: Option<Ident>,
+    /// WHERE.
+    pub selection: Option<Expr>,
+}
+
+/// COPY.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Copy {
+    /// From the client into a relation, or out of one to the client.
+    pub direction: CopyDirection,
+    /// FORMAT and the rest.
+    pub options: CopyOptions,
+}
+
+/// Where COPY reads and writes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CopyDirection {
+    /// FROM STDIN.
+    In {
+        /// The target.
+        name: ObjectName,
+        /// The columns given; empty means all.
+        columns: Vec<Ident>,
+    },
+    /// TO STDOUT.
+    Out(Query),
+}
+
+/// The layout of COPY data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// Tab-separated with back-slash escapes.
+    Text,
+    /// Comma-separated with quotes.
+    Csv,
+    /// PostgreSQL's binary layout.
+    Binary,
+}
+
+/// How COPY data is laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// FORMAT.
+    pub format: CopyFormat,
+    /// DELIMITER.
+    pub delimiter: u8,
+    /// NULL.
+    pub null: String,
+    /// HEADER.
+    pub header: bool,
+    /// QUOTE.
+    pub quote: u8,
+    /// ESCAPE.
+    pub escape: u8,
+}
+
+/// A query, with EMIT taken off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// The tree; selects may hold WINDOW markers, see [`crate::take_clauses`].
+    pub ast: Box<sqlparser::ast::Query>,
+    /// EMIT CHANGES or FINAL.
+    pub emit: Option<Emit>,
+}
+
+/// SUBSCRIBE TO (query) WITH (snapshot, progress).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscribe {
+    /// What is watched.
+    pub query: Query,
+    /// Begin with the current result.
+    pub snapshot: bool,
+    /// A row of NULLs for an epoch without change.
+    pub progress: bool,
+}
+
+/// EXPLAIN [ANALYZE] statement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explain {
+    /// Run it and measure.
+    pub analyze: bool,
+    /// What is explained.
+    pub statement: Box<Statement>,
+}
+
+/// What SHOW lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShowObjects {
+    /// Streams.
+    Streams,
+    /// Tables and materialized views.
+    Tables,
+    /// Views of both kinds.
+    Views,
+    /// Running queries.
+    Queries,
+    /// Topics.
+    Topics,
+    /// Functions.
+    Functions,
+}

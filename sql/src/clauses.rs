@@ -1,0 +1,358 @@
+//! ksqlDB's clauses that sqlparser does not know: `WINDOW …` after FROM and `EMIT …` at the end.
+//!
+//! They are cut out of the tokens before parsing and left as marker calls at the head of the
+//! select list they belong to, so that spans, nesting and everything else stay sqlparser's.
+//! `take_clauses` removes the markers again. Invariant: no marker outlives planning.
+
+use sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Select, SelectItem, SetExpr, Value,
+};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
+
+use crate::error::{Error, Result};
+use crate::position;
+
+const WINDOW_MARKER: &str = "__millpond_window";
+const EMIT_MARKER: &str = "__millpond_emit";
+
+/// When a continuous query shows its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// Every net change.
+    Changes,
+    /// Once, when the window closes.
+    Final,
+}
+
+/// The shape of a window. All lengths in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowKind {
+    /// Adjacent windows of `size_ms`.
+    Tumbling {
+        /// Length.
+        size_ms: i64,
+    },
+    /// Windows of `size_ms` that begin every `advance_ms`.
+    Hopping {
+        /// Length.
+        size_ms: i64,
+        /// Distance between two beginnings.
+        advance_ms: i64,
+    },
+    /// Rows less than `gap_ms` apart.
+    Session {
+        /// Longest silence inside a session.
+        gap_ms: i64,
+    },
+}
+
+/// ksqlDB's WINDOW clause.
+///
+/// Source: ksqlDB, "Time and Windows".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Shape.
+    pub kind: WindowKind,
+    /// How long after its end a window takes rows; the default depends on the statement.
+    pub grace_ms: Option<i64>,
+    /// How long a closed window stays readable.
+    pub retention_ms: Option<i64>,
+}
+
+/// Replaces the clauses in `tokens` by markers.
+///
+/// # Errors
+/// [`Error::Syntax`] for a clause that is not complete, with its place in `text`.
+pub(crate) fn mark(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+    if !tokens.iter().any(|t| word_is(t, "EMIT") || word_is(t, "WINDOW")) {
+        return Ok(tokens);
+    }
+    let mut cursor = Cursor { text, tokens: &tokens, at: 0 };
+    let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut selects: Vec<Option<usize>> = vec![None];
+    let mut markers: Vec<(usize, &'static str, String)> = Vec::new();
+    while let Some(token) = cursor.peek(0) {
+        let clause = match &token.token {
+            Token::Word(_) if word_is(token, "EMIT") => cursor.emit().map(|c| (EMIT_MARKER, c)),
+            Token::Word(_) if word_is(token, "WINDOW") => cursor.window()?.map(|c| (WINDOW_MARKER, c)),
+            _ => None,
+        };
+        if let Some((marker, clause)) = clause {
+            let Some(select) = selects.iter().rev().find_map(|s| *s) else {
+                return Err(cursor.error_at(token, "this clause needs a SELECT before it"));
+            };
+            markers.push((select, marker, clause));
+            continue;
+        }
+        match &token.token {
+            Token::LParen => selects.push(None),
+            Token::RParen if selects.len() > 1 => {
+                selects.pop();
+            }
+            Token::Word(w) if w.keyword == Keyword::SELECT => {
+                if let Some(top) = selects.last_mut() {
+                    *top = Some(kept.len());
+                }
+            }
+            _ => {}
+        }
+        kept.push(token.clone());
+        cursor.at += 1;
+    }
+    Ok(insert_markers(kept, markers))
+}
+
+fn insert_markers(
+    tokens: Vec<TokenWithSpan>,
+    mut markers: Vec<(usize, &'static str, String)>,
+) -> Vec<TokenWithSpan> {
+    markers.sort_by_key(|m| m.0);
+    let mut out = Vec::with_capacity(tokens.len() + markers.len() * 5);
+    let mut pending = markers.into_iter().peekable();
+    let mut due: Vec<(&'static str, String)> = Vec::new();
+    for (index, token) in tokens.into_iter().enumerate() {
+        let quantifier = word_is(&token, "DISTINCT") || word_is(&token, "ALL");
+        if !due.is_empty() && !quantifier {
+            for (name, value) in due.drain(..) {
+                push_marker(&mut out, token.span, name, value);
+            }
+        }
+        out.push(token);
+        while let Some((_, name, value)) = pending.next_if(|m| m.0 == index) {
+            due.push((name, value));
+        }
+    }
+    out
+}
+
+fn push_marker(out: &mut Vec<TokenWithSpan>, span: Span, name: &str, value: String) {
+    let word = Word { value: name.to_owned(), quote_style: None, keyword: Keyword::NoKeyword };
+    for token in
+        [Token::Word(word), Token::LParen, Token::SingleQuotedString(value), Token::RParen, Token::Comma]
+    {
+        out.push(TokenWithSpan::new(token, span));
+    }
+}
+
+/// Takes the clauses of one SELECT off its select list.
+pub fn take_clauses(select: &mut Select) -> (Option<Emit>, Option<Window>) {
+    let (mut emit, mut window) = (None, None);
+    while let Some((name, value)) = select.projection.first().and_then(marker) {
+        match name.as_str() {
+            EMIT_MARKER => emit = Some(if value == "final" { Emit::Final } else { Emit::Changes }),
+            _ => window = decode_window(&value),
+        }
+        select.projection.remove(0);
+    }
+    (emit, window)
+}
+
+/// Takes EMIT off a query's outermost SELECT, leaving its WINDOW where it is.
+pub(crate) fn take_emit(body: &mut SetExpr) -> Option<Emit> {
+    match body {
+        SetExpr::Select(select) => {
+            let (emit, window) = take_clauses(select);
+            if let Some(window) = window {
+                select.projection.insert(0, SelectItem::UnnamedExpr(window_marker(&window)));
+            }
+            emit
+        }
+        SetExpr::Query(query) => take_emit(&mut query.body),
+        SetExpr::SetOperation { right, .. } => take_emit(right),
+        _ => None,
+    }
+}
+
+fn marker(item: &SelectItem) -> Option<(String, String)> {
+    let SelectItem::UnnamedExpr(Expr::Function(function)) = item else { return None };
+    let name = function.name.to_string();
+    if name != WINDOW_MARKER && name != EMIT_MARKER {
+        return None;
+    }
+    let FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.first() {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) => match &value.value {
+            Value::SingleQuotedString(text) => Some((name, text.clone())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn window_marker(window: &Window) -> Expr {
+    let text = format!("{WINDOW_MARKER}('{}')", encode_window(window));
+    crate::parser::parse_expression(&text).unwrap_or_else(|_| Expr::value(Value::Null))
+}
+
+fn encode_window(window: &Window) -> String {
+    let (kind, a, b) = match window.kind {
+        WindowKind::Tumbling { size_ms } => ("tumbling", size_ms, 0),
+        WindowKind::Hopping { size_ms, advance_ms } => ("hopping", size_ms, advance_ms),
+        WindowKind::Session { gap_ms } => ("session", gap_ms, 0),
+    };
+    let optional = |v: Option<i64>| v.map_or_else(|| "-".to_owned(), |v| v.to_string());
+    format!("{kind} {a} {b} {} {}", optional(window.grace_ms), optional(window.retention_ms))
+}
+
+fn decode_window(text: &str) -> Option<Window> {
+    let parts: Vec<&str> = text.split(' ').collect();
+    let [kind, a, b, grace, retention] = parts.as_slice() else { return None };
+    let (a, b) = (a.parse().ok()?, b.parse().ok()?);
+    let kind = match *kind {
+        "tumbling" => WindowKind::Tumbling { size_ms: a },
+        "hopping" => WindowKind::Hopping { size_ms: a, advance_ms: b },
+        _ => WindowKind::Session { gap_ms: a },
+    };
+    Some(Window { kind, grace_ms: grace.parse().ok(), retention_ms: retention.parse().ok() })
+}
+
+/// Whether a token is the unquoted word `word`.
+pub(crate) fn word_is(token: &TokenWithSpan, word: &str) -> bool {
+    matches!(&token.token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
+}
+
+/// Reads one clause from the tokens.
+struct Cursor<'a> {
+    text: &'a str,
+    tokens: &'a [TokenWithSpan],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The n-th token from here that is not white space, with the index after it.
+    fn solid(&self, n: usize) -> Option<(usize, &'a TokenWithSpan)> {
+        self.tokens
+            .iter()
+            .enumerate()
+            .skip(self.at)
+            .filter(|(_, t)| !matches!(t.token, Token::Whitespace(_)))
+            .nth(n)
+            .map(|(i, t)| (i + 1, t))
+    }
+
+    fn peek(&self, n: usize) -> Option<&'a TokenWithSpan> {
+        self.tokens.get(self.at + n)
+    }
+
+    fn take(&mut self) -> Option<&'a TokenWithSpan> {
+        let (next, token) = self.solid(0)?;
+        self.at = next;
+        Some(token)
+    }
+
+    fn take_word(&mut self, word: &str) -> bool {
+        match self.solid(0) {
+            Some((next, token)) if word_is(token, word) => {
+                self.at = next;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn error(&self, message: &str) -> Error {
+        let location = self.solid(0).map(|(_, t)| t.span.start);
+        Error::Syntax {
+            message: format!("syntax error: {message}"),
+            position: location.map_or(0, |l| position::of(self.text, l)),
+            hint: None,
+        }
+    }
+
+    fn error_at(&self, token: &TokenWithSpan, message: &str) -> Error {
+        Error::Syntax {
+            message: format!("syntax error: {message}"),
+            position: position::of(self.text, token.span.start),
+            hint: None,
+        }
+    }
+
+    fn emit(&mut self) -> Option<String> {
+        let (next, kind) = self.solid(1)?;
+        let name = ["changes", "final"].into_iter().find(|name| word_is(kind, name))?;
+        self.at = next;
+        Some(name.to_owned())
+    }
+
+    /// `WINDOW [name] TUMBLING|HOPPING|SESSION (…)`; None when it is SQL's own WINDOW clause.
+    fn window(&mut self) -> Result<Option<String>> {
+        let kinds = ["tumbling", "hopping", "session"];
+        let kind_at = |n: usize| {
+            let (next, token) = self.solid(n)?;
+            kinds.into_iter().find(|kind| word_is(token, kind)).map(|kind| (next, kind))
+        };
+        let Some((next, kind)) = kind_at(1).or_else(|| kind_at(2)) else { return Ok(None) };
+        self.at = next;
+        self.expect(&Token::LParen, "expected ( after the kind of window")?;
+        let window = self.window_body(kind)?;
+        self.expect(&Token::RParen, "expected ) at the end of the window")?;
+        Ok(Some(encode_window(&window)))
+    }
+
+    fn window_body(&mut self, kind: &str) -> Result<Window> {
+        let (mut size, mut advance, mut grace, mut retention) = (None, None, None, None);
+        if kind == "session" {
+            size = Some(self.duration()?);
+        }
+        loop {
+            if kind != "session" && self.take_word("size") {
+                size = Some(self.duration()?);
+            } else if kind == "hopping" && self.take_word("advance") {
+                self.take_word("by");
+                advance = Some(self.duration()?);
+            } else if self.take_word("grace") {
+                self.take_word("period");
+                grace = Some(self.duration()?);
+            } else if self.take_word("retention") {
+                retention = Some(self.duration()?);
+            }
+            match self.solid(0) {
+                Some((next, token)) if token.token == Token::Comma => self.at = next,
+                _ => break,
+            }
+        }
+        let size_ms = size.ok_or_else(|| self.error("expected SIZE and a length"))?;
+        let kind = match kind {
+            "tumbling" => WindowKind::Tumbling { size_ms },
+            "hopping" => WindowKind::Hopping {
+                size_ms,
+                advance_ms: advance.ok_or_else(|| self.error("expected ADVANCE BY and a length"))?,
+            },
+            _ => WindowKind::Session { gap_ms: size_ms },
+        };
+        Ok(Window { kind, grace_ms: grace, retention_ms: retention })
+    }
+
+    fn duration(&mut self) -> Result<i64> {
+        let number = match self.take().map(|t| &t.token) {
+            Some(Token::Number(number, _)) => number.parse::<i64>().ok(),
+            _ => None,
+        };
+        let number = number.ok_or_else(|| self.error("expected a whole number"))?;
+        let unit = self.take().ok_or_else(|| self.error("expected a unit of time"))?;
+        let units = [
+            ("millisecond", 1),
+            ("second", 1_000),
+            ("minute", 60_000),
+            ("hour", 3_600_000),
+            ("day", 86_400_000),
+        ];
+        let factor = units
+            .iter()
+            .find(|(name, _)| word_is(unit, name) || word_is(unit, &format!("{name}s")))
+            .map(|(_, factor)| *factor)
+            .ok_or_else(|| self.error_at(unit, "expected MILLISECONDS, SECONDS, MINUTES, HOURS or DAYS"))?;
+        number.checked_mul(factor).ok_or_else(|| self.error_at(unit, "this length of time is out of range"))
+    }
+
+    fn expect(&mut self, token: &Token, message: &str) -> Result<()> {
+        match self.solid(0) {
+            Some((next, found)) if found.token == *token => {
+                self.at = next;
+                Ok(())
+            }
+            _ => Err(self.error(message)),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The language: SQL text to [`Statement`].
+//!
+//! Pure: the same text gives the same statements, byte for byte; no I/O, no clock, no threads.
+//! Both spellings, PostgreSQL's and ksqlDB's, end in one tree. Next: `planner` gives it meaning.
+
+mod ast;
+mod clauses;
+mod dialect;
+mod error;
+mod limits;
+mod options;
+mod parser;
+mod position;
+mod settings;
+mod types;
+
+pub use ast::*;
+pub use clauses::{Emit, Window, WindowKind, take_clauses};
+pub use dialect::MillpondDialect;
+pub use error::{Error, Result};
+pub use limits::{MAX_EXPRESSION_OPERATORS, MAX_NESTING, MAX_STATEMENT_BYTES, MAX_TOKENS};
+pub use options::{OptionValue, Options};
+pub use parser::{parse, parse_query};
+pub use settings::normalize_setting;
+pub use sqlparser;
+pub use types::{SqlType, arrow_type};

@@ -1,0 +1,261 @@
+//! Everything that is neither a query nor a change of data: transactions, settings, SHOW, EXPLAIN.
+
+use sqlparser::tokenizer::Token;
+
+use super::StatementParser;
+use crate::ast::{Explain, Query, ShowObjects, Statement, Subscribe};
+use crate::error::{Error, Result};
+use crate::settings::normalize_setting;
+
+impl StatementParser<'_, '_> {
+    pub(super) fn admin(&mut self) -> Result<Statement> {
+        if let Some(statement) = self.transaction() {
+            return statement;
+        }
+        if self.word("FLUSH") {
+            return Ok(Statement::Flush);
+        }
+        if self.word("EXPLAIN") {
+            return self.explain();
+        }
+        if self.word("SHOW") || self.word("LIST") {
+            return self.show();
+        }
+        if self.word("DESCRIBE") || self.word("DESC") {
+            self.word("EXTENDED");
+            let name = self.name()?;
+            self.word("EXTENDED");
+            return Ok(Statement::Describe(name));
+        }
+        if self.word("SET") {
+            return self.set();
+        }
+        if self.word("RESET") || self.word("UNSET") {
+            return if self.word("ALL") {
+                Ok(Statement::Reset(None))
+            } else {
+                Ok(Statement::Reset(Some(self.setting()?)))
+            };
+        }
+        if self.word("SUBSCRIBE") {
+            return self.subscribe();
+        }
+        if self.word("DISCARD") {
+            self.parser.next_token();
+            return Ok(Statement::Discard);
+        }
+        if self.word("DEALLOCATE") {
+            self.word("PREPARE");
+            return if self.word("ALL") {
+                Ok(Statement::Deallocate(None))
+            } else {
+                Ok(Statement::Deallocate(Some(super::fold(&self.ident()?))))
+            };
+        }
+        self.unknown()
+    }
+
+    fn unknown(&mut self) -> Result<Statement> {
+        let known = [
+            "ALTER",
+            "GRANT",
+            "REVOKE",
+            "TRUNCATE",
+            "MERGE",
+            "DECLARE",
+            "FETCH",
+            "CLOSE",
+            "MOVE",
+            "PREPARE",
+            "EXECUTE",
+            "LISTEN",
+            "UNLISTEN",
+            "NOTIFY",
+            "VACUUM",
+            "ANALYZE",
+            "LOCK",
+            "CALL",
+            "DO",
+            "COMMENT",
+            "PAUSE",
+            "RESUME",
+            "TERMINATE",
+            "PRINT",
+            "DEFINE",
+            "UNDEFINE",
+            "SAVEPOINT",
+            "RELEASE",
+            "CHECKPOINT",
+        ];
+        for word in known {
+            if self.word(word) {
+                return Err(Error::unsupported(word, ""));
+            }
+        }
+        self.unexpected("a statement")
+    }
+
+    fn transaction(&mut self) -> Option<Result<Statement>> {
+        let statement = if self.word("BEGIN") || self.words(&["START", "TRANSACTION"]) {
+            Statement::Begin
+        } else if self.word("COMMIT") || self.word("END") {
+            Statement::Commit
+        } else if self.word("ROLLBACK") || self.word("ABORT") {
+            if self.word("TO") {
+                return Some(Err(Error::unsupported(
+                    "ROLLBACK TO SAVEPOINT",
+                    "roll back the whole transaction",
+                )));
+            }
+            Statement::Rollback
+        } else {
+            return None;
+        };
+        // Isolation levels and access modes: every transaction reads one epoch and writes as a whole.
+        while !self.at(&Token::EOF) {
+            self.parser.next_token();
+        }
+        Some(Ok(statement))
+    }
+
+    fn explain(&mut self) -> Result<Statement> {
+        let mut analyze = self.word("ANALYZE");
+        self.word("VERBOSE");
+        if self.at(&Token::LParen) && !self.parenthesized_query() {
+            let options = self.options()?;
+            analyze |=
+                options.get("analyze").is_some_and(|v| !matches!(v.text().as_str(), "false" | "off" | "0"));
+        }
+        let statement = self.body()?;
+        Ok(Statement::Explain(Explain { analyze, statement: Box::new(statement) }))
+    }
+
+    fn parenthesized_query(&self) -> bool {
+        ["SELECT", "WITH", "VALUES"]
+            .iter()
+            .any(|word| crate::clauses::word_is(self.parser.peek_nth_token_ref(1), word))
+    }
+
+    fn show(&mut self) -> Result<Statement> {
+        let objects = [
+            ("STREAMS", ShowObjects::Streams),
+            ("TABLES", ShowObjects::Tables),
+            ("VIEWS", ShowObjects::Views),
+            ("QUERIES", ShowObjects::Queries),
+            ("TOPICS", ShowObjects::Topics),
+            ("FUNCTIONS", ShowObjects::Functions),
+        ];
+        for (word, objects) in objects {
+            if self.word(word) {
+                self.word("EXTENDED");
+                return Ok(Statement::ShowObjects(objects));
+            }
+        }
+        if self.words(&["MATERIALIZED", "VIEWS"]) {
+            return Ok(Statement::ShowObjects(ShowObjects::Views));
+        }
+        if self.word("ALL") || self.word("PROPERTIES") {
+            return Ok(Statement::ShowSetting(None));
+        }
+        if self.words(&["TRANSACTION", "ISOLATION", "LEVEL"]) {
+            return Ok(Statement::ShowSetting(Some("transaction_isolation".into())));
+        }
+        if self.words(&["TIME", "ZONE"]) {
+            return Ok(Statement::ShowSetting(Some("timezone".into())));
+        }
+        Ok(Statement::ShowSetting(Some(self.setting()?)))
+    }
+
+    fn set(&mut self) -> Result<Statement> {
+        if !self.word("SESSION") {
+            self.word("LOCAL");
+        }
+        if self.word("CHARACTERISTICS") || self.word("TRANSACTION") {
+            while !self.at(&Token::EOF) {
+                self.parser.next_token();
+            }
+            return Ok(Statement::Set { name: "transaction_isolation".into(), value: None });
+        }
+        let name = if self.words(&["TIME", "ZONE"]) {
+            "timezone".to_owned()
+        } else if self.word("NAMES") {
+            "client_encoding".to_owned()
+        } else {
+            let name = self.setting()?;
+            if !self.parser.consume_token(&Token::Eq) {
+                self.expect_word("TO")?;
+            }
+            name
+        };
+        let value = self.set_value()?;
+        Ok(Statement::Set { name, value })
+    }
+
+    fn set_value(&mut self) -> Result<Option<String>> {
+        if self.word("DEFAULT") {
+            return Ok(None);
+        }
+        let mut parts = Vec::new();
+        loop {
+            let minus = self.parser.consume_token(&Token::Minus);
+            let token = self.parser.next_token();
+            let text = match token.token {
+                Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => text,
+                Token::Word(word) => word.value,
+                Token::Number(number, _) => number,
+                _ => {
+                    self.parser.prev_token();
+                    return self.unexpected("a value");
+                }
+            };
+            parts.push(if minus { format!("-{text}") } else { text });
+            if !self.parser.consume_token(&Token::Comma) {
+                return Ok(Some(parts.join(", ")));
+            }
+        }
+    }
+
+    /// A setting's name: `statement_timeout`, `millpond.x`, or ksqlDB's quoted `'ksql.x'`.
+    fn setting(&mut self) -> Result<String> {
+        if let Token::SingleQuotedString(name) = &self.parser.peek_token_ref().token {
+            let name = normalize_setting(name);
+            self.parser.next_token();
+            return Ok(name);
+        }
+        let name = self.name()?;
+        Ok(normalize_setting(&name.to_string().replace('"', "")))
+    }
+
+    fn subscribe(&mut self) -> Result<Statement> {
+        self.word("TO");
+        let query = if self.parser.consume_token(&Token::LParen) {
+            let query = self.query()?;
+            self.with(|p| p.expect_token(&Token::RParen))?;
+            query
+        } else {
+            let name = self.name()?;
+            let Query { ast, emit } = super::parse_query(&format!("SELECT * FROM {name}"))?;
+            Query { ast, emit }
+        };
+        let options = if self.word("WITH") { self.options()? } else { crate::Options::default() };
+        for (name, _) in options.iter() {
+            match name {
+                "snapshot" | "progress" => {}
+                "since" => {
+                    return Err(Error::unsupported("SUBSCRIBE … WITH (since)", "subscribe with a snapshot"));
+                }
+                _ => {
+                    return Err(Error::InvalidOption {
+                        option: name.to_owned(),
+                        reason: "SUBSCRIBE knows snapshot and progress".into(),
+                    });
+                }
+            }
+        }
+        let flag = |name: &str, default: bool| {
+            options.get(name).map_or(default, |v| !matches!(v.text().as_str(), "false" | "off" | "0"))
+        };
+        let (snapshot, progress) = (flag("snapshot", true), flag("progress", false));
+        Ok(Statement::Subscribe(Subscribe { query, snapshot, progress }))
+    }
+}

@@ -1,0 +1,215 @@
+//! CREATE and DROP of streams, tables and views.
+
+use sqlparser::ast::{Expr, Ident, UnaryOperator, Value};
+use sqlparser::tokenizer::Token;
+
+use super::{StatementParser, fold};
+use crate::ast::{Column, CreateAs, CreateRelation, Drop, RelationKind, Statement};
+use crate::error::{Error, Result};
+use crate::options::{OptionValue, Options};
+
+impl StatementParser<'_, '_> {
+    pub(super) fn create(&mut self) -> Result<Statement> {
+        self.expect_word("CREATE")?;
+        if self.words(&["OR", "REPLACE"]) {
+            return Err(Error::unsupported("CREATE OR REPLACE", "DROP the relation and CREATE it again"));
+        }
+        let kind = self.created_kind()?;
+        let if_not_exists = self.if_not_exists();
+        let name = self.name()?;
+        let mut columns = Vec::new();
+        let mut names = Vec::new();
+        let mut primary_key = Vec::new();
+        if self.at(&Token::LParen) {
+            match kind {
+                RelationKind::Stream | RelationKind::Table => (columns, primary_key) = self.column_list()?,
+                _ => names = self.parenthesized_idents()?,
+            }
+        }
+        let options = if self.word("WITH") { self.options()? } else { Options::default() };
+        if self.word("AS") {
+            if !columns.is_empty() {
+                return Err(Error::unsupported(
+                    "a list of columns with AS",
+                    "name the columns in the SELECT list",
+                ));
+            }
+            let query = self.query()?;
+            // PostgreSQL's WITH DATA is what always happens.
+            self.words(&["WITH", "DATA"]);
+            return Ok(Statement::CreateAs(CreateAs {
+                kind,
+                name,
+                if_not_exists,
+                columns: names,
+                options,
+                query,
+            }));
+        }
+        if columns.is_empty() || !names.is_empty() {
+            return self.unexpected(if names.is_empty() {
+                "a list of columns, or AS and a query"
+            } else {
+                "AS and a query"
+            });
+        }
+        Ok(Statement::CreateRelation(CreateRelation {
+            kind,
+            name,
+            if_not_exists,
+            columns,
+            primary_key,
+            options,
+        }))
+    }
+
+    fn created_kind(&mut self) -> Result<RelationKind> {
+        if self.words(&["MATERIALIZED", "VIEW"]) {
+            return Ok(RelationKind::MaterializedView);
+        }
+        for (word, kind) in
+            [("STREAM", RelationKind::Stream), ("TABLE", RelationKind::Table), ("VIEW", RelationKind::View)]
+        {
+            if self.word(word) {
+                return Ok(kind);
+            }
+        }
+        for word in [
+            "SOURCE",
+            "TEMPORARY",
+            "TEMP",
+            "UNLOGGED",
+            "INDEX",
+            "SCHEMA",
+            "DATABASE",
+            "USER",
+            "ROLE",
+            "TYPE",
+            "FUNCTION",
+            "SEQUENCE",
+            "CONNECTOR",
+            "SINK",
+            "EXTENSION",
+            "TRIGGER",
+            "UNIQUE",
+            "EXTERNAL",
+        ] {
+            if self.word(word) {
+                return Err(Error::unsupported(
+                    format!("CREATE {word}"),
+                    "CREATE STREAM, TABLE, VIEW and MATERIALIZED VIEW are",
+                ));
+            }
+        }
+        self.unexpected("STREAM, TABLE, VIEW or MATERIALIZED VIEW")
+    }
+
+    fn column_list(&mut self) -> Result<(Vec<Column>, Vec<Ident>)> {
+        self.with(|p| p.expect_token(&Token::LParen))?;
+        let (mut columns, mut primary_key) = (Vec::new(), Vec::new());
+        loop {
+            if self.word("CONSTRAINT") {
+                self.ident()?;
+            }
+            if self.words(&["PRIMARY", "KEY"]) {
+                primary_key = self.parenthesized_idents()?;
+            } else {
+                for word in ["UNIQUE", "FOREIGN", "CHECK", "EXCLUDE"] {
+                    if self.word(word) {
+                        return Err(Error::unsupported(
+                            format!("the constraint {word}"),
+                            "PRIMARY KEY and NOT NULL are",
+                        ));
+                    }
+                }
+                columns.push(self.column()?);
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.with(|p| p.expect_token(&Token::RParen))?;
+        Ok((columns, primary_key))
+    }
+
+    fn column(&mut self) -> Result<Column> {
+        let name = self.ident()?;
+        let data_type = self.with(|p| p.parse_data_type())?;
+        let mut column = Column { name, data_type, key: false, not_null: false, default: None };
+        loop {
+            if self.words(&["PRIMARY", "KEY"]) || self.word("KEY") {
+                column.key = true;
+            } else if self.words(&["NOT", "NULL"]) {
+                column.not_null = true;
+            } else if self.word("DEFAULT") {
+                column.default = Some(self.with(|p| p.parse_expr())?);
+            } else if self.word("HEADERS") || self.word("HEADER") {
+                return Err(Error::unsupported("a column of record headers", ""));
+            } else if !self.word("NULL") {
+                return Ok(column);
+            }
+        }
+    }
+
+    /// `(name = literal, …)`.
+    pub(super) fn options(&mut self) -> Result<Options> {
+        let pairs = self.with(|p| {
+            p.parse_parenthesized(|p| {
+                p.parse_comma_separated(|p| {
+                    let name = p.parse_identifier()?;
+                    if !p.consume_token(&Token::Eq)
+                        && matches!(p.peek_token_ref().token, Token::Comma | Token::RParen)
+                    {
+                        return Ok((name, None));
+                    }
+                    Ok((name, Some(p.parse_expr()?)))
+                })
+            })
+        })?;
+        pairs
+            .into_iter()
+            .map(|(name, value)| {
+                let value =
+                    value.as_ref().map_or(Ok(OptionValue::Bool(true)), |v| option_value(&name.value, v))?;
+                Ok((name.value, value))
+            })
+            .collect::<Result<Vec<_>>>()
+            .map(Options::new)
+    }
+
+    pub(super) fn drop_relation(&mut self) -> Result<Statement> {
+        self.expect_word("DROP")?;
+        let kind = self.created_kind()?;
+        let if_exists = self.words(&["IF", "EXISTS"]);
+        let names = self.with(|p| p.parse_comma_separated(|p| p.parse_object_name(false)))?;
+        // ksqlDB's DELETE TOPIC: a dropped relation's topic always goes with it.
+        self.words(&["DELETE", "TOPIC"]);
+        let cascade = self.word("CASCADE");
+        if !cascade {
+            self.word("RESTRICT");
+        }
+        Ok(Statement::Drop(Drop { kind, if_exists, names, cascade }))
+    }
+}
+
+fn option_value(name: &str, expr: &Expr) -> Result<OptionValue> {
+    let invalid =
+        || Error::InvalidOption { option: name.to_ascii_lowercase(), reason: "expected a literal".into() };
+    Ok(match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => {
+                OptionValue::Text(text.clone())
+            }
+            Value::Number(number, _) => OptionValue::Number(number.clone()),
+            Value::Boolean(value) => OptionValue::Bool(*value),
+            _ => return Err(invalid()),
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match option_value(name, expr)? {
+            OptionValue::Number(number) => OptionValue::Number(format!("-{number}")),
+            _ => return Err(invalid()),
+        },
+        Expr::Identifier(ident) => OptionValue::Text(fold(ident)),
+        Expr::Interval(_) => OptionValue::Text(expr.to_string()),
+        _ => return Err(invalid()),
+    })
+}

@@ -1,0 +1,101 @@
+//! INSERT, UPDATE and DELETE: sqlparser's trees, cut down to what has a meaning here.
+
+use sqlparser::ast::{
+    self, AssignmentTarget, FromTable, Ident, ObjectName, ObjectNamePart, OnConflictAction, OnInsert,
+    TableFactor, TableObject,
+};
+
+use super::StatementParser;
+use crate::ast::{Delete, Insert, Query, Statement, Update};
+use crate::clauses;
+use crate::error::{Error, Result};
+
+impl StatementParser<'_, '_> {
+    pub(super) fn insert(&mut self) -> Result<Statement> {
+        let ast::Statement::Insert(insert) = self.with(|p| p.parse_statement())? else {
+            return self.unexpected("INSERT");
+        };
+        let TableObject::TableName(name) = insert.table else {
+            return Err(Error::unsupported("INSERT into a function", "name a stream or a table"));
+        };
+        let on_conflict_nothing = match insert.on {
+            None => false,
+            Some(OnInsert::OnConflict(conflict)) if conflict.action == OnConflictAction::DoNothing => true,
+            Some(_) => {
+                return Err(Error::unsupported(
+                    "ON CONFLICT DO UPDATE",
+                    "an INSERT into a table with a primary key replaces the row of its key",
+                ));
+            }
+        };
+        let columns = insert.columns.iter().map(column).collect::<Result<_>>()?;
+        let source = insert.source.map(|mut ast| {
+            let emit = clauses::take_emit(&mut ast.body);
+            Query { ast, emit }
+        });
+        Ok(Statement::Insert(Insert {
+            name,
+            columns,
+            source,
+            on_conflict_nothing,
+            returning: insert.returning.is_some(),
+        }))
+    }
+
+    pub(super) fn update(&mut self) -> Result<Statement> {
+        let ast::Statement::Update(update) = self.with(|p| p.parse_statement())? else {
+            return self.unexpected("UPDATE");
+        };
+        if update.from.is_some() || !update.table.joins.is_empty() {
+            return Err(Error::unsupported("UPDATE … FROM", "use a subquery in SET or WHERE"));
+        }
+        if update.returning.is_some() {
+            return Err(Error::unsupported("RETURNING", ""));
+        }
+        let (name, alias) = target(update.table.relation)?;
+        let mut assignments = Vec::new();
+        for assignment in update.assignments {
+            match assignment.target {
+                AssignmentTarget::ColumnName(name) => assignments.push((column(&name)?, assignment.value)),
+                AssignmentTarget::Tuple(_) => {
+                    return Err(Error::unsupported("SET (a, b) = …", "assign each column"));
+                }
+            }
+        }
+        Ok(Statement::Update(Update { name, alias, assignments, selection: update.selection }))
+    }
+
+    pub(super) fn delete(&mut self) -> Result<Statement> {
+        let ast::Statement::Delete(delete) = self.with(|p| p.parse_statement())? else {
+            return self.unexpected("DELETE");
+        };
+        if delete.using.is_some() {
+            return Err(Error::unsupported("DELETE … USING", "use a subquery in WHERE"));
+        }
+        if delete.returning.is_some() {
+            return Err(Error::unsupported("RETURNING", ""));
+        }
+        let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = delete.from;
+        match (from.pop(), from.is_empty()) {
+            (Some(table), true) if table.joins.is_empty() => {
+                let (name, alias) = target(table.relation)?;
+                Ok(Statement::Delete(Delete { name, alias, selection: delete.selection }))
+            }
+            _ => Err(Error::unsupported("DELETE from several relations", "delete from one at a time")),
+        }
+    }
+}
+
+fn target(factor: TableFactor) -> Result<(ObjectName, Option<Ident>)> {
+    match factor {
+        TableFactor::Table { name, alias, args: None, .. } => Ok((name, alias.map(|a| a.name))),
+        _ => Err(Error::unsupported("writing to a query", "name a table")),
+    }
+}
+
+fn column(name: &ObjectName) -> Result<Ident> {
+    match name.0.as_slice() {
+        [.., ObjectNamePart::Identifier(ident)] => Ok(ident.clone()),
+        _ => Err(Error::unsupported(format!("the column {name}"), "name a column")),
+    }
+}

@@ -1,0 +1,26 @@
+//! The bytes: a partitioned log of opaque frames, a journal of decisions, and a projection of that
+//! journal for look-ups. Knows no SQL and no Arrow.
+//!
+//! Invariant: what `commit` and `Journal::append` return is on disk. Next: `executor` gives the
+//! frames meaning.
+
+#![deny(clippy::indexing_slicing)]
+
+mod clock;
+mod error;
+mod frame;
+mod fs;
+mod lock;
+pub mod log;
+pub mod meta;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::{Error, Kind, Result};
+pub use frame::{Frame, FrameHeader, HEADER_BYTES};
+pub use fs::{Disk, Fs, FsFile};
+pub use lock::DirLock;
+
+/// Position of a record in its partition.
+pub type Offset = u64;
+/// Number of a group commit, global to a data directory, from 1.
+pub type Epoch = u64;

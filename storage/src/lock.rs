@@ -1,0 +1,34 @@
+//! One server for each data directory.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Holds a data directory until dropped; the kernel lets go when the process ends, however it ends.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: fs::File,
+}
+
+impl DirLock {
+    /// Takes the directory, making it if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has it.
+    pub fn acquire(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
+        let path = directory.join("LOCK");
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::Locked { path: directory.to_owned() }),
+            Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        }
+    }
+}

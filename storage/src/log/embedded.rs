@@ -1,0 +1,192 @@
+//! The log in this process: `topics/NAME/PARTITION/BASE.seg` under one directory.
+//!
+//! `commit` is the group commit: it writes every frame of an epoch, syncs every file it touched,
+//! and only then shows any of them. Epoch and part numbers in the frame headers make the epoch
+//! atomic over partitions without a second sync (docs/decisions/0001-log-format.md).
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::partition::Partition;
+use super::recovery::{Recovered, Seen};
+use super::{Append, Log, Retention, Sync, TopicPartition};
+use crate::error::{Error, Result};
+use crate::frame::{Frame, FrameHeader};
+use crate::fs::Fs;
+use crate::{Epoch, Offset};
+
+/// Sizes of the embedded log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogConfig {
+    /// A segment is sealed when it is this long.
+    pub segment_bytes: u64,
+    /// Frames of a partition that stay in memory.
+    pub recent_bytes: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { segment_bytes: 256 << 20, recent_bytes: 1 << 20 }
+    }
+}
+
+type Partitions = Vec<Arc<Mutex<Partition>>>;
+
+/// The embedded log.
+pub struct EmbeddedLog {
+    fs: Arc<dyn Fs>,
+    root: PathBuf,
+    config: LogConfig,
+    topics: RwLock<HashMap<String, Partitions>>,
+}
+
+impl EmbeddedLog {
+    /// Opens the log under `root`. `acknowledged` is an epoch known to have been acknowledged: a
+    /// torn file that would lose it is damage. `live` says which topics still exist; what is left
+    /// of others is removed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for damage that would lose acknowledged records.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        root: &Path,
+        config: LogConfig,
+        acknowledged: Epoch,
+        live: impl Fn(&str) -> bool,
+    ) -> Result<(Self, Recovered)> {
+        fs.create_dir(root)?;
+        let mut seen = Seen::default();
+        let mut topics = HashMap::new();
+        for path in fs.list(root)? {
+            let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+            if !live(name) {
+                fs.remove(&path)?;
+                continue;
+            }
+            topics.insert(name.to_owned(), open_partitions(fs.as_ref(), &path, &mut seen)?);
+        }
+        let all = || topics.values().flatten();
+        let newest = all().map(|p: &Arc<Mutex<Partition>>| p.lock().last_epoch()).max().unwrap_or(0);
+        // Nothing is cut before it is known that nothing acknowledged goes with it.
+        let recovered = seen.decide(acknowledged, newest)?;
+        for partition in all() {
+            partition.lock().cut_torn()?;
+            if let Some(epoch) = recovered.cut_epoch {
+                partition.lock().cut_from_epoch(epoch)?;
+            }
+        }
+        Ok((Self { fs, root: root.to_owned(), config, topics: RwLock::new(topics) }, recovered))
+    }
+
+    fn partition(&self, at: &TopicPartition) -> Result<Arc<Mutex<Partition>>> {
+        self.topics
+            .read()
+            .get(&at.topic)
+            .and_then(|partitions| partitions.get(at.partition as usize))
+            .cloned()
+            .ok_or_else(|| Error::NoSuchPartition { topic: at.topic.clone(), partition: at.partition })
+    }
+
+    fn commit_to(
+        &self,
+        partitions: &[Arc<Mutex<Partition>>],
+        stamp: FrameHeader,
+        appends: &[Append],
+        sync: Sync,
+    ) -> Result<Vec<Offset>> {
+        let mut written = Vec::with_capacity(appends.len());
+        for (index, (partition, append)) in partitions.iter().zip(appends).enumerate() {
+            let header = FrameHeader {
+                count: append.count,
+                format: append.format,
+                min_time_ms: append.times_ms.0,
+                max_time_ms: append.times_ms.1,
+                part: u32::try_from(index).unwrap_or(u32::MAX),
+                ..stamp
+            };
+            written.push(partition.lock().write(self.fs.as_ref(), &self.config, header, &append.body)?);
+        }
+        if sync == Sync::Durable {
+            for partition in partitions {
+                partition.lock().sync()?;
+            }
+        }
+        let mut offsets = Vec::with_capacity(appends.len());
+        for (partition, written) in partitions.iter().zip(written) {
+            let mut partition = partition.lock();
+            offsets.push(partition.end());
+            partition.commit(written, &self.config);
+        }
+        Ok(offsets)
+    }
+}
+
+fn open_partitions(fs: &dyn Fs, topic: &Path, seen: &mut Seen) -> Result<Partitions> {
+    let mut numbered: Vec<(u32, PathBuf)> = fs
+        .list(topic)?
+        .into_iter()
+        .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path)))
+        .collect();
+    numbered.sort();
+    numbered.iter().map(|(_, path)| Ok(Arc::new(Mutex::new(Partition::open(fs, path, seen)?)))).collect()
+}
+
+impl Log for EmbeddedLog {
+    fn create_topic(&self, topic: &str, partitions: u32) -> Result<()> {
+        let mut topics = self.topics.write();
+        let opened = topics.entry(topic.to_owned()).or_default();
+        let directory = self.root.join(topic);
+        for number in u32::try_from(opened.len()).unwrap_or(u32::MAX)..partitions {
+            let partition = Partition::create(self.fs.as_ref(), &directory.join(number.to_string()))?;
+            opened.push(Arc::new(Mutex::new(partition)));
+        }
+        self.fs.sync_dir(&directory)?;
+        self.fs.sync_dir(&self.root)
+    }
+
+    fn drop_topic(&self, topic: &str) -> Result<()> {
+        self.topics.write().remove(topic);
+        self.fs.remove(&self.root.join(topic))
+    }
+
+    fn topics(&self) -> Vec<String> {
+        self.topics.read().keys().cloned().collect()
+    }
+
+    /// Each append goes to a partition of its own: two for one partition would be one frame.
+    fn commit(&self, epoch: Epoch, now_ms: i64, appends: &[Append], sync: Sync) -> Result<Vec<Offset>> {
+        let partitions = appends.iter().map(|a| self.partition(&a.to)).collect::<Result<Vec<_>>>()?;
+        // What can be computed again says nothing about which epochs were acknowledged.
+        let parts = if sync == Sync::Durable { u32::try_from(appends.len()).unwrap_or(u32::MAX) } else { 0 };
+        let stamp = FrameHeader { epoch, now_ms, parts, ..Default::default() };
+        let committed = self.commit_to(&partitions, stamp, appends, sync);
+        if committed.is_err() {
+            for partition in &partitions {
+                partition.lock().undo();
+            }
+        }
+        committed
+    }
+
+    fn read(&self, at: &TopicPartition, from: Offset, until: Offset, max_bytes: usize) -> Result<Vec<Frame>> {
+        self.partition(at)?.lock().read(from, until, max_bytes)
+    }
+
+    fn bounds(&self, at: &TopicPartition) -> Result<Range<Offset>> {
+        let partition = self.partition(at)?;
+        let partition = partition.lock();
+        Ok(partition.start()..partition.end())
+    }
+
+    fn size_bytes(&self, at: &TopicPartition) -> Result<u64> {
+        Ok(self.partition(at)?.lock().size_bytes())
+    }
+
+    fn retain(&self, at: &TopicPartition, retention: Retention, now_ms: i64, hold: Offset) -> Result<usize> {
+        self.partition(at)?.lock().retain(self.fs.as_ref(), retention, now_ms, hold)
+    }
+}

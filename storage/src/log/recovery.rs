@@ -1,0 +1,68 @@
+//! What the last segments tell after a crash, and what must be cut.
+//!
+//! An epoch is written to every partition it touches before any of them counts, and epoch e+1
+//! begins after e is on disk everywhere. So only the last epoch can be incomplete, and it was never
+//! acknowledged. Invariant: anything else that is missing is damage, and refused.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::Epoch;
+use crate::error::{Error, Result};
+use crate::frame::FrameHeader;
+
+/// What opening a log found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// The last epoch that is complete.
+    pub last_epoch: Epoch,
+    /// The epoch that was cut because it was not.
+    pub cut_epoch: Option<Epoch>,
+    /// Files whose torn end was cut, with the length that is left.
+    pub torn: Vec<(PathBuf, u64)>,
+}
+
+/// Collects the epochs of all last segments.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    epochs: BTreeMap<Epoch, (u32, u32)>,
+    torn: Vec<(PathBuf, u64)>,
+}
+
+impl Seen {
+    pub(crate) fn frame(&mut self, header: &FrameHeader) {
+        if header.parts == 0 {
+            return;
+        }
+        self.epochs.entry(header.epoch).or_insert((0, header.parts)).0 += 1;
+        // Only the newest epochs decide; older ones may have frames in sealed segments.
+        while self.epochs.len() > 64 {
+            self.epochs.pop_first();
+        }
+    }
+
+    pub(crate) fn torn(&mut self, path: &Path, len: u64) {
+        self.torn.push((path.to_owned(), len));
+    }
+
+    /// Decides what to cut. `newest` is the last epoch found anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a file was torn although every epoch up to `acknowledged` should be whole.
+    pub(crate) fn decide(self, acknowledged: Epoch, newest: Epoch) -> Result<Recovered> {
+        let cut_epoch =
+            self.epochs.last_key_value().filter(|(_, (found, parts))| found < parts).map(|(epoch, _)| *epoch);
+        // Epochs are numbered without gaps and the one before an incomplete one was whole.
+        let last_epoch = cut_epoch.map_or(newest, |epoch| epoch - 1);
+        if last_epoch < acknowledged
+            && let Some((path, len)) = self.torn.first()
+        {
+            return Err(Error::corrupt(
+                path,
+                *len,
+                format!("epoch {acknowledged} was acknowledged, but the last whole one is {last_epoch}"),
+            ));
+        }
+        Ok(Recovered { last_epoch, cut_epoch, torn: self.torn })
+    }
+}

@@ -1,0 +1,181 @@
+//! One file of a partition: frames one after the other, named by the offset of its first record.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::index::Index;
+use crate::error::{Error, Result};
+use crate::frame::{self, Frame, RawHeader, decode_header};
+use crate::fs::{Fs, FsFile};
+use crate::{HEADER_BYTES, Offset};
+
+/// A segment with its file and index.
+pub(crate) struct Segment {
+    pub(crate) base: Offset,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Box<dyn FsFile>,
+    pub(crate) index: Index,
+}
+
+/// Where a scan of a segment stopped.
+pub(crate) enum Tail {
+    /// At the end of the file.
+    Whole,
+    /// At bytes that are not a sound frame, with nothing sound after them.
+    Torn,
+}
+
+impl Segment {
+    /// Makes an empty segment whose first record will have offset `base`.
+    pub(crate) fn create(fs: &dyn Fs, directory: &Path, base: Offset) -> Result<Self> {
+        let path = directory.join(format!("{base:020}.seg"));
+        let file = fs.open(&path)?;
+        fs.sync_dir(directory)?;
+        Ok(Self { base, path, file, index: Index::new(base) })
+    }
+
+    /// Opens a sealed segment, by its index where that is sound.
+    pub(crate) fn open_sealed(fs: &dyn Fs, path: &Path, base: Offset) -> Result<Self> {
+        let file = fs.open(path)?;
+        if let Some(index) = Index::load(fs, &path.with_extension("idx"), file.len()?) {
+            return Ok(Self { base, path: path.to_owned(), file, index });
+        }
+        let mut segment = Self { base, path: path.to_owned(), file, index: Index::new(base) };
+        match segment.scan(|_| ())? {
+            Tail::Whole => Ok(segment),
+            Tail::Torn => {
+                Err(Error::corrupt(path, segment.index.len, "a sealed segment ends in damaged bytes"))
+            }
+        }
+    }
+
+    /// Opens the last segment, reading every frame. `seen` gets the header of each.
+    pub(crate) fn open_active(
+        fs: &dyn Fs,
+        path: &Path,
+        base: Offset,
+        seen: impl FnMut(&RawHeader),
+    ) -> Result<(Self, Tail)> {
+        let file = fs.open(path)?;
+        let mut segment = Self { base, path: path.to_owned(), file, index: Index::new(base) };
+        let tail = segment.scan(seen)?;
+        Ok((segment, tail))
+    }
+
+    /// Reads the frames in order into the index.
+    ///
+    /// A bad frame followed by a sound one is damage, not a torn tail: records that were
+    /// acknowledged would be lost, so it is an error.
+    fn scan(&mut self, mut seen: impl FnMut(&RawHeader)) -> Result<Tail> {
+        let len = self.file.len()?;
+        let mut position = 0;
+        while position < len {
+            match self.frame_at(position, len) {
+                Ok(Some((raw, _))) if raw.header.base_offset == self.index.end => {
+                    seen(&raw);
+                    self.index.push(&raw.header, position, raw.frame_len());
+                    position += raw.frame_len();
+                }
+                Ok(_) | Err(Error::Corrupt { .. }) => {
+                    self.refuse_damage_in_the_middle(position, len)?;
+                    return Ok(Tail::Torn);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Tail::Whole)
+    }
+
+    fn refuse_damage_in_the_middle(&self, bad: u64, len: u64) -> Result<()> {
+        let mut rest = vec![0; usize::try_from(len - bad).unwrap_or(0)];
+        self.file.read_at(&mut rest, bad)?;
+        let mut at = 64;
+        while let Some(bytes) = rest.get(at..) {
+            let later = decode_header(bytes).filter(|raw| raw.header.base_offset > self.index.end);
+            if later.is_some_and(|raw| {
+                bytes
+                    .get(HEADER_BYTES..HEADER_BYTES + raw.body_len)
+                    .is_some_and(|body| frame::check_body(&raw, body, &self.path, 0).is_ok())
+            }) {
+                return Err(Error::corrupt(
+                    &self.path,
+                    bad,
+                    format!("records from offset {} are damaged, later ones are whole", self.index.end),
+                ));
+            }
+            if bytes.is_empty() {
+                break;
+            }
+            at += 64;
+        }
+        Ok(())
+    }
+
+    /// The frame at `position`, checked; None if there is no header.
+    fn frame_at(&self, position: u64, len: u64) -> Result<Option<(RawHeader, Bytes)>> {
+        if position + HEADER_BYTES as u64 > len {
+            return Ok(None);
+        }
+        let mut header = [0; HEADER_BYTES];
+        self.file.read_at(&mut header, position)?;
+        let Some(raw) = decode_header(&header) else { return Ok(None) };
+        if position + raw.frame_len() > len {
+            return Ok(None);
+        }
+        let mut body = vec![0; raw.body_len];
+        self.file.read_at(&mut body, position + HEADER_BYTES as u64)?;
+        frame::check_body(&raw, &body, &self.path, position)?;
+        Ok(Some((raw, body.into())))
+    }
+
+    /// Frames that hold offsets in `from..until`, about `max_bytes` of them.
+    pub(crate) fn read(
+        &self,
+        from: Offset,
+        until: Offset,
+        max_bytes: usize,
+        out: &mut Vec<Frame>,
+    ) -> Result<()> {
+        let mut position = self.index.seek(from);
+        let mut bytes = 0;
+        while position < self.index.len && bytes < max_bytes {
+            let mut header = [0; HEADER_BYTES];
+            self.file.read_at(&mut header, position)?;
+            let raw = decode_header(&header)
+                .ok_or_else(|| Error::corrupt(&self.path, position, "no frame where one was written"))?;
+            if raw.header.base_offset >= until {
+                break;
+            }
+            if raw.header.end_offset() > from {
+                let mut body = vec![0; raw.body_len];
+                self.file.read_at(&mut body, position + HEADER_BYTES as u64)?;
+                frame::check_body(&raw, &body, &self.path, position)?;
+                bytes += body.len();
+                out.push(Frame { header: raw.header, body: body.into() });
+            }
+            position += raw.frame_len();
+        }
+        Ok(())
+    }
+
+    /// Cuts the file after the frames the index knows.
+    pub(crate) fn cut(&self) -> Result<()> {
+        self.file.truncate(self.index.len)?;
+        self.file.sync()
+    }
+
+    /// Forgets and cuts every frame from `epoch` on.
+    pub(crate) fn cut_from_epoch(&mut self, epoch: crate::Epoch) -> Result<()> {
+        let old = std::mem::replace(&mut self.index, Index::new(self.base));
+        let mut position = 0;
+        while position < old.len {
+            let mut header = [0; HEADER_BYTES];
+            self.file.read_at(&mut header, position)?;
+            let Some(raw) = decode_header(&header).filter(|raw| raw.header.epoch < epoch) else { break };
+            self.index.push(&raw.header, position, raw.frame_len());
+            position += raw.frame_len();
+        }
+        self.cut()
+    }
+}

@@ -1,0 +1,131 @@
+//! The journal: decisions in order, each synced before its statement is acknowledged.
+//!
+//! One file of frames; the offset of a frame is the entry's revision. Invariant: an entry that
+//! `append` returned for is read back by every later `open`, or `open` refuses.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::frame::{self, FrameHeader, decode_header};
+use crate::fs::{Fs, FsFile};
+use crate::{Epoch, HEADER_BYTES};
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, from 1.
+    pub revision: u64,
+    /// The last epoch before it.
+    pub after_epoch: Epoch,
+    /// What was decided.
+    pub body: Bytes,
+}
+
+/// The open journal.
+pub struct Journal {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    file: Box<dyn FsFile>,
+    path: std::path::PathBuf,
+    len: u64,
+    revision: u64,
+    poisoned: bool,
+}
+
+impl Journal {
+    /// Opens the journal and returns all its entries.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when an entry before the last one is damaged.
+    pub fn open(fs: &Arc<dyn Fs>, path: &Path) -> Result<(Self, Vec<Entry>)> {
+        if let Some(directory) = path.parent() {
+            fs.create_dir(directory)?;
+        }
+        let file = fs.open(path)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
+        file.read_at(&mut bytes, 0)?;
+        let (entries, len) = decode(path, &bytes)?;
+        if len < bytes.len() as u64 {
+            tracing::warn!(path = %path.display(), kept_bytes = len, "cut the torn end of the journal");
+            file.truncate(len)?;
+            file.sync()?;
+        }
+        if let Some(directory) = path.parent() {
+            fs.sync_dir(directory)?;
+        }
+        let revision = entries.last().map_or(0, |e| e.revision);
+        let inner = Inner { file, path: path.to_owned(), len, revision, poisoned: false };
+        Ok((Self { inner: Mutex::new(inner) }, entries))
+    }
+
+    /// Appends an entry and syncs; returns its revision.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] after an earlier failure; otherwise any of the disk.
+    pub fn append(&self, after_epoch: Epoch, body: &[u8]) -> Result<u64> {
+        let mut inner = self.inner.lock();
+        if inner.poisoned {
+            return Err(Error::Poisoned { path: inner.path.clone() });
+        }
+        let revision = inner.revision + 1;
+        let header =
+            FrameHeader { base_offset: revision, count: 1, epoch: after_epoch, ..Default::default() };
+        let mut bytes = Vec::new();
+        header.encode(body, &mut bytes)?;
+        if let Err(error) = inner.file.write_at(&bytes, inner.len) {
+            inner.poisoned = inner.file.truncate(inner.len).is_err();
+            return Err(error);
+        }
+        if let Err(error) = inner.file.sync() {
+            inner.poisoned = true;
+            return Err(error);
+        }
+        inner.len += bytes.len() as u64;
+        inner.revision = revision;
+        Ok(revision)
+    }
+}
+
+/// The entries and the length of the sound part.
+fn decode(path: &Path, bytes: &[u8]) -> Result<(Vec<Entry>, u64)> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let Some(entry) = entry_at(path, bytes, at, entries.len() as u64 + 1) else { break };
+        at += usize::try_from(frame::frame_len(entry.body.len())).unwrap_or(usize::MAX);
+        entries.push(entry);
+    }
+    let mut later = at.saturating_add(64);
+    while later < bytes.len() {
+        if bytes
+            .get(later..)
+            .and_then(decode_header)
+            .is_some_and(|raw| raw.header.base_offset > entries.len() as u64)
+        {
+            return Err(Error::corrupt(
+                path,
+                at as u64,
+                format!("entry {} is damaged, later ones are whole", entries.len() + 1),
+            ));
+        }
+        later += 64;
+    }
+    Ok((entries, at as u64))
+}
+
+fn entry_at(path: &Path, bytes: &[u8], at: usize, revision: u64) -> Option<Entry> {
+    let raw = decode_header(bytes.get(at..)?)?;
+    let body = bytes.get(at + HEADER_BYTES..at + HEADER_BYTES + raw.body_len)?;
+    frame::check_body(&raw, body, path, at as u64).ok()?;
+    (raw.header.base_offset == revision).then(|| Entry {
+        revision,
+        after_epoch: raw.header.epoch,
+        body: Bytes::copy_from_slice(body),
+    })
+}
