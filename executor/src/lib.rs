@@ -1,1 +1,33 @@
-//! x
+//! The motion: dataflows run over the log, tables are kept, questions are answered.
+//!
+//! Data travels one way: statements → group commit → step → tables and subscribers. Operators are
+//! synchronous, deterministic and do no I/O; the engine's threads do it before and after them.
+//! Next: `server` puts the Postgres wire in front.
+
+mod build;
+mod change;
+mod engine;
+mod error;
+mod expression;
+mod format;
+mod ingest;
+mod keys;
+mod operator;
+mod operators;
+mod pull;
+mod push;
+mod query;
+mod rejects;
+mod table;
+mod window;
+
+pub use change::ChangeBatch;
+pub use engine::{Engine, EngineConfig, QueryStatus, Receipt, Snapshot};
+pub use error::{Class, Error, Result};
+pub use format::{decode_batches, encode_batches};
+pub use ingest::Write;
+pub use pull::{Answer, PullContext};
+pub use push::{PushItem, Subscription};
+pub use query::Query;
+pub use rejects::{Reject, Rejects};
+pub use table::{TableStore, TableVersion};

@@ -1,0 +1,118 @@
+//! A batch of changes: rows with integer weights, +1 for a row that came, -1 for one that went.
+//!
+//! No weights means all +1: rows that only come take the fast path everywhere.
+//! Source: Budiu et al., "DBSP: Automatic Incremental View Maintenance" (VLDB 2023), Z-sets.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{
+    concat, concat_batches, filter, filter_record_batch, take, take_record_batch,
+};
+use datafusion::arrow::datatypes::SchemaRef;
+
+use crate::error::Result;
+use crate::keys::{KeyTable, RowCodec};
+
+/// Rows that came and went. Rows and weights have equal length; no weight is null.
+#[derive(Debug, Clone)]
+pub struct ChangeBatch {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Their weights; None is all +1.
+    pub weights: Option<Int64Array>,
+}
+
+impl ChangeBatch {
+    /// Rows that came.
+    pub fn inserted(rows: RecordBatch) -> Self {
+        Self { rows, weights: None }
+    }
+
+    /// Rows that came or went.
+    pub fn weighted(rows: RecordBatch, weights: Int64Array) -> Self {
+        debug_assert_eq!(rows.num_rows(), weights.len(), "a weight for each row");
+        Self { rows, weights: Some(weights) }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The weight of a row.
+    pub fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |w| w.value(row))
+    }
+
+    /// The same changes with other columns of equal length.
+    pub(crate) fn with_rows(&self, rows: RecordBatch) -> Self {
+        Self { rows, weights: self.weights.clone() }
+    }
+
+    pub(crate) fn filter(&self, mask: &BooleanArray) -> Result<Self> {
+        let weights = self.weights.as_ref().map(|w| filter(w, mask)).transpose()?;
+        Ok(Self { rows: filter_record_batch(&self.rows, mask)?, weights: weights.as_ref().map(int64) })
+    }
+
+    pub(crate) fn take(&self, indices: &UInt32Array) -> Result<Self> {
+        let weights = self.weights.as_ref().map(|w| take(w, indices, None)).transpose()?;
+        Ok(Self { rows: take_record_batch(&self.rows, indices)?, weights: weights.as_ref().map(int64) })
+    }
+
+    /// One batch of several with the same layout.
+    pub(crate) fn concat(schema: &SchemaRef, batches: &[Self]) -> Result<Self> {
+        let rows = concat_batches(schema, batches.iter().map(|b| &b.rows))?;
+        if batches.iter().all(|b| b.weights.is_none()) {
+            return Ok(Self::inserted(rows));
+        }
+        let weights: Vec<ArrayRef> = batches
+            .iter()
+            .map(|b| -> ArrayRef {
+                Arc::new(b.weights.clone().unwrap_or_else(|| Int64Array::from_value(1, b.len())))
+            })
+            .collect();
+        let weights = concat(&weights.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+        Ok(Self { rows, weights: Some(int64(&weights)) })
+    }
+}
+
+fn int64(array: &ArrayRef) -> Int64Array {
+    Int64Array::from(array.to_data())
+}
+
+/// The net of changes: equal rows become one with the sum of their weights, zeros go.
+/// The order is that of first appearance.
+pub(crate) fn consolidate(schema: &SchemaRef, batches: Vec<ChangeBatch>) -> Result<Vec<ChangeBatch>> {
+    if batches.iter().all(|b| b.weights.is_none()) {
+        return Ok(batches);
+    }
+    let all = ChangeBatch::concat(schema, &batches)?;
+    let codec = RowCodec::try_new(schema.fields().iter().map(|f| f.data_type().clone()))?;
+    let encoded = codec.encode(all.rows.columns(), all.len())?;
+    let mut keys = KeyTable::default();
+    let mut first: Vec<u32> = Vec::new();
+    let mut net: Vec<i64> = Vec::new();
+    for row in 0..all.len() {
+        let (slot, new) = keys.insert(encoded.row(row));
+        if new {
+            first.push(u32::try_from(row).unwrap_or(u32::MAX));
+            net.push(0);
+        }
+        net[slot as usize] += all.weight(row);
+    }
+    if net.iter().all(|w| *w == 1) && first.len() == all.len() {
+        return Ok(vec![ChangeBatch::inserted(all.rows)]);
+    }
+    let kept: (Vec<u32>, Vec<i64>) = first.into_iter().zip(net).filter(|(_, w)| *w != 0).unzip();
+    if kept.0.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = take_record_batch(&all.rows, &UInt32Array::from(kept.0))?;
+    Ok(vec![ChangeBatch::weighted(rows, Int64Array::from(kept.1))])
+}

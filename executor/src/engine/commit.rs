@@ -1,0 +1,399 @@
+//! The commit thread: takes what has arrived, makes one epoch of it, syncs, acknowledges.
+//!
+//! There is no timer: while one epoch syncs, the next one gathers. Invariant: an acknowledged
+//! epoch is on disk; epochs and catalog changes reach the step thread in the order they became so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::compute::{concat_batches, max, min};
+use datafusion::arrow::datatypes::Int64Type;
+use planner::{Catalog, Relation, RelationId};
+use storage::log::{Append, Log, Retention, Sync, TopicPartition};
+use storage::meta::{Journal, MetaStore};
+use storage::{Clock, Epoch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use super::meta::MetaRecord;
+use super::relations::Input;
+use super::snapshot::Snapshot;
+use super::step::Stepper;
+use crate::error::{Error, Result};
+use crate::format::{ARROW_STREAM, encode_batches};
+use crate::ingest::{ROW_TIME, Write, topic_schema};
+use crate::push::Subscription;
+use crate::query::Query;
+
+/// Rows of one epoch take at most about this much, unless one statement is larger.
+const EPOCH_BYTES: usize = 64 << 20;
+/// Epochs between the two threads.
+const AHEAD: usize = 2;
+/// Batches smaller than this become one.
+const SMALL_ROWS: usize = 1024;
+/// How often waiting subscribers are tried again.
+const RETRY: Duration = Duration::from_millis(20);
+/// How often old segments are looked for, in milliseconds.
+const RETENTION_MS: i64 = 5_000;
+
+pub(crate) enum Request {
+    Append(AppendRequest),
+    Ddl(DdlRequest),
+    Subscribe(SubscribeRequest),
+    Flush(oneshot::Sender<Epoch>),
+    Stop,
+}
+
+pub(crate) struct AppendRequest {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) bytes: usize,
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) reply: oneshot::Sender<Result<Epoch>>,
+}
+
+pub(crate) enum Change {
+    Create(Arc<Relation>),
+    Drop(Vec<Arc<Relation>>),
+}
+
+pub(crate) struct DdlRequest {
+    pub(crate) change: Change,
+    pub(crate) reply: oneshot::Sender<Result<()>>,
+}
+
+pub(crate) struct SubscribeRequest {
+    pub(crate) query: Query,
+    pub(crate) snapshot: bool,
+    pub(crate) progress: bool,
+    pub(crate) reply: oneshot::Sender<Result<Subscription>>,
+}
+
+/// What the step thread is given, in order.
+enum Work {
+    Epoch { epoch: Epoch, now_ms: i64, inputs: Vec<Input>, permits: Vec<OwnedSemaphorePermit> },
+    Ddl(DdlRequest),
+    Subscribe(SubscribeRequest),
+    Flush(oneshot::Sender<Epoch>),
+}
+
+/// Everything the commit thread owns.
+pub(crate) struct Committer {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) journal: Journal,
+    pub(crate) projection: Arc<dyn MetaStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) epoch: Epoch,
+    pub(crate) catalog: Catalog,
+    /// Deals writes to the partitions of a stream.
+    pub(crate) turn: u32,
+    pub(crate) retained_at_ms: i64,
+}
+
+/// Starts both threads.
+pub(crate) fn spawn(
+    committer: Committer,
+    stepper: Stepper,
+    requests: mpsc::Receiver<Request>,
+    publish: watch::Sender<Arc<Snapshot>>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let (sender, receiver) = sync_channel(AHEAD);
+    let failed = |e: std::io::Error| Error::bug("start", e.to_string());
+    let step = Builder::new()
+        .name("step".into())
+        .spawn(move || step_loop(stepper, &receiver, &publish))
+        .map_err(failed)?;
+    let commit = Builder::new()
+        .name("commit".into())
+        .spawn(move || commit_loop(committer, requests, &sender))
+        .map_err(failed)?;
+    Ok(vec![commit, step])
+}
+
+fn step_loop(mut stepper: Stepper, work: &Receiver<Work>, publish: &watch::Sender<Arc<Snapshot>>) {
+    let mut waiting = false;
+    loop {
+        let next = if waiting {
+            work.recv_timeout(RETRY)
+        } else {
+            work.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match next {
+            Ok(Work::Epoch { epoch, now_ms, inputs, permits }) => {
+                stepper.step(epoch, now_ms, &inputs);
+                publish.send_replace(Arc::new(stepper.snapshot()));
+                drop(permits);
+            }
+            Ok(Work::Ddl(request)) => {
+                let result = match &request.change {
+                    Change::Create(relation) => stepper.create(relation, 0, 0),
+                    Change::Drop(relations) => {
+                        stepper.drop_relations(&relations.iter().map(|r| r.id).collect::<Vec<_>>());
+                        Ok(())
+                    }
+                };
+                publish.send_replace(Arc::new(stepper.snapshot()));
+                // Whoever asked may have gone.
+                let _ = request.reply.send(result);
+            }
+            Ok(Work::Subscribe(request)) => {
+                let subscription = stepper.subscribe(request.query, request.snapshot, request.progress);
+                let _ = request.reply.send(subscription);
+            }
+            Ok(Work::Flush(reply)) => {
+                let _ = reply.send(stepper.epoch());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        waiting = stepper.retry_subscribers();
+    }
+}
+
+fn commit_loop(mut committer: Committer, mut requests: mpsc::Receiver<Request>, work: &SyncSender<Work>) {
+    let mut held: Option<Request> = None;
+    while let Some(request) = held.take().or_else(|| requests.blocking_recv()) {
+        let passed = match request {
+            Request::Append(first) => {
+                let group = gather(first, &mut requests, &mut held);
+                committer.commit(group, work)
+            }
+            Request::Ddl(request) => committer.ddl(request, work),
+            Request::Subscribe(request) => work.send(Work::Subscribe(request)).is_ok(),
+            Request::Flush(reply) => work.send(Work::Flush(reply)).is_ok(),
+            Request::Stop => break,
+        };
+        if !passed {
+            tracing::error!("the step thread is gone");
+            return;
+        }
+    }
+    committer.stop();
+}
+
+/// Appends that can share an epoch: those already waiting, up to the next other request.
+fn gather(
+    first: AppendRequest,
+    requests: &mut mpsc::Receiver<Request>,
+    held: &mut Option<Request>,
+) -> Vec<AppendRequest> {
+    let mut bytes = first.bytes;
+    let mut group = vec![first];
+    while bytes < EPOCH_BYTES {
+        match requests.try_recv() {
+            Ok(Request::Append(next)) => {
+                bytes += next.bytes;
+                group.push(next);
+            }
+            Ok(other) => {
+                *held = Some(other);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    group
+}
+
+/// Rows for one partition.
+struct Part {
+    relation: Arc<Relation>,
+    partition: u32,
+    batches: Vec<RecordBatch>,
+}
+
+impl Committer {
+    /// Commits a group as one epoch. False when the step thread is gone.
+    fn commit(&mut self, group: Vec<AppendRequest>, work: &SyncSender<Work>) -> bool {
+        let mut accepted = Vec::with_capacity(group.len());
+        for request in group {
+            match request.writes.iter().find(|w| self.catalog.by_id(w.relation.id).is_none()) {
+                Some(write) => {
+                    let _ = request.reply.send(Err(Error::Dropped(write.relation.name.clone())));
+                }
+                None => accepted.push(request),
+            }
+        }
+        if accepted.is_empty() {
+            return true;
+        }
+        let now_ms = self.clock.now_ms();
+        let epoch = self.epoch + 1;
+        let writes: Vec<Write> = accepted.iter_mut().flat_map(|r| std::mem::take(&mut r.writes)).collect();
+        match self.write(epoch, now_ms, writes) {
+            Ok(inputs) => {
+                self.epoch = epoch;
+                let mut permits = Vec::with_capacity(accepted.len());
+                for request in accepted {
+                    let _ = request.reply.send(Ok(epoch));
+                    permits.push(request.permit);
+                }
+                let passed =
+                    inputs.is_empty() || work.send(Work::Epoch { epoch, now_ms, inputs, permits }).is_ok();
+                self.retain(now_ms);
+                passed
+            }
+            Err(error) => {
+                tracing::error!(%error, "could not commit");
+                let shared = match error {
+                    Error::Storage(shared) => Some(shared),
+                    _ => None,
+                };
+                for request in accepted {
+                    let error = shared
+                        .clone()
+                        .map_or_else(|| Error::bug("commit", "rows did not encode"), Error::Storage);
+                    let _ = request.reply.send(Err(error));
+                }
+                true
+            }
+        }
+    }
+
+    fn write(&mut self, epoch: Epoch, now_ms: i64, writes: Vec<Write>) -> Result<Vec<Input>> {
+        let parts = self.parts(writes)?;
+        let appends = parts.iter().map(append).collect::<Result<Vec<_>>>()?;
+        let offsets = self.log.commit(epoch, now_ms, &appends, Sync::Durable)?;
+        let inputs = parts.into_iter().zip(offsets).map(|(part, base_offset)| Input {
+            relation: part.relation,
+            partition: part.partition,
+            base_offset,
+            batches: part.batches,
+        });
+        Ok(inputs.collect())
+    }
+
+    /// Writes by partition, in the order they came.
+    fn parts(&mut self, writes: Vec<Write>) -> Result<Vec<Part>> {
+        let mut parts: BTreeMap<(RelationId, u32), (Part, i64)> = BTreeMap::new();
+        for mut write in writes.into_iter().filter(|w| w.num_rows() > 0) {
+            let relation = Arc::clone(&write.relation);
+            // A key must always meet the same partition; a stream's writes are dealt out.
+            let partition = if relation.is_stream() { self.turn % relation.partitions } else { 0 };
+            self.turn = self.turn.wrapping_add(1);
+            let at = TopicPartition { topic: relation.topic(), partition };
+            let (part, next) = match parts.entry((relation.id, partition)) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    let end = i64::try_from(self.log.bounds(&at)?.end).unwrap_or(i64::MAX);
+                    entry.insert((Part { relation, partition, batches: Vec::new() }, end))
+                }
+            };
+            write.number(*next)?;
+            *next += i64::try_from(write.num_rows()).unwrap_or(i64::MAX);
+            part.batches.push(write.rows);
+        }
+        parts.into_values().map(|(part, _)| part.with_small_batches_joined()).collect()
+    }
+
+    /// A catalog change: topics first (they are nothing without the journal's word), then the
+    /// journal, then the step thread.
+    fn ddl(&mut self, request: DdlRequest, work: &SyncSender<Work>) -> bool {
+        match self.decide(&request.change) {
+            Ok(()) => {
+                let dropped = match &request.change {
+                    Change::Drop(relations) => relations.clone(),
+                    Change::Create(_) => Vec::new(),
+                };
+                let passed = work.send(Work::Ddl(request)).is_ok();
+                for relation in dropped.iter().filter(|r| r.has_topic()) {
+                    // What is left of it is swept at the next start.
+                    if let Err(error) = self.log.drop_topic(&relation.topic()) {
+                        tracing::warn!(relation = %relation.name, %error, "could not remove a topic");
+                    }
+                }
+                passed
+            }
+            Err(error) => {
+                let _ = request.reply.send(Err(error));
+                true
+            }
+        }
+    }
+
+    fn decide(&mut self, change: &Change) -> Result<()> {
+        let record = match change {
+            Change::Create(relation) => {
+                if relation.has_topic() {
+                    let partitions = if relation.is_base() { relation.partitions } else { 1 };
+                    self.log.create_topic(&relation.topic(), partitions)?;
+                }
+                MetaRecord::create(relation)
+            }
+            Change::Drop(relations) => MetaRecord::Drop { ids: relations.iter().map(|r| r.id).collect() },
+        };
+        let revision = self.journal.append(self.epoch, &record.encode()?)?;
+        self.catalog = match change {
+            Change::Create(relation) => self.catalog.with(Arc::clone(relation)),
+            Change::Drop(relations) => {
+                self.catalog.without(&relations.iter().map(|r| r.id).collect::<Vec<_>>())
+            }
+        };
+        if !self.projection.apply(revision, &record.projection()) {
+            tracing::warn!("the metadata projection is behind and will be rebuilt at the next start");
+        }
+        Ok(())
+    }
+
+    /// Lets go of old segments of streams that no view would have to read again.
+    fn retain(&mut self, now_ms: i64) {
+        if now_ms - self.retained_at_ms < RETENTION_MS {
+            return;
+        }
+        self.retained_at_ms = now_ms;
+        for relation in self.catalog.iter().filter(|r| r.is_stream() && r.is_base()) {
+            let retention = Retention { max_age_ms: relation.retention.0, max_bytes: relation.retention.1 };
+            if retention == Retention::default() {
+                continue;
+            }
+            let needed = !self.catalog.dependents(relation.id).is_empty();
+            let hold = if needed { 0 } else { u64::MAX };
+            for partition in 0..relation.partitions {
+                let at = TopicPartition { topic: relation.topic(), partition };
+                if let Err(error) = self.log.retain(&at, retention, now_ms, hold) {
+                    tracing::warn!(relation = %relation.name, %error, "could not remove old segments");
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        let stopped =
+            MetaRecord::Stopped.encode().and_then(|body| Ok(self.journal.append(self.epoch, &body)?));
+        if let Err(error) = stopped {
+            tracing::warn!(%error, "could not note the end");
+        }
+    }
+}
+
+impl Part {
+    fn with_small_batches_joined(mut self) -> Result<Self> {
+        if self.batches.len() > 1 && self.batches.iter().any(|b| b.num_rows() < SMALL_ROWS) {
+            self.batches = vec![concat_batches(&topic_schema(&self.relation), &self.batches)?];
+        }
+        Ok(self)
+    }
+}
+
+fn append(part: &Part) -> Result<Append> {
+    let schema = topic_schema(&part.relation);
+    let (index, _) =
+        schema.column_with_name(ROW_TIME).ok_or_else(|| Error::bug("commit", "rows without a time"))?;
+    let mut times = (i64::MAX, i64::MIN);
+    let mut rows = 0;
+    for batch in &part.batches {
+        let column = batch.column(index).as_primitive::<Int64Type>();
+        times.0 = times.0.min(min(column).unwrap_or(i64::MAX));
+        times.1 = times.1.max(max(column).unwrap_or(i64::MIN));
+        rows += batch.num_rows();
+    }
+    Ok(Append {
+        to: TopicPartition { topic: part.relation.topic(), partition: part.partition },
+        count: u32::try_from(rows).unwrap_or(u32::MAX),
+        format: ARROW_STREAM,
+        times_ms: times,
+        body: encode_batches(&schema, &part.batches)?,
+    })
+}

@@ -1,0 +1,60 @@
+//! The journal's vocabulary: what a catalog change is on disk.
+//!
+//! A relation is kept as the statement that made it; replaying it against the same catalog gives
+//! the same relation (docs/decisions/0004-ddl-as-text.md).
+
+use planner::{Relation, RelationId};
+use serde::{Deserialize, Serialize};
+use storage::meta::MetaOp;
+
+use crate::error::{Error, Result};
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MetaRecord {
+    /// A relation is made.
+    Create { id: RelationId, name: String, text: String },
+    /// Relations are removed.
+    Drop { ids: Vec<RelationId> },
+    /// A clean end: every epoch up to the entry's is whole.
+    Stopped,
+}
+
+impl MetaRecord {
+    pub(crate) fn create(relation: &Relation) -> Self {
+        Self::Create { id: relation.id, name: relation.name.clone(), text: relation.text.clone() }
+    }
+
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::bug("journal", e.to_string()))
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|e| Error::bug("journal", e.to_string()))
+    }
+
+    /// The id of the relation it makes.
+    pub(crate) fn created(&self) -> Option<RelationId> {
+        match self {
+            Self::Create { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// What the projection keeps of it: the statement of each relation.
+    pub(crate) fn projection(&self) -> Vec<MetaOp> {
+        match self {
+            Self::Create { id, text, .. } => {
+                vec![MetaOp::Put(definition_key(*id), text.clone().into_bytes().into())]
+            }
+            Self::Drop { ids } => ids.iter().map(|id| MetaOp::Delete(definition_key(*id))).collect(),
+            Self::Stopped => Vec::new(),
+        }
+    }
+}
+
+/// The projection's key of a relation's statement.
+pub(crate) fn definition_key(id: RelationId) -> Vec<u8> {
+    format!("definition/{id:010}").into_bytes()
+}

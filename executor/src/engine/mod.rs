@@ -1,0 +1,250 @@
+//! The engine: one thread that commits epochs to the log, one that steps them through the queries.
+//!
+//! ```text
+//!  append, DDL, FLUSH ─► commit thread ─► step thread ─► snapshot, subscribers
+//!                         log + journal     operators
+//! ```
+//! Everything passes both threads in one order, so a DDL statement lies between two epochs, on
+//! the first run and on every replay. An append is acknowledged when its epoch is on disk; a
+//! reader that needs to see it waits for the snapshot of that epoch.
+
+mod commit;
+mod history;
+mod meta;
+mod recovery;
+mod relations;
+mod snapshot;
+mod step;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use planner::{Catalog, Dataflow, Relation, RelationId};
+use storage::{Clock, Epoch, Fs};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+pub(crate) use history::StreamReader;
+pub use snapshot::{QueryStatus, Snapshot};
+
+use crate::error::{Error, Result};
+use crate::ingest::Write;
+use crate::push::Subscription;
+use crate::rejects::Rejects;
+use commit::{AppendRequest, Change, DdlRequest, Request, SubscribeRequest};
+
+/// Statements that may wait for the commit thread.
+const QUEUE: usize = 4096;
+/// Memory that rows may take between a statement and the end of its epoch's step, in KiB.
+const IN_FLIGHT_KIB: usize = 1 << 20;
+
+/// How the engine runs.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The disk.
+    pub fs: Arc<dyn Fs>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Parts of each query's state that are stepped in parallel.
+    pub shards: usize,
+    /// Length of a log segment in bytes.
+    pub segment_bytes: u64,
+}
+
+/// The acknowledgement of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The epoch that holds the rows; they are on disk.
+    pub epoch: Epoch,
+}
+
+/// A running engine.
+pub struct Engine {
+    requests: mpsc::Sender<Request>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    in_flight: Arc<Semaphore>,
+    next_id: AtomicU32,
+    ddl: tokio::sync::Mutex<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    rejects: Rejects,
+    clock: Arc<dyn Clock>,
+    shards: usize,
+    /// Held for as long as the engine runs.
+    _lock: storage::DirLock,
+}
+
+/// Leave to change the catalog: one at a time.
+pub struct DdlTurn<'a> {
+    engine: &'a Engine,
+    _guard: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Engine {
+    /// Opens the data directory, recovers, and starts the threads.
+    ///
+    /// # Errors
+    /// A directory in use, and damage that would lose acknowledged data.
+    pub fn start(config: &EngineConfig) -> Result<Self> {
+        let lock = storage::DirLock::acquire(&config.data_dir)?;
+        let recovered = recovery::recover(config)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (publish, snapshots) = watch::channel(Arc::new(recovered.stepper.snapshot()));
+        let rejects = recovered.stepper.rejects().clone();
+        let threads = commit::spawn(recovered.committer, recovered.stepper, receiver, publish)?;
+        Ok(Self {
+            requests: sender,
+            snapshots,
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+            next_id: AtomicU32::new(recovered.next_id),
+            ddl: tokio::sync::Mutex::new(()),
+            threads: Mutex::new(threads),
+            rejects,
+            clock: Arc::clone(&config.clock),
+            shards: config.shards,
+            _lock: lock,
+        })
+    }
+
+    /// The newest published epoch.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// The newest snapshot that holds `epoch`, when there is one.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] after `limit`.
+    pub async fn snapshot_at(&self, epoch: Epoch, limit: Duration) -> Result<Arc<Snapshot>> {
+        let mut snapshots = self.snapshots.clone();
+        let reached = tokio::time::timeout(limit, snapshots.wait_for(|s| s.epoch >= epoch)).await;
+        match reached {
+            Ok(Ok(snapshot)) => Ok(Arc::clone(&snapshot)),
+            Ok(Err(_)) => Err(Error::ShuttingDown),
+            Err(_) => Err(Error::Stale { epoch }),
+        }
+    }
+
+    /// The catalog as of now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.snapshot().catalog)
+    }
+
+    /// Now, ms since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Rows that could not be used.
+    pub fn rejects(&self) -> &Rejects {
+        &self.rejects
+    }
+
+    /// Appends rows to any number of relations as one atom. Returns when they are on disk.
+    ///
+    /// # Errors
+    /// Any of the disk; then none of the rows are there.
+    pub async fn append(&self, writes: Vec<Write>) -> Result<Receipt> {
+        let bytes: usize = writes.iter().map(Write::bytes).sum();
+        let kib = u32::try_from((bytes / 1024).clamp(1, IN_FLIGHT_KIB)).unwrap_or(u32::MAX);
+        let permit =
+            Arc::clone(&self.in_flight).acquire_many_owned(kib).await.map_err(|_| Error::ShuttingDown)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Append(AppendRequest { writes, bytes, permit, reply })).await?;
+        let epoch = answer.await.map_err(|_| Error::ShuttingDown)??;
+        Ok(Receipt { epoch })
+    }
+
+    /// Waits until everything acknowledged before is processed and visible; returns its epoch.
+    ///
+    /// # Errors
+    /// [`Error::ShuttingDown`].
+    pub async fn flush(&self) -> Result<Epoch> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Flush(reply)).await?;
+        answer.await.map_err(|_| Error::ShuttingDown)
+    }
+
+    /// Starts a push query.
+    ///
+    /// # Errors
+    /// Expressions that do not compile.
+    pub async fn subscribe(
+        &self,
+        dataflow: Arc<Dataflow>,
+        snapshot: bool,
+        progress: bool,
+    ) -> Result<Subscription> {
+        let query = crate::query::Query::try_new(dataflow, self.shards)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Subscribe(SubscribeRequest { query, snapshot, progress, reply })).await?;
+        answer.await.map_err(|_| Error::ShuttingDown)?
+    }
+
+    /// Waits for the turn to change the catalog.
+    pub async fn ddl(&self) -> DdlTurn<'_> {
+        DdlTurn { engine: self, _guard: self.ddl.lock().await }
+    }
+
+    /// Drains what was accepted and stops the threads.
+    pub async fn stop(&self) {
+        // A full or closed queue means the thread is on its way out already.
+        let _ = self.requests.send(Request::Stop).await;
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("an engine thread panicked");
+                }
+            }
+        });
+        if joined.await.is_err() {
+            tracing::error!("could not wait for the engine threads");
+        }
+    }
+
+    async fn send(&self, request: Request) -> Result<()> {
+        self.requests.send(request).await.map_err(|_| Error::ShuttingDown)
+    }
+}
+
+impl DdlTurn<'_> {
+    /// The catalog to plan against.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.engine.catalog()
+    }
+
+    /// The id of the next relation.
+    pub fn next_id(&self) -> RelationId {
+        self.engine.next_id.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Makes a relation, durable on return; a view's first result is complete then.
+    ///
+    /// # Errors
+    /// Expressions that do not compile (then nothing is made), and any of the disk.
+    pub async fn create(&self, relation: Relation) -> Result<()> {
+        if let Some(dataflow) = relation.dataflow() {
+            crate::query::Query::try_new(Arc::clone(dataflow), self.engine.shards)?;
+        }
+        self.change(Change::Create(Arc::new(relation))).await
+    }
+
+    /// Removes relations.
+    ///
+    /// # Errors
+    /// Any of the disk.
+    pub async fn drop(&self, relations: Vec<Arc<Relation>>) -> Result<()> {
+        self.change(Change::Drop(relations)).await
+    }
+
+    async fn change(&self, change: Change) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.engine.send(Request::Ddl(DdlRequest { change, reply })).await?;
+        answer.await.map_err(|_| Error::ShuttingDown)?
+    }
+}

@@ -1,0 +1,184 @@
+//! Start: the journal says what there is, the log says what happened; both are taken through the
+//! step thread's own code, in the order they first came.
+//!
+//! Invariant: the state after recovery is the state before the end. Result topics already hold
+//! some of the epochs that are stepped again; those are not written twice.
+
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use planner::{Binder, Catalog, Relation, RelationId};
+use sql::Statement;
+use storage::Epoch;
+use storage::log::{EmbeddedLog, Log, LogConfig, TopicPartition};
+use storage::meta::{Entry, Journal, MetaStore, open_projection};
+
+use super::EngineConfig;
+use super::commit::Committer;
+use super::history::{EpochMerge, StreamReader};
+use super::meta::MetaRecord;
+use super::step::Stepper;
+use crate::error::{Error, Result};
+
+/// What the engine starts from.
+pub(crate) struct Recovered {
+    pub(crate) committer: Committer,
+    pub(crate) stepper: Stepper,
+    pub(crate) next_id: RelationId,
+}
+
+/// A relation the journal has made and not removed.
+struct Live {
+    relation: Arc<Relation>,
+    after_epoch: Epoch,
+}
+
+pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
+    let (journal, entries) = Journal::open(&config.fs, &config.data_dir.join("meta").join("journal"))?;
+    let records =
+        entries.iter().map(|e| Ok((e, MetaRecord::decode(&e.body)?))).collect::<Result<Vec<_>>>()?;
+    let live = live_relations(&records);
+    let topics: HashSet<String> =
+        live.iter().filter(|l| l.relation.has_topic()).map(|l| l.relation.topic()).collect();
+    let acknowledged = entries.last().map_or(0, |e| e.after_epoch);
+    let log_config = LogConfig { segment_bytes: config.segment_bytes, ..LogConfig::default() };
+    let root = config.data_dir.join("topics");
+    let (log, found) =
+        EmbeddedLog::open(Arc::clone(&config.fs), &root, log_config, acknowledged, |t| topics.contains(t))?;
+    if let Some(epoch) = found.cut_epoch {
+        tracing::info!(epoch, "cut an epoch that was never acknowledged");
+    }
+    let log: Arc<dyn Log> = Arc::new(log);
+    let mut stepper = Stepper::new(Arc::clone(&log), config.shards);
+    replay(&live, &log, &mut stepper)?;
+    let epoch = found.last_epoch.max(acknowledged).max(stepper.epoch());
+    stepper.begin_at(epoch, config.clock.now_ms());
+    let projection = projection(config, &entries, &records);
+    let next_id = 1 + records.iter().filter_map(|(_, r)| r.created()).max().unwrap_or(0);
+    let catalog = stepper.catalog().as_ref().clone();
+    let clock = Arc::clone(&config.clock);
+    let committer = Committer { log, journal, projection, clock, epoch, catalog, turn: 0, retained_at_ms: 0 };
+    Ok(Recovered { committer, stepper, next_id })
+}
+
+/// Plans every statement again, in order; one that no longer plans is left out and named.
+fn live_relations(records: &[(&Entry, MetaRecord)]) -> Vec<Live> {
+    let dropped: HashSet<RelationId> = records
+        .iter()
+        .filter_map(|(_, r)| match r {
+            MetaRecord::Drop { ids } => Some(ids.iter().copied()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let state = planner::session_state(1);
+    let mut catalog = Catalog::default();
+    let mut live = Vec::new();
+    for (entry, record) in records {
+        let MetaRecord::Create { id, name, text } = record else { continue };
+        if dropped.contains(id) {
+            continue;
+        }
+        let planned = catch_unwind(AssertUnwindSafe(|| {
+            plan(&Binder { catalog: &catalog, state: &state, fallback: None }, *id, text)
+        }));
+        match planned.unwrap_or_else(|_| Err(Error::bug("recovery", "planning panicked"))) {
+            Ok(relation) => {
+                let relation = Arc::new(relation);
+                catalog = catalog.with(Arc::clone(&relation));
+                live.push(Live { relation, after_epoch: entry.after_epoch });
+            }
+            Err(error) => {
+                tracing::error!(relation = %name, %error, "a relation could not be loaded and is left out")
+            }
+        }
+    }
+    live
+}
+
+fn plan(binder: &Binder<'_>, id: RelationId, text: &str) -> Result<Relation> {
+    let statement = sql::parse(text).map_err(planner::Error::from)?.pop().map(|p| p.statement);
+    match statement {
+        Some(Statement::CreateRelation(create)) => Ok(planner::plan_create(&create, id, text)?),
+        Some(Statement::CreateAs(create)) => Ok(planner::plan_create_as(binder, &create, id, text)?),
+        _ => Err(Error::bug("recovery", "the journal holds another statement")),
+    }
+}
+
+/// Epochs and creations in their first order.
+fn replay(live: &[Live], log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
+    let readers = live
+        .iter()
+        .filter(|l| l.relation.is_base())
+        .map(|l| reader(log, &l.relation))
+        .collect::<Result<Vec<_>>>()?;
+    let mut history = EpochMerge::new(readers);
+    let mut creations: BTreeMap<(Epoch, RelationId), &Live> = BTreeMap::new();
+    for l in live {
+        creations.insert((l.after_epoch, l.relation.id), l);
+    }
+    loop {
+        let next = history.peek_epoch()?;
+        while let Some(entry) = creations.first_entry().filter(|e| next.is_none_or(|epoch| e.key().0 < epoch))
+        {
+            let l = entry.remove();
+            create(l, log, stepper)?;
+        }
+        let Some(epoch) = history.next_epoch()? else { return Ok(()) };
+        stepper.step(epoch.epoch, epoch.now_ms, &epoch.inputs);
+    }
+}
+
+fn create(live: &Live, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
+    let relation = &live.relation;
+    let (mut last, mut end) = (0, 0);
+    if relation.has_topic() && !relation.is_base() {
+        let at = TopicPartition { topic: relation.topic(), partition: 0 };
+        end = log.bounds(&at)?.end;
+        last = last_epoch(log, relation, end)?;
+    }
+    stepper.begin_at(stepper.epoch().max(live.after_epoch), 0);
+    stepper.create(relation, last, end)
+}
+
+/// The epoch of the last frame of a result topic.
+fn last_epoch(log: &Arc<dyn Log>, relation: &Relation, end: u64) -> Result<Epoch> {
+    let Some(last) = end.checked_sub(1) else { return Ok(0) };
+    let at = TopicPartition { topic: relation.topic(), partition: 0 };
+    Ok(log.read(&at, last, end, 1)?.last().map_or(0, |f| f.header.epoch))
+}
+
+fn reader(log: &Arc<dyn Log>, relation: &Arc<Relation>) -> Result<StreamReader> {
+    let bounds = (0..relation.partitions)
+        .map(|partition| {
+            let bounds = log.bounds(&TopicPartition { topic: relation.topic(), partition })?;
+            Ok((bounds.start, bounds.end))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(StreamReader::new(Arc::clone(log), Arc::clone(relation), bounds))
+}
+
+/// Opens the projection and brings it up to the journal.
+fn projection(
+    config: &EngineConfig,
+    entries: &[Entry],
+    records: &[(&Entry, MetaRecord)],
+) -> Arc<dyn MetaStore> {
+    let store = open_projection(config.fs.as_ref(), &config.data_dir.join("meta").join("sled"));
+    let newest = entries.last().map_or(0, |e| e.revision);
+    let applied = match store.revision() {
+        Some(revision) if revision <= newest => revision,
+        _ => {
+            tracing::warn!("the metadata projection does not fit the journal, rebuilding it");
+            store.clear();
+            0
+        }
+    };
+    for (entry, record) in records.iter().filter(|(e, _)| e.revision > applied) {
+        if !store.apply(entry.revision, &record.projection()) {
+            break;
+        }
+    }
+    store
+}

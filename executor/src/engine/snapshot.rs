@@ -1,0 +1,89 @@
+//! Everything a reader sees, at one epoch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use planner::{Catalog, RelationId};
+use storage::log::Log;
+use storage::{Epoch, Offset};
+
+use super::history::StreamReader;
+use crate::error::{Error, Result};
+use crate::table::TableVersion;
+
+/// All relations at one epoch.
+pub struct Snapshot {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its wall clock, ms since 1970.
+    pub now_ms: i64,
+    /// The relations.
+    pub catalog: Arc<Catalog>,
+    /// Rows of tables and of views that keep them.
+    pub(crate) tables: HashMap<RelationId, TableVersion>,
+    /// First and next offset of each partition of each stream.
+    pub(crate) streams: HashMap<RelationId, Vec<(Offset, Offset)>>,
+    /// Queries, by the relation they keep.
+    pub(crate) queries: HashMap<RelationId, QueryStatus>,
+    pub(crate) log: Arc<dyn Log>,
+}
+
+/// How a query does.
+#[derive(Debug, Clone, Default)]
+pub struct QueryStatus {
+    /// Rows its sources brought so far.
+    pub rows_in: u64,
+    /// Rows its result changed by.
+    pub rows_out: u64,
+    /// Time spent in it, microseconds.
+    pub busy_us: u64,
+    /// Bytes of its state.
+    pub state_bytes: usize,
+    /// Rows it rejected.
+    pub rejected: u64,
+    /// Why it stopped, if it did.
+    pub error: Option<String>,
+}
+
+impl Snapshot {
+    /// The rows of a table or view.
+    ///
+    /// # Errors
+    /// [`Error::QueryFailed`] when its query has stopped: old rows would be a wrong answer.
+    pub fn table(&self, id: RelationId) -> Result<Option<&TableVersion>> {
+        self.check(id)?;
+        Ok(self.tables.get(&id))
+    }
+
+    /// A reader of a stream's records up to this epoch.
+    ///
+    /// # Errors
+    /// [`Error::QueryFailed`].
+    pub(crate) fn stream(&self, id: RelationId) -> Result<Option<StreamReader>> {
+        self.check(id)?;
+        let (Some(bounds), Some(relation)) = (self.streams.get(&id), self.catalog.by_id(id)) else {
+            return Ok(None);
+        };
+        Ok(Some(StreamReader::new(Arc::clone(&self.log), Arc::clone(relation), bounds.clone())))
+    }
+
+    fn check(&self, id: RelationId) -> Result<()> {
+        match self.queries.get(&id).and_then(|q| q.error.clone()) {
+            Some(reason) => {
+                let relation = self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
+                Err(Error::QueryFailed { relation, reason })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// How the query of a relation does.
+    pub fn query(&self, id: RelationId) -> Option<&QueryStatus> {
+        self.queries.get(&id)
+    }
+
+    /// Bounds of a stream's partitions: first offset, next offset.
+    pub fn offsets(&self, id: RelationId) -> &[(Offset, Offset)] {
+        self.streams.get(&id).map_or(&[], Vec::as_slice)
+    }
+}

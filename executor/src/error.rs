@@ -1,0 +1,150 @@
+//! What can go wrong in motion, and whose fault it is.
+
+use std::sync::Arc;
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
+
+/// A failure while data moves.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The statement means nothing, or something we do not run.
+    #[error(transparent)]
+    Plan(#[from] planner::Error),
+    /// The bytes failed.
+    #[error("{0}")]
+    Storage(#[source] Arc<storage::Error>),
+    /// An expression or a kernel failed on the data it got.
+    #[error("{}", first_line(.0))]
+    Evaluation(ArrowError),
+    /// A value is missing where one must be.
+    #[error("null value in column \"{column}\" of relation \"{relation}\" violates not-null constraint")]
+    NullValue {
+        /// The column.
+        column: String,
+        /// Its relation.
+        relation: String,
+    },
+    /// A statement writes to a relation that has no place for it.
+    #[error("cannot {action} \"{relation}\": {reason}")]
+    NotWritable {
+        /// What was tried.
+        action: &'static str,
+        /// On which relation.
+        relation: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A query that keeps the relation up to date has stopped.
+    #[error("the query of \"{relation}\" has failed: {reason}")]
+    QueryFailed {
+        /// The relation.
+        relation: String,
+        /// Why.
+        reason: String,
+    },
+    /// A limit was reached.
+    #[error("{what} exceeds the limit of {limit}")]
+    Limit {
+        /// What.
+        what: &'static str,
+        /// How much is allowed.
+        limit: usize,
+    },
+    /// A reader fell so far behind that it was cut off.
+    #[error("the reader fell behind by more than {limit} rows")]
+    SlowReader {
+        /// The bound on what waits for it.
+        limit: usize,
+    },
+    /// What a reader watched is gone.
+    #[error("relation \"{0}\" was dropped")]
+    Dropped(String),
+    /// Took longer than it may.
+    #[error("the view did not reach epoch {epoch} in time")]
+    Stale {
+        /// The epoch waited for.
+        epoch: u64,
+    },
+    /// The engine is stopping.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// A step panicked; the query is set aside.
+    #[error("internal error in {place}: {message}")]
+    Bug {
+        /// Where.
+        place: String,
+        /// What was said.
+        message: String,
+    },
+}
+
+/// The result of moving data.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Whose fault an error is, which decides what happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The statement or the row: it fails alone.
+    User,
+    /// The world outside: try again later.
+    External,
+    /// Data on disk is damaged.
+    Corrupt,
+    /// We are wrong: the query is set aside.
+    Bug,
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Storage(error) => match error.kind() {
+                storage::Kind::Corrupt => Class::Corrupt,
+                storage::Kind::DiskFull | storage::Kind::Fatal => Class::External,
+                storage::Kind::Misuse => Class::Bug,
+            },
+            Self::ShuttingDown | Self::SlowReader { .. } | Self::Stale { .. } => Class::External,
+            Self::Bug { .. } => Class::Bug,
+            _ => Class::User,
+        }
+    }
+
+    pub(crate) fn bug(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Bug { place: place.into(), message: message.into() }
+    }
+}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Self {
+        Self::Storage(Arc::new(error))
+    }
+}
+
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        Self::Evaluation(error)
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::ArrowError(error, _) => Self::Evaluation(*error),
+            other => Self::Plan(other.into()),
+        }
+    }
+}
+
+fn first_line(error: &ArrowError) -> String {
+    let text = match error {
+        ArrowError::DivideByZero => "division by zero".to_owned(),
+        ArrowError::CastError(text)
+        | ArrowError::ComputeError(text)
+        | ArrowError::InvalidArgumentError(text)
+        | ArrowError::ParseError(text)
+        | ArrowError::ArithmeticOverflow(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,22 @@
+//! What an operator is: a synchronous function from the changes of one epoch to changes.
+//!
+//! Invariant: no clock, no randomness, no I/O; the same changes in the same order give the same
+//! changes out, byte for byte.
+
+use crate::change::ChangeBatch;
+use crate::error::Result;
+use crate::rejects::StepRejects;
+
+/// The changes one input brings in one epoch.
+pub(crate) type Changes = Vec<ChangeBatch>;
+
+/// One operator of a running query.
+pub(crate) trait Operator: Send {
+    /// Takes the changes of each input and returns its own.
+    fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes>;
+
+    /// Bytes of state.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+}

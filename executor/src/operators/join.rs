@@ -1,0 +1,225 @@
+//! Inner equi-join, kept up to date on both sides: with changes dL and dR,
+//! the result changes by dL ⋈ R + (L + dL) ⋈ dR.
+//!
+//! State is cut into shards by the hash of the join key.
+//! Source: Budiu et al., "DBSP" (VLDB 2023), incremental bilinear operators.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use rayon::prelude::*;
+
+use super::join_side::{BatchKeys, JoinSide, RowId, product};
+use crate::change::ChangeBatch;
+use crate::error::Result;
+use crate::expression::{Expression, resilient};
+use crate::keys::hash;
+use crate::operator::{Changes, Operator};
+use crate::rejects::StepRejects;
+
+/// Rows of an output batch, at least where there are that many.
+const OUTPUT_ROWS: usize = 8 * 1024;
+/// Rows of an epoch from which its shards are worth a hand-off to other threads.
+const PARALLEL_ROWS: usize = 16 * 1024;
+
+/// What a join is made of.
+pub(crate) struct JoinSpec {
+    /// Key expressions of the left and the right side.
+    pub(crate) on: [Vec<Expression>; 2],
+    pub(crate) key_types: Vec<DataType>,
+    pub(crate) inputs: [SchemaRef; 2],
+    pub(crate) filter: Option<Expression>,
+    pub(crate) null_equal: bool,
+    pub(crate) schema: SchemaRef,
+}
+
+pub(crate) struct Join {
+    filter: Option<Expression>,
+    schema: SchemaRef,
+    shards: Vec<[JoinSide; 2]>,
+}
+
+impl JoinSpec {
+    pub(crate) fn side(&self, side: usize) -> Result<JoinSide> {
+        JoinSide::try_new(self.on[side].clone(), self.key_types.clone(), &self.inputs[side], self.null_equal)
+    }
+}
+
+impl Join {
+    pub(crate) fn try_new(spec: &JoinSpec, shards: usize) -> Result<Self> {
+        let shards =
+            (0..shards.max(1)).map(|_| Ok([spec.side(0)?, spec.side(1)?])).collect::<Result<Vec<_>>>()?;
+        Ok(Self { filter: spec.filter.clone(), schema: Arc::clone(&spec.schema), shards })
+    }
+}
+
+/// The changes of one side with their keys.
+type Keyed = Vec<(ChangeBatch, BatchKeys)>;
+
+impl Operator for Join {
+    fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes> {
+        let rows: usize = inputs.iter().flatten().map(ChangeBatch::len).sum();
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let mut sharded: Vec<[Keyed; 2]> = (0..self.shards.len()).map(|_| [Vec::new(), Vec::new()]).collect();
+        for (side, changes) in inputs.iter().enumerate() {
+            for batch in changes {
+                let parts = resilient(batch, rejects, &mut |b| split(b, &self.shards, side))?;
+                for (shard, keyed) in parts.into_iter().flatten() {
+                    sharded[shard][side].push(keyed);
+                }
+            }
+        }
+        let schema = &self.schema;
+        let run = |(shard, changes): (&mut [JoinSide; 2], [Keyed; 2])| step_shard(shard, changes, schema);
+        let joined: Vec<Result<Changes>> = if rows >= PARALLEL_ROWS && self.shards.len() > 1 {
+            self.shards.par_iter_mut().zip(sharded).map(run).collect()
+        } else {
+            self.shards.iter_mut().zip(sharded).map(run).collect()
+        };
+        let mut out = Vec::new();
+        for changes in joined {
+            for batch in changes? {
+                out.extend(filtered(batch, self.filter.as_ref(), rejects)?);
+            }
+        }
+        Ok(out)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.shards.iter().flatten().map(JoinSide::bytes).sum()
+    }
+}
+
+/// Rows that the join's further condition holds for.
+pub(super) fn filtered(
+    batch: ChangeBatch,
+    filter: Option<&Expression>,
+    rejects: &mut StepRejects,
+) -> Result<Changes> {
+    match filter {
+        None => Ok(vec![batch]),
+        Some(filter) => resilient(&batch, rejects, &mut |b| b.filter(&filter.mask(&b.rows)?)),
+    }
+}
+
+/// A batch cut by the shard of its keys.
+fn split(
+    batch: &ChangeBatch,
+    shards: &[[JoinSide; 2]],
+    side: usize,
+) -> Result<Vec<(usize, (ChangeBatch, BatchKeys))>> {
+    let of = |shard: usize| &shards[shard][side];
+    let keys = of(0).batch_keys(batch)?;
+    if shards.len() == 1 {
+        return Ok(vec![(0, (batch.clone(), keys))]);
+    }
+    let mut rows = vec![Vec::new(); shards.len()];
+    for row in 0..batch.len() {
+        if let Some(key) = keys.key(row) {
+            rows[(hash(key) >> 32) as usize % shards.len()].push(u32::try_from(row).unwrap_or(u32::MAX));
+        }
+    }
+    rows.into_iter()
+        .enumerate()
+        .filter(|(_, rows)| !rows.is_empty())
+        .map(|(shard, rows)| {
+            let part = batch.take(&UInt32Array::from(rows))?;
+            let keys = of(shard).batch_keys(&part)?;
+            Ok((shard, (part, keys)))
+        })
+        .collect()
+}
+
+fn step_shard(shard: &mut [JoinSide; 2], changes: [Keyed; 2], schema: &SchemaRef) -> Result<Changes> {
+    let [left, right] = shard;
+    let [left_changes, right_changes] = changes;
+    let mut out = Vec::new();
+    for (batch, keys) in &left_changes {
+        probe(batch, keys, right, true, schema, &mut out)?;
+    }
+    for (batch, keys) in &left_changes {
+        left.apply(batch, keys)?;
+    }
+    for (batch, keys) in &right_changes {
+        probe(batch, keys, left, false, schema, &mut out)?;
+    }
+    for (batch, keys) in &right_changes {
+        right.apply(batch, keys)?;
+    }
+    left.check()?;
+    right.check()?;
+    Ok(out)
+}
+
+/// All pairs of a batch with the rows of the other side, in pieces of bounded size.
+fn probe(
+    batch: &ChangeBatch,
+    keys: &BatchKeys,
+    other: &JoinSide,
+    batch_is_left: bool,
+    schema: &SchemaRef,
+    out: &mut Changes,
+) -> Result<()> {
+    let mut pairs = Pairs::default();
+    for row in 0..batch.len() {
+        let Some(key) = keys.key(row) else { continue };
+        for id in other.matches(key) {
+            pairs.push(row, batch.weight(row), *id, other.weight(*id));
+            if pairs.rows.len() >= OUTPUT_ROWS {
+                out.push(std::mem::take(&mut pairs).batch(batch, other, batch_is_left, schema)?);
+            }
+        }
+    }
+    if !pairs.rows.is_empty() {
+        out.push(pairs.batch(batch, other, batch_is_left, schema)?);
+    }
+    Ok(())
+}
+
+/// Pairs of a batch's row and another side's row.
+#[derive(Default)]
+struct Pairs {
+    rows: Vec<u32>,
+    ids: Vec<RowId>,
+    weights: [Vec<i64>; 2],
+}
+
+impl Pairs {
+    fn push(&mut self, row: usize, weight: i64, id: RowId, other_weight: i64) {
+        self.rows.push(u32::try_from(row).unwrap_or(u32::MAX));
+        self.ids.push(id);
+        self.weights[0].push(weight);
+        self.weights[1].push(other_weight);
+    }
+
+    fn batch(
+        self,
+        batch: &ChangeBatch,
+        other: &JoinSide,
+        left: bool,
+        schema: &SchemaRef,
+    ) -> Result<ChangeBatch> {
+        let own = take_record_batch(&batch.rows, &UInt32Array::from(self.rows))?;
+        let theirs = other.columns(&self.ids)?;
+        let rows = glue(own.columns(), &theirs, left, self.ids.len(), schema)?;
+        Ok(ChangeBatch { rows, weights: product(&self.weights[0], &self.weights[1]) })
+    }
+}
+
+/// Columns of both sides beside each other, left ones first.
+pub(super) fn glue(
+    own: &[ArrayRef],
+    theirs: &[ArrayRef],
+    own_left: bool,
+    rows: usize,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let (left, right) = if own_left { (own, theirs) } else { (theirs, own) };
+    let columns = left.iter().chain(right).cloned().collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}

@@ -1,0 +1,130 @@
+//! Stream-table join: each row of the stream meets the table as it is, and the pair stays.
+//!
+//! Within one epoch the table's changes come first, whatever their times: a row never misses the
+//! table row that was written before it (docs/decisions/0005-stream-table-join.md).
+//! Source: ksqlDB, "Join Event Streams with ksqlDB", stream-table joins.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
+use datafusion::arrow::compute::{concat, take_record_batch};
+use datafusion::arrow::datatypes::SchemaRef;
+
+use super::join::{JoinSpec, filtered, glue};
+use super::join_side::{BatchKeys, JoinSide, RowId};
+use crate::change::ChangeBatch;
+use crate::error::Result;
+use crate::expression::{Expression, resilient};
+use crate::operator::{Changes, Operator};
+use crate::rejects::StepRejects;
+
+pub(crate) struct Lookup {
+    stream: JoinSide,
+    table: JoinSide,
+    filter: Option<Expression>,
+    outer: bool,
+    schema: SchemaRef,
+}
+
+impl Lookup {
+    pub(crate) fn try_new(spec: &JoinSpec, outer: bool) -> Result<Self> {
+        Ok(Self {
+            stream: spec.side(0)?,
+            table: spec.side(1)?,
+            filter: spec.filter.clone(),
+            outer,
+            schema: Arc::clone(&spec.schema),
+        })
+    }
+
+    fn meet(&self, batch: &ChangeBatch, keys: &BatchKeys, rejects: &mut StepRejects) -> Result<Changes> {
+        let (mut rows, mut ids): (Vec<u32>, Vec<RowId>) = (Vec::new(), Vec::new());
+        for row in 0..batch.len() {
+            let matches = keys.key(row).map_or(&[][..], |key| self.table.matches(key));
+            for id in matches {
+                for _ in 0..self.table.weight(*id) {
+                    rows.push(u32::try_from(row).unwrap_or(u32::MAX));
+                    ids.push(*id);
+                }
+            }
+        }
+        let own = take_record_batch(&batch.rows, &UInt32Array::from(rows.clone()))?;
+        let joined = glue(own.columns(), &self.table.columns(&ids)?, true, rows.len(), &self.schema)?;
+        if !self.outer {
+            return filtered(ChangeBatch::inserted(joined), self.filter.as_ref(), rejects);
+        }
+        let mask = self.filter.as_ref().map(|f| f.mask(&joined)).transpose()?;
+        let joined = match &mask {
+            Some(mask) => datafusion::arrow::compute::filter_record_batch(&joined, mask)?,
+            None => joined,
+        };
+        let met: Vec<u32> = rows
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| mask.as_ref().is_none_or(|m| m.value(*i)))
+            .map(|(_, r)| *r)
+            .collect();
+        self.with_unmatched(batch, &joined, &met)
+    }
+
+    /// Adds the rows that met nothing, with NULLs, each in its place.
+    fn with_unmatched(
+        &self,
+        batch: &ChangeBatch,
+        joined: &datafusion::arrow::array::RecordBatch,
+        met: &[u32],
+    ) -> Result<Changes> {
+        let mut matched = vec![false; batch.len()];
+        met.iter().for_each(|row| matched[*row as usize] = true);
+        let alone: Vec<u32> =
+            (0..batch.len()).filter(|r| !matched[*r]).filter_map(|r| u32::try_from(r).ok()).collect();
+        let own = take_record_batch(&batch.rows, &UInt32Array::from(alone.clone()))?;
+        let width = own.num_columns();
+        let columns = joined
+            .columns()
+            .iter()
+            .enumerate()
+            .map(|(i, column)| {
+                let tail: ArrayRef = if i < width {
+                    Arc::clone(own.column(i))
+                } else {
+                    new_null_array(column.data_type(), alone.len())
+                };
+                Ok(concat(&[column.as_ref(), tail.as_ref()])?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut order: Vec<(u32, u32)> = met.iter().chain(&alone).copied().zip(0u32..).collect();
+        order.sort_unstable();
+        let all = datafusion::arrow::array::RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        let indices: UInt32Array = order.into_iter().map(|(_, index)| index).collect();
+        Ok(vec![ChangeBatch::inserted(take_record_batch(&all, &indices)?)])
+    }
+}
+
+impl Operator for Lookup {
+    fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes> {
+        let mut inputs = inputs.into_iter();
+        let (stream, table) = (inputs.next().unwrap_or_default(), inputs.next().unwrap_or_default());
+        for batch in &table {
+            for (part, keys) in
+                resilient(batch, rejects, &mut |b| Ok((b.clone(), self.table.batch_keys(b)?)))?
+            {
+                self.table.apply(&part, &keys)?;
+            }
+        }
+        let mut out = Vec::new();
+        for batch in &stream {
+            for (part, keys) in
+                resilient(batch, rejects, &mut |b| Ok((b.clone(), self.stream.batch_keys(b)?)))?
+            {
+                out.extend(self.meet(&part, &keys, rejects)?);
+            }
+        }
+        out.retain(|b: &ChangeBatch| !b.is_empty());
+        Ok(out)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.table.bytes()
+    }
+}

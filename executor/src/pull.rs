@@ -1,0 +1,238 @@
+//! A question answered once: the plan's relations replaced by their rows at one epoch, the rest
+//! is DataFusion's.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::context::{QueryPlanner, SessionState};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, execute_stream,
+};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use futures::StreamExt;
+use planner::{RelationSource, WindowAssign, WindowSpec};
+
+use crate::engine::Snapshot;
+use crate::error::Result;
+use crate::table::{StreamProvider, TableProviderAt};
+use crate::window;
+
+/// A running answer.
+pub struct Answer {
+    /// The layout of its rows.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub rows: SendableRecordBatchStream,
+}
+
+/// Answers questions at one epoch.
+pub struct PullContext {
+    /// What there is.
+    pub snapshot: Arc<Snapshot>,
+    /// Functions and options.
+    pub state: SessionState,
+}
+
+impl PullContext {
+    /// Starts answering a bound plan, optimised or not.
+    ///
+    /// # Errors
+    /// What planning or the start of execution finds; a query that has failed.
+    pub async fn answer(&self, plan: LogicalPlan) -> Result<Answer> {
+        let plan = self.with_rows(plan)?;
+        let state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_query_planner(Arc::new(Planner))
+            .build();
+        let optimized = state.optimize(&plan)?;
+        let schema: SchemaRef = Arc::new(optimized.schema().as_arrow().clone());
+        let physical = state.query_planner().create_physical_plan(&optimized, &state).await?;
+        let rows = execute_stream(physical, state.task_ctx())?;
+        Ok(Answer { schema, rows })
+    }
+
+    /// The optimised plan of a question, for EXPLAIN.
+    ///
+    /// # Errors
+    /// What planning finds.
+    pub fn optimized(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        Ok(self.state.optimize(&self.with_rows(plan)?)?)
+    }
+
+    /// Puts the rows of this epoch in the place of relations, also inside subqueries.
+    fn with_rows(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let mut failed = None;
+        let replaced = plan.transform_down_with_subqueries(|node| {
+            let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+            let source: &dyn std::any::Any = scan.source.as_ref();
+            let Some(source) = source.downcast_ref::<RelationSource>() else {
+                return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+            };
+            match self.provider(source) {
+                Ok(provider) => {
+                    scan.source = provider_as_source(provider);
+                    Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    Ok(Transformed::new(LogicalPlan::TableScan(scan), false, TreeNodeRecursion::Stop))
+                }
+            }
+        })?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(replaced.data),
+        }
+    }
+
+    fn provider(&self, source: &RelationSource) -> Result<Arc<dyn datafusion::catalog::TableProvider>> {
+        use datafusion::logical_expr::TableSource;
+        let schema = nullable(&source.schema());
+        if let Some(reader) = self.snapshot.stream(source.relation.id)? {
+            return Ok(Arc::new(StreamProvider { reader: Arc::new(reader), schema }));
+        }
+        match self.snapshot.table(source.relation.id)? {
+            Some(version) => Ok(Arc::new(TableProviderAt { version: version.clone(), schema })),
+            None => Err(crate::Error::Dropped(source.relation.name.clone())),
+        }
+    }
+}
+
+/// A result's columns may hold NULL whatever was declared: rows come from a topic.
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// DataFusion's planner with our window node.
+#[derive(Debug)]
+struct Planner;
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        state: &dyn Session,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Windows)])
+            .create_physical_plan(plan, state)
+            .await
+    }
+}
+
+struct Windows;
+
+#[async_trait]
+impl ExtensionPlanner for Windows {
+    async fn plan_extension(
+        &self,
+        planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        logical: &[&LogicalPlan],
+        physical: &[Arc<dyn ExecutionPlan>],
+        state: &dyn Session,
+        context: &PhysicalPlanningContext,
+    ) -> datafusion::common::Result<Option<Arc<dyn ExecutionPlan>>> {
+        let (Some(window), [input], [input_plan]) =
+            (node.as_any().downcast_ref::<WindowAssign>(), physical, logical)
+        else {
+            return Ok(None);
+        };
+        let input_schema: &DFSchema = input_plan.schema();
+        let time = planner.create_physical_expr(&window.time, input_schema, state, context)?;
+        let schema = nullable(&Arc::new(node.schema().as_arrow().clone()));
+        Ok(Some(Arc::new(WindowExec::new(Arc::clone(input), time, window.spec, schema))))
+    }
+}
+
+/// Places the rows of a batch query in windows. A question looks at what is there: nothing is late.
+#[derive(Debug)]
+struct WindowExec {
+    input: Arc<dyn ExecutionPlan>,
+    time: Arc<dyn PhysicalExpr>,
+    spec: WindowSpec,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl WindowExec {
+    fn new(
+        input: Arc<dyn ExecutionPlan>,
+        time: Arc<dyn PhysicalExpr>,
+        spec: WindowSpec,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            input.output_partitioning().clone(),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self { input, time, spec, schema, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for WindowExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WindowExec: size={}ms advance={}ms", self.spec.size_ms, self.spec.advance_ms)
+    }
+}
+
+impl ExecutionPlan for WindowExec {
+    fn name(&self) -> &'static str {
+        "WindowExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> datafusion::common::Result<TreeNodeRecursion>,
+    ) -> datafusion::common::Result<TreeNodeRecursion> {
+        f(&self.time)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let input =
+            children.pop().ok_or_else(|| DataFusionError::Internal("a window has one input".into()))?;
+        Ok(Arc::new(Self::new(input, Arc::clone(&self.time), self.spec, Arc::clone(&self.schema))))
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> datafusion::common::Result<SendableRecordBatchStream> {
+        let (time, spec, schema) = (Arc::clone(&self.time), self.spec, Arc::clone(&self.schema));
+        let rows = self.input.execute(partition, context)?.map(move |batch| {
+            let batch = batch?;
+            let times = time.evaluate(&batch)?.into_array(batch.num_rows())?;
+            let external = |e: crate::Error| DataFusionError::External(Box::new(e));
+            let times = window::to_ms(&times).map_err(external)?;
+            window::place(&spec, &times, |_, _| true).batch(&spec, &batch, &schema).map_err(external)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows)))
+    }
+}

@@ -1,0 +1,118 @@
+//! One running query: its operators in order, stepped once for each epoch.
+//!
+//! Invariant: `step` is a pure function of its state and the epoch's changes.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
+use planner::{Dataflow, NodeKind, RelationId};
+
+use crate::build::{changes_only_come, operator};
+use crate::change::{ChangeBatch, consolidate};
+use crate::error::{Error, Result};
+use crate::operator::{Changes, Operator};
+use crate::rejects::StepRejects;
+
+/// The changes of relations in one epoch, each in its relation's full layout.
+pub(crate) type EpochChanges = HashMap<RelationId, Arc<Changes>>;
+
+/// A running query.
+pub struct Query {
+    dataflow: Arc<Dataflow>,
+    operators: Vec<Option<Box<dyn Operator>>>,
+    schema: SchemaRef,
+    append_only: bool,
+}
+
+impl Query {
+    /// Builds the operators of a dataflow with their state empty.
+    ///
+    /// # Errors
+    /// Expressions that do not compile.
+    pub fn try_new(dataflow: Arc<Dataflow>, shards: usize) -> Result<Self> {
+        let operators = dataflow
+            .nodes
+            .iter()
+            .map(|node| operator(&dataflow, node, shards))
+            .collect::<Result<Vec<_>>>()?;
+        let append_only = changes_only_come(&dataflow, dataflow.root);
+        let schema = Arc::clone(dataflow.schema().inner());
+        Ok(Self { dataflow, operators, schema, append_only })
+    }
+
+    /// What it runs.
+    pub fn dataflow(&self) -> &Arc<Dataflow> {
+        &self.dataflow
+    }
+
+    /// Whether a window with grace decides by the order of epochs.
+    pub(crate) fn needs_epochs(&self) -> bool {
+        self.dataflow
+            .nodes
+            .iter()
+            .any(|n| matches!(&n.kind, NodeKind::Window { spec, .. } if spec.grace_ms.is_some()))
+    }
+
+    /// The net change of the result in one epoch. A panic becomes an error.
+    ///
+    /// # Errors
+    /// [`Error::Bug`]; the query's state is then unusable.
+    pub(crate) fn step(&mut self, changes: &EpochChanges, rejects: &mut StepRejects) -> Result<Changes> {
+        let stepped = catch_unwind(AssertUnwindSafe(|| self.run(changes, rejects)));
+        stepped.unwrap_or_else(|panic| {
+            let message = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+                .unwrap_or_default();
+            Err(Error::bug("an operator", message))
+        })
+    }
+
+    fn run(&mut self, changes: &EpochChanges, rejects: &mut StepRejects) -> Result<Changes> {
+        let mut outputs: Vec<Option<Changes>> = Vec::with_capacity(self.operators.len());
+        for (node, operator) in self.dataflow.nodes.iter().zip(&mut self.operators) {
+            let output = match (&node.kind, operator) {
+                (NodeKind::Source { relation, columns }, _) => {
+                    source(changes.get(&relation.id), columns, node.schema.inner())?
+                }
+                (_, Some(operator)) => {
+                    let inputs = node.inputs.iter().map(|i| outputs[*i].take().unwrap_or_default()).collect();
+                    operator.step(inputs, rejects)?
+                }
+                (_, None) => return Err(Error::bug("query", "a node without an operator")),
+            };
+            outputs.push(Some(output));
+        }
+        let mut result = outputs[self.dataflow.root].take().unwrap_or_default();
+        result.retain(|b| !b.is_empty());
+        if self.append_only { Ok(result) } else { consolidate(&self.result_schema(&result), result) }
+    }
+
+    /// The layout the rows really have: nullability may differ from the plan's.
+    fn result_schema(&self, result: &Changes) -> SchemaRef {
+        result.first().map_or_else(|| Arc::clone(&self.schema), |b| b.rows.schema())
+    }
+
+    /// Bytes of state.
+    pub fn state_bytes(&self) -> usize {
+        self.operators.iter().flatten().map(|o| o.state_bytes()).sum()
+    }
+}
+
+/// The columns of a relation's changes that a query reads.
+fn source(changes: Option<&Arc<Changes>>, columns: &[usize], schema: &SchemaRef) -> Result<Changes> {
+    let Some(changes) = changes else { return Ok(Vec::new()) };
+    changes
+        .iter()
+        .map(|batch| {
+            let arrays = columns.iter().map(|c| Arc::clone(batch.rows.column(*c))).collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
+            let rows = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?;
+            Ok(ChangeBatch { rows, weights: batch.weights.clone() })
+        })
+        .collect()
+}

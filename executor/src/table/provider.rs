@@ -1,0 +1,199 @@
+//! Tables and streams of one epoch as DataFusion reads them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use futures::stream;
+
+use super::TableVersion;
+use crate::engine::StreamReader;
+
+/// A table at one epoch.
+#[derive(Debug)]
+pub(crate) struct TableProviderAt {
+    pub(crate) version: TableVersion,
+    /// The columns that are shown, first in the rows' layout.
+    pub(crate) schema: SchemaRef,
+}
+
+fn external(error: crate::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl TableProviderAt {
+    /// The key values that filters ask for, if they name every key column with a literal.
+    fn wanted_key(&self, filters: &[Expr]) -> Option<RecordBatch> {
+        let key = self.version.key();
+        if key.is_empty() {
+            return None;
+        }
+        let schema = self.version.schema();
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for column in &key {
+            let field = schema.field(*column);
+            let value = filters.iter().find_map(|f| equal_literal(f, field.name()))?;
+            let value = value.to_array().ok()?;
+            // A cast that loses something would find another key.
+            let cast_value = cast(&value, field.data_type()).ok()?;
+            if cast(&cast_value, value.data_type()).ok()?.to_data() != value.to_data() {
+                return None;
+            }
+            columns.push(cast_value);
+        }
+        let fields: Vec<_> = key.iter().map(|k| schema.field(*k).clone().with_nullable(true)).collect();
+        RecordBatch::try_new(Arc::new(datafusion::arrow::datatypes::Schema::new(fields)), columns).ok()
+    }
+}
+
+/// The literal that a filter says a column equals.
+fn equal_literal<'a>(filter: &'a Expr, column: &str) -> Option<&'a ScalarValue> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else { return None };
+    match (left.as_ref(), right.as_ref()) {
+        (Expr::Column(c), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(c))
+            if c.name == column && !value.is_null() =>
+        {
+            Some(value)
+        }
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl TableProvider for TableProviderAt {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let found = match self.wanted_key(filters) {
+            Some(key) => self.version.lookup(&[key]).map_err(external)?,
+            None => None,
+        };
+        let batches = match found {
+            Some(batches) => batches,
+            None => self.version.batches().map_err(external)?,
+        };
+        let width = self.schema.fields().len();
+        let shown = batches
+            .into_iter()
+            .map(|b| RecordBatch::try_new(Arc::clone(&self.schema), b.columns()[..width].to_vec()))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let parts = spread(shown, state.config().target_partitions());
+        Ok(MemorySourceConfig::try_new_exec(&parts, Arc::clone(&self.schema), projection.cloned())?)
+    }
+}
+
+/// Batches dealt out to parallel parts when there are enough rows to pay for it.
+fn spread(batches: Vec<RecordBatch>, parts: usize) -> Vec<Vec<RecordBatch>> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let parts = if rows < 64 * 1024 { 1 } else { parts.max(1) };
+    let mut dealt = vec![Vec::new(); parts];
+    for (i, batch) in batches.into_iter().enumerate() {
+        dealt[i % parts].push(batch);
+    }
+    dealt
+}
+
+/// A stream's records up to one epoch, read from the log as the query asks for them.
+#[derive(Debug)]
+pub(crate) struct StreamProvider {
+    pub(crate) reader: Arc<StreamReader>,
+    pub(crate) schema: SchemaRef,
+}
+
+#[async_trait]
+impl TableProvider for StreamProvider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let parts: Vec<Arc<dyn PartitionStream>> = (0..self.reader.partitions())
+            .map(|partition| -> Arc<dyn PartitionStream> {
+                Arc::new(StreamPart {
+                    reader: Arc::clone(&self.reader),
+                    schema: Arc::clone(&self.schema),
+                    partition,
+                })
+            })
+            .collect();
+        let exec =
+            StreamingTableExec::try_new(Arc::clone(&self.schema), parts, projection, None, false, limit)?;
+        Ok(Arc::new(exec))
+    }
+}
+
+/// One partition of a stream.
+#[derive(Debug)]
+struct StreamPart {
+    reader: Arc<StreamReader>,
+    schema: SchemaRef,
+    partition: usize,
+}
+
+impl PartitionStream for StreamPart {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let start = (Arc::clone(&self.reader), self.reader.start(self.partition), Vec::<RecordBatch>::new());
+        let partition = self.partition;
+        let batches = stream::try_unfold(start, move |(reader, mut from, mut ready)| {
+            let schema = Arc::clone(&schema);
+            async move {
+                while ready.is_empty() {
+                    let Some((batches, next)) = reader.read(partition, from).map_err(external)? else {
+                        return Ok(None);
+                    };
+                    from = next;
+                    ready = batches;
+                    ready.reverse();
+                }
+                let batch = ready.pop().ok_or_else(|| external(crate::Error::bug("stream", "no batch")))?;
+                let columns = batch.columns()[..schema.fields().len()].to_vec();
+                let options = datafusion::arrow::record_batch::RecordBatchOptions::new()
+                    .with_row_count(Some(batch.num_rows()));
+                let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+                Ok(Some((batch, (reader, from, ready))))
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}

@@ -1,0 +1,376 @@
+//! The writer's side of a table: an index from keys to rows, and the chunks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
+use datafusion::arrow::datatypes::SchemaRef;
+use parking_lot::RwLock;
+
+use super::chunk::ChunkState;
+use super::version::TableVersion;
+use crate::change::ChangeBatch;
+use crate::error::{Error, Result};
+use crate::keys::{KeyTable, RowCodec, Slot};
+
+/// Most rows of a chunk.
+const CHUNK_ROWS: usize = 16 * 1024;
+
+/// Where a row lies: chunk and row in it.
+type Position = (u32, u32);
+
+/// A materialised table. Clones share it.
+#[derive(Clone)]
+pub struct TableStore(Arc<RwLock<Inner>>);
+
+impl std::fmt::Debug for TableStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TableStore")
+    }
+}
+
+struct Inner {
+    schema: SchemaRef,
+    /// Columns of the key; all of them when rows have none.
+    key: Vec<usize>,
+    unique: bool,
+    codec: RowCodec,
+    index: KeyTable,
+    /// The row of each key.
+    positions: Vec<Position>,
+    /// Further rows of a key that is not unique.
+    more: HashMap<Slot, Vec<Position>>,
+    chunks: Vec<Option<ChunkState>>,
+    /// Chunks in use, oldest first.
+    order: Vec<u32>,
+    free: Vec<u32>,
+    rows: usize,
+    change: u64,
+}
+
+impl TableStore {
+    /// An empty table whose rows are named by the columns `key`; without any, rows are a bag.
+    ///
+    /// # Errors
+    /// If a key column's type has no order.
+    pub fn try_new(schema: SchemaRef, key: &[usize]) -> Result<Self> {
+        let unique = !key.is_empty();
+        let key: Vec<usize> = if unique { key.to_vec() } else { (0..schema.fields().len()).collect() };
+        let codec = RowCodec::try_new(key.iter().map(|k| schema.field(*k).data_type().clone()))?;
+        Ok(Self(Arc::new(RwLock::new(Inner {
+            schema,
+            key,
+            unique,
+            codec,
+            index: KeyTable::default(),
+            positions: Vec::new(),
+            more: HashMap::new(),
+            chunks: Vec::new(),
+            order: Vec::new(),
+            free: Vec::new(),
+            rows: 0,
+            change: 0,
+        }))))
+    }
+
+    /// Applies the net changes of one epoch.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when a row is taken back that is not there.
+    pub fn apply(&self, changes: &[ChangeBatch]) -> Result<()> {
+        let mut inner = self.0.write();
+        let mut added = Vec::new();
+        for batch in changes {
+            inner.take_back(batch)?;
+        }
+        for batch in changes {
+            added.extend(inner.add(batch)?);
+        }
+        inner.merge(&added)
+    }
+
+    /// Writes rows by key, the last of a key winning; `deleted` marks rows that remove their key.
+    /// Returns the net change.
+    ///
+    /// # Errors
+    /// Only a bug's.
+    pub fn upsert(&self, rows: &RecordBatch, deleted: Option<&BooleanArray>) -> Result<Vec<ChangeBatch>> {
+        let mut inner = self.0.write();
+        let changes = inner.upsert_changes(rows, deleted)?;
+        for batch in &changes {
+            inner.take_back(batch)?;
+        }
+        let mut added = Vec::new();
+        for batch in &changes {
+            added.extend(inner.add(batch)?);
+        }
+        inner.merge(&added)?;
+        Ok(changes)
+    }
+
+    /// The rows as they are now.
+    pub fn version(&self) -> TableVersion {
+        let mut inner = self.0.write();
+        let order = inner.order.clone();
+        let chunks = order
+            .iter()
+            .filter_map(|id| inner.chunks[*id as usize].as_mut().map(ChunkState::publish))
+            .collect();
+        TableVersion {
+            schema: Arc::clone(&inner.schema),
+            chunks: Arc::new(chunks),
+            rows: inner.rows,
+            change: inner.change,
+            store: self.clone(),
+        }
+    }
+
+    /// Bytes of rows and index.
+    pub fn bytes(&self) -> usize {
+        let inner = self.0.read();
+        inner.index.bytes()
+            + inner.positions.capacity() * size_of::<Position>()
+            + inner.chunks.iter().flatten().map(ChunkState::bytes).sum::<usize>()
+    }
+
+    pub(super) fn key(&self) -> Vec<usize> {
+        let inner = self.0.read();
+        if inner.unique { inner.key.clone() } else { Vec::new() }
+    }
+
+    pub(super) fn lookup(&self, change: u64, keys: &[RecordBatch]) -> Result<Option<Vec<RecordBatch>>> {
+        let inner = self.0.read();
+        if inner.change != change {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        for batch in keys {
+            let encoded = inner.codec.encode(batch.columns(), batch.num_rows())?;
+            for row in 0..batch.num_rows() {
+                let Some(slot) = inner.index.find(encoded.row(row)) else { continue };
+                let (chunk, row) = inner.positions[slot as usize];
+                if let Some(chunk) = &inner.chunks[chunk as usize] {
+                    out.push(chunk.rows.slice(row as usize, 1));
+                }
+            }
+        }
+        Ok(Some(out))
+    }
+}
+
+impl Inner {
+    fn key_columns(&self, rows: &RecordBatch) -> Vec<datafusion::arrow::array::ArrayRef> {
+        self.key.iter().map(|k| Arc::clone(rows.column(*k))).collect()
+    }
+
+    /// Removes the rows of negative weight.
+    fn take_back(&mut self, batch: &ChangeBatch) -> Result<()> {
+        if batch.weights.as_ref().is_none_or(|w| w.values().iter().all(|w| *w > 0)) {
+            return Ok(());
+        }
+        let encoded = self.codec.encode(&self.key_columns(&batch.rows), batch.len())?;
+        for row in 0..batch.len() {
+            for _ in batch.weight(row)..0 {
+                let slot = self.index.find(encoded.row(row)).ok_or_else(missing)?;
+                self.remove(slot);
+            }
+        }
+        self.change += 1;
+        Ok(())
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        let extra = self.more.get_mut(&slot).and_then(Vec::pop);
+        let (chunk, row) = extra.unwrap_or(self.positions[slot as usize]);
+        if let Some(chunk) = &mut self.chunks[chunk as usize] {
+            chunk.remove(row as usize);
+            self.rows -= 1;
+        }
+        match extra {
+            Some(_) => {
+                if self.more.get(&slot).is_some_and(Vec::is_empty) {
+                    self.more.remove(&slot);
+                }
+            }
+            None => self.index.remove(slot),
+        }
+    }
+
+    /// Adds the rows of positive weight; returns the new chunks.
+    fn add(&mut self, batch: &ChangeBatch) -> Result<Vec<u32>> {
+        let mut indices: Vec<u32> = Vec::new();
+        for row in 0..batch.len() {
+            for _ in 0..batch.weight(row).max(0) {
+                indices.push(u32::try_from(row).unwrap_or(u32::MAX));
+            }
+        }
+        if indices.is_empty() {
+            return Ok(Vec::new());
+        }
+        let whole = indices.len() == batch.len() && batch.weights.is_none();
+        let rows = if whole {
+            batch.rows.clone()
+        } else {
+            take_record_batch(&batch.rows, &UInt32Array::from(indices))?
+        };
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec())?;
+        self.change += 1;
+        let mut added = Vec::new();
+        for start in (0..rows.num_rows()).step_by(CHUNK_ROWS) {
+            added.push(self.add_chunk(rows.slice(start, CHUNK_ROWS.min(rows.num_rows() - start)))?);
+        }
+        Ok(added)
+    }
+
+    fn add_chunk(&mut self, rows: RecordBatch) -> Result<u32> {
+        let encoded = self.codec.encode(&self.key_columns(&rows), rows.num_rows())?;
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.chunks.push(None);
+            u32::try_from(self.chunks.len() - 1).unwrap_or(u32::MAX)
+        });
+        let mut slots = Vec::with_capacity(rows.num_rows());
+        for row in 0..rows.num_rows() {
+            let (slot, new) = self.index.insert(encoded.row(row));
+            let position = (id, u32::try_from(row).unwrap_or(u32::MAX));
+            if new {
+                if self.positions.len() <= slot as usize {
+                    self.positions.resize(self.index.capacity(), (0, 0));
+                }
+                self.positions[slot as usize] = position;
+            } else if self.unique {
+                return Err(Error::bug("table", "two rows have one key"));
+            } else {
+                self.more.entry(slot).or_default().push(position);
+            }
+            slots.push(slot);
+        }
+        self.rows += rows.num_rows();
+        self.chunks[id as usize] = Some(ChunkState::new(rows, slots));
+        self.order.push(id);
+        Ok(id)
+    }
+
+    /// Merges small neighbours and rewrites chunks that are mostly holes, so that the number of
+    /// chunks stays logarithmic in the number of writes.
+    fn merge(&mut self, _added: &[u32]) -> Result<()> {
+        while let [.., before, last] = self.order.as_slice() {
+            let (a, b) = (self.live(*before), self.live(*last));
+            if a + b > CHUNK_ROWS || a > 2 * b.max(1) {
+                break;
+            }
+            let ids = [*before, *last];
+            self.order.truncate(self.order.len() - 2);
+            self.rewrite(&ids, self.order.len())?;
+        }
+        let sparse: Vec<usize> = (0..self.order.len())
+            .filter(|i| {
+                let id = self.order[*i];
+                self.chunks[id as usize].as_ref().is_some_and(|c| c.n_live * 2 < c.slots.len())
+            })
+            .collect();
+        for at in sparse.into_iter().rev() {
+            let id = self.order.remove(at);
+            self.rewrite(&[id], at)?;
+        }
+        Ok(())
+    }
+
+    fn live(&self, id: u32) -> usize {
+        self.chunks[id as usize].as_ref().map_or(0, |c| c.n_live)
+    }
+
+    /// Replaces chunks by one with their live rows, at place `at` of the order.
+    fn rewrite(&mut self, ids: &[u32], at: usize) -> Result<()> {
+        let mut parts = Vec::new();
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut moved: HashMap<Position, u32> = HashMap::new();
+        for id in ids {
+            let Some(chunk) = self.chunks[*id as usize].take() else { continue };
+            self.free.push(*id);
+            let live = chunk.live_rows();
+            for row in &live {
+                moved.insert((*id, *row), u32::try_from(slots.len()).unwrap_or(u32::MAX));
+                slots.push(chunk.slots[*row as usize]);
+            }
+            parts.push(take_record_batch(&chunk.rows, &UInt32Array::from(live))?);
+        }
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let new = self.free.pop().unwrap_or(0);
+        for slot in &slots {
+            let mut update = |position: &mut Position| {
+                if let Some(row) = moved.remove(position) {
+                    *position = (new, row);
+                }
+            };
+            update(&mut self.positions[*slot as usize]);
+            if let Some(more) = self.more.get_mut(slot) {
+                more.iter_mut().for_each(update);
+            }
+        }
+        let rows = concat_batches(&self.schema, &parts)?;
+        self.chunks[new as usize] = Some(ChunkState::new(rows, slots));
+        self.order.insert(at, new);
+        Ok(())
+    }
+
+    /// What an upsert changes: the old rows of its keys go, the last rows of its keys come.
+    fn upsert_changes(&self, rows: &RecordBatch, deleted: Option<&BooleanArray>) -> Result<Vec<ChangeBatch>> {
+        let encoded = self.codec.encode(&self.key_columns(rows), rows.num_rows())?;
+        let mut seen = KeyTable::default();
+        let mut last: Vec<usize> = Vec::new();
+        for row in 0..rows.num_rows() {
+            let (slot, new) = seen.insert(encoded.row(row));
+            if new {
+                last.push(row);
+            } else {
+                last[slot as usize] = row;
+            }
+        }
+        let mut old: Vec<Position> = Vec::new();
+        let mut new: Vec<u32> = Vec::new();
+        for row in last {
+            if let Some(slot) = self.index.find(encoded.row(row)) {
+                old.push(self.positions[slot as usize]);
+            }
+            if deleted.is_none_or(|d| d.is_null(row) || !d.value(row)) {
+                new.push(u32::try_from(row).unwrap_or(u32::MAX));
+            }
+        }
+        let mut changes = Vec::new();
+        if !old.is_empty() {
+            let gone = self.gather(&old)?;
+            let weights = Int64Array::from_value(-1, gone.num_rows());
+            changes.push(ChangeBatch::weighted(gone, weights));
+        }
+        if !new.is_empty() {
+            let came = take_record_batch(rows, &UInt32Array::from(new))?;
+            changes.push(ChangeBatch::inserted(came));
+        }
+        Ok(changes)
+    }
+
+    fn gather(&self, positions: &[Position]) -> Result<RecordBatch> {
+        let mut ids: Vec<u32> = positions.iter().map(|p| p.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let batches: Vec<&RecordBatch> =
+            ids.iter().filter_map(|id| self.chunks[*id as usize].as_ref().map(|c| &c.rows)).collect();
+        let indices: Vec<(usize, usize)> = positions
+            .iter()
+            .map(|(chunk, row)| (ids.binary_search(chunk).unwrap_or(0), *row as usize))
+            .collect();
+        debug_assert!(
+            positions
+                .iter()
+                .all(|(c, r)| self.chunks[*c as usize].as_ref().is_some_and(|c| c.is_live(*r as usize)))
+        );
+        Ok(interleave_record_batch(&batches, &indices)?)
+    }
+}
+
+fn missing() -> Error {
+    Error::bug("table", "a row is taken back that is not there")
+}
