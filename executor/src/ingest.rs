@@ -88,6 +88,12 @@ impl Write {
         Self::build(relation, rows.columns()[..width].to_vec(), times, false, ids)
     }
 
+    /// The layout in which a base table's rows are read to be replaced or deleted: its columns, the
+    /// record time, the row's number where the table has no key.
+    pub fn memory_schema(relation: &Relation) -> SchemaRef {
+        table_schema(relation)
+    }
+
     /// Removal of rows that are there: `rows` in memory layout.
     ///
     /// # Errors
@@ -128,6 +134,16 @@ impl Write {
             relation: Arc::clone(relation),
             rows: RecordBatch::try_new(topic_schema(relation), columns)?,
         })
+    }
+
+    /// Where the rows go.
+    pub fn relation_id(&self) -> planner::RelationId {
+        self.relation.id
+    }
+
+    /// Whether they go to a stream.
+    pub fn is_stream(&self) -> bool {
+        self.relation.is_stream()
     }
 
     /// Number of rows.

@@ -75,11 +75,6 @@ struct Entry {
 }
 
 impl KeyTable {
-    /// Slots in use.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
     /// One more than the largest slot ever given.
     pub(crate) fn capacity(&self) -> usize {
         self.entries.len()

@@ -25,6 +25,11 @@ impl RelationSource {
         let schema = if pseudo { relation.full_schema() } else { relation.schema() };
         Self { relation, schema }
     }
+
+    /// With a layout that begins like the full one.
+    pub fn with_schema(relation: Arc<Relation>, schema: SchemaRef) -> Self {
+        Self { relation, schema }
+    }
 }
 
 impl TableSource for RelationSource {

@@ -81,7 +81,7 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> Vec<Live> {
             continue;
         }
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            plan(&Binder { catalog: &catalog, state: &state, fallback: None }, *id, text)
+            plan(&Binder { catalog: &catalog, state: &state, fallback: None, target: None }, *id, text)
         }));
         match planned.unwrap_or_else(|_| Err(Error::bug("recovery", "planning panicked"))) {
             Ok(relation) => {

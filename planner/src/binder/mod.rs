@@ -8,7 +8,7 @@ mod windows;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::session_state::SessionState;
@@ -41,6 +41,8 @@ pub struct Binder<'a> {
     pub state: &'a SessionState,
     /// What else there is.
     pub fallback: Option<&'a dyn Fallback>,
+    /// A table whose rows are read to be changed, with the layout to read them in.
+    pub target: Option<(crate::catalog::RelationId, &'a SchemaRef)>,
 }
 
 /// Name of the record time that CREATE STREAM … AS carries behind its columns.
@@ -107,6 +109,11 @@ impl ContextProvider for Names<'_> {
     fn get_table_source(&self, name: TableReference) -> datafusion::common::Result<Arc<dyn TableSource>> {
         let user = matches!(name.schema(), None | Some("public"));
         if user && let Some(relation) = self.binder.catalog.get(name.table()) {
+            if let Some((id, schema)) = self.binder.target
+                && id == relation.id
+            {
+                return Ok(Arc::new(RelationSource::with_schema(Arc::clone(relation), Arc::clone(schema))));
+            }
             return Ok(Arc::new(RelationSource::new(Arc::clone(relation), self.pseudo)));
         }
         if let Some(source) = self.binder.fallback.and_then(|f| f.source(&name)) {

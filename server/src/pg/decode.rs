@@ -1,0 +1,369 @@
+//! PostgreSQL values, in text and in binary, into Arrow columns: for COPY, INSERT and parameters.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::builder::{
+    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    Int16Builder, Int32Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
+    TimestampMicrosecondBuilder,
+};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, SchemaRef, Time64MicrosecondType, TimeUnit,
+};
+
+use super::WireError;
+use super::types::type_name;
+
+const EPOCH_DAYS: i32 = 10_957;
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// A column that grows value by value.
+pub enum ColumnBuilder {
+    /// boolean
+    Bool(BooleanBuilder),
+    /// smallint
+    Int16(Int16Builder),
+    /// integer
+    Int32(Int32Builder),
+    /// bigint
+    Int64(Int64Builder),
+    /// real
+    Float32(Float32Builder),
+    /// double precision
+    Float64(Float64Builder),
+    /// numeric
+    Decimal(Decimal128Builder, u8, i8),
+    /// text
+    Text(StringBuilder),
+    /// bytea
+    Bytes(BinaryBuilder),
+    /// date
+    Date(Date32Builder),
+    /// time
+    Time(Time64MicrosecondBuilder),
+    /// timestamp, with or without time zone
+    Timestamp(TimestampMicrosecondBuilder, bool),
+    /// Anything else, cast from text at the end.
+    Cast(StringBuilder, DataType),
+}
+
+impl ColumnBuilder {
+    /// A builder of values of `data_type`.
+    pub fn new(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Boolean => Self::Bool(BooleanBuilder::new()),
+            DataType::Int16 => Self::Int16(Int16Builder::new()),
+            DataType::Int32 => Self::Int32(Int32Builder::new()),
+            DataType::Int64 => Self::Int64(Int64Builder::new()),
+            DataType::Float32 => Self::Float32(Float32Builder::new()),
+            DataType::Float64 => Self::Float64(Float64Builder::new()),
+            DataType::Decimal128(p, s) => {
+                Self::Decimal(Decimal128Builder::new().with_data_type(data_type.clone()), *p, *s)
+            }
+            DataType::Utf8 => Self::Text(StringBuilder::new()),
+            DataType::Binary => Self::Bytes(BinaryBuilder::new()),
+            DataType::Date32 => Self::Date(Date32Builder::new()),
+            DataType::Time64(TimeUnit::Microsecond) => Self::Time(Time64MicrosecondBuilder::new()),
+            DataType::Timestamp(TimeUnit::Microsecond, zone) => Self::Timestamp(
+                TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()),
+                zone.is_some(),
+            ),
+            other => Self::Cast(StringBuilder::new(), other.clone()),
+        }
+    }
+
+    /// Appends NULL.
+    pub fn append_null(&mut self) {
+        match self {
+            Self::Bool(b) => b.append_null(),
+            Self::Int16(b) => b.append_null(),
+            Self::Int32(b) => b.append_null(),
+            Self::Int64(b) => b.append_null(),
+            Self::Float32(b) => b.append_null(),
+            Self::Float64(b) => b.append_null(),
+            Self::Decimal(b, ..) => b.append_null(),
+            Self::Text(b) | Self::Cast(b, _) => b.append_null(),
+            Self::Bytes(b) => b.append_null(),
+            Self::Date(b) => b.append_null(),
+            Self::Time(b) => b.append_null(),
+            Self::Timestamp(b, _) => b.append_null(),
+        }
+    }
+
+    /// Appends a value in PostgreSQL's text form.
+    ///
+    /// # Errors
+    /// 22P02, 22003 or 22007, naming the value.
+    pub fn append_text(&mut self, text: &str) -> Result<(), WireError> {
+        let trimmed = text.trim();
+        match self {
+            Self::Text(b) | Self::Cast(b, _) => b.append_value(text),
+            Self::Bool(b) => b.append_value(boolean(trimmed).ok_or_else(|| invalid("boolean", text))?),
+            Self::Int16(b) => b.append_value(integer(trimmed, "smallint", text)?),
+            Self::Int32(b) => b.append_value(integer(trimmed, "integer", text)?),
+            Self::Int64(b) => b.append_value(integer(trimmed, "bigint", text)?),
+            Self::Float32(b) => b.append_value(trimmed.parse().map_err(|_| invalid("real", text))?),
+            Self::Float64(b) => {
+                b.append_value(trimmed.parse().map_err(|_| invalid("double precision", text))?)
+            }
+            Self::Decimal(b, p, s) => {
+                b.append_value(
+                    parse_decimal::<Decimal128Type>(trimmed, *p, *s)
+                        .map_err(|_| numeric_error(trimmed, text, *p, *s))?,
+                );
+            }
+            Self::Bytes(b) => b.append_value(bytea(text).ok_or_else(|| invalid("bytea", text))?),
+            Self::Date(b) => b.append_value(
+                Date32Type::parse(trimmed)
+                    .or_else(|| date_of(trimmed))
+                    .ok_or_else(|| datetime("date", text))?,
+            ),
+            Self::Time(b) => {
+                b.append_value(Time64MicrosecondType::parse(trimmed).ok_or_else(|| datetime("time", text))?)
+            }
+            Self::Timestamp(b, zoned) => {
+                b.append_value(timestamp(trimmed, *zoned).ok_or_else(|| datetime("timestamp", text))?)
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a value in PostgreSQL's binary form.
+    ///
+    /// # Errors
+    /// 22P03 for a value of the wrong length.
+    pub fn append_binary(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        match self {
+            Self::Bool(b) => b.append_value(fixed::<1>(bytes)?[0] != 0),
+            Self::Int16(b) => b.append_value(i16::try_from(int_of(bytes)?).map_err(|_| range("smallint"))?),
+            Self::Int32(b) => b.append_value(i32::try_from(int_of(bytes)?).map_err(|_| range("integer"))?),
+            Self::Int64(b) => b.append_value(int_of(bytes)?),
+            Self::Float32(b) => b.append_value(f32::from_be_bytes(fixed(bytes)?)),
+            Self::Float64(b) if bytes.len() == 4 => {
+                b.append_value(f64::from(f32::from_be_bytes(fixed(bytes)?)))
+            }
+            Self::Float64(b) => b.append_value(f64::from_be_bytes(fixed(bytes)?)),
+            Self::Decimal(..) => {
+                let text = numeric_text(bytes).ok_or_else(incorrect)?;
+                return self.append_text(&text);
+            }
+            Self::Text(b) | Self::Cast(b, _) => {
+                b.append_value(
+                    std::str::from_utf8(bytes).map_err(|_| {
+                        WireError::new("22021", "invalid byte sequence for encoding \"UTF8\"")
+                    })?,
+                );
+            }
+            Self::Bytes(b) => b.append_value(bytes),
+            Self::Date(b) => b.append_value(i32::from_be_bytes(fixed(bytes)?).saturating_add(EPOCH_DAYS)),
+            Self::Time(b) => b.append_value(i64::from_be_bytes(fixed(bytes)?)),
+            Self::Timestamp(b, _) => {
+                b.append_value(i64::from_be_bytes(fixed(bytes)?).saturating_add(EPOCH_MICROS))
+            }
+        }
+        Ok(())
+    }
+
+    /// The column; the builder begins anew.
+    ///
+    /// # Errors
+    /// A value that does not cast.
+    pub fn finish(&mut self) -> Result<ArrayRef, WireError> {
+        Ok(match self {
+            Self::Bool(b) => Arc::new(b.finish()),
+            Self::Int16(b) => Arc::new(b.finish()),
+            Self::Int32(b) => Arc::new(b.finish()),
+            Self::Int64(b) => Arc::new(b.finish()),
+            Self::Float32(b) => Arc::new(b.finish()),
+            Self::Float64(b) => Arc::new(b.finish()),
+            Self::Decimal(b, ..) => Arc::new(b.finish()),
+            Self::Text(b) => Arc::new(b.finish()),
+            Self::Bytes(b) => Arc::new(b.finish()),
+            Self::Date(b) => Arc::new(b.finish()),
+            Self::Time(b) => Arc::new(b.finish()),
+            Self::Timestamp(b, _) => Arc::new(b.finish()),
+            Self::Cast(b, data_type) => {
+                let texts: StringArray = b.finish();
+                let options = CastOptions { safe: false, ..CastOptions::default() };
+                cast_with_options(&texts, data_type, &options)?
+            }
+        })
+    }
+}
+
+/// Rows of one layout that grow value by value.
+pub struct RowBuilder {
+    schema: SchemaRef,
+    columns: Vec<ColumnBuilder>,
+    rows: usize,
+}
+
+impl RowBuilder {
+    /// Rows of `schema`.
+    pub fn new(schema: SchemaRef) -> Self {
+        let columns = schema.fields().iter().map(|f| ColumnBuilder::new(f.data_type())).collect();
+        Self { schema, columns, rows: 0 }
+    }
+
+    /// The columns, to append one value each.
+    pub fn columns(&mut self) -> &mut [ColumnBuilder] {
+        &mut self.columns
+    }
+
+    /// Says that each column got its value.
+    pub fn end_row(&mut self) {
+        self.rows += 1;
+    }
+
+    /// Rows so far.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The rows; the builder begins anew.
+    ///
+    /// # Errors
+    /// A value that does not cast.
+    pub fn finish(&mut self) -> Result<RecordBatch, WireError> {
+        self.rows = 0;
+        let columns = self.columns.iter_mut().map(ColumnBuilder::finish).collect::<Result<Vec<_>, _>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+}
+
+fn invalid(name: &str, text: &str) -> WireError {
+    WireError::new("22P02", format!("invalid input syntax for type {name}: \"{}\"", short(text)))
+}
+
+fn datetime(name: &str, text: &str) -> WireError {
+    WireError::new("22007", format!("invalid input syntax for type {name}: \"{}\"", short(text)))
+}
+
+fn range(name: &str) -> WireError {
+    WireError::new("22003", format!("value out of range for type {name}"))
+}
+
+fn incorrect() -> WireError {
+    WireError::new("22P03", "incorrect binary data format")
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+fn integer<T: std::str::FromStr>(trimmed: &str, name: &str, text: &str) -> Result<T, WireError> {
+    trimmed.parse().map_err(|_| {
+        let digits = trimmed.trim_start_matches(['-', '+']);
+        if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+            WireError::new("22003", format!("value \"{}\" is out of range for type {name}", short(text)))
+        } else {
+            invalid(name, text)
+        }
+    })
+}
+
+fn numeric_error(trimmed: &str, text: &str, precision: u8, scale: i8) -> WireError {
+    if trimmed.parse::<f64>().is_ok_and(f64::is_finite) {
+        let name = type_name(&DataType::Decimal128(precision, scale));
+        return WireError::new("22003", format!("value \"{}\" is out of range for type {name}", short(text)));
+    }
+    invalid("numeric", text)
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    let lower = text.to_ascii_lowercase();
+    match lower.as_str() {
+        "t" | "true" | "y" | "yes" | "on" | "1" => Some(true),
+        "f" | "false" | "n" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn bytea(text: &str) -> Option<Vec<u8>> {
+    match text.strip_prefix("\\x") {
+        Some(hex) => {
+            let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+            let pairs = hex.as_bytes().chunks(2);
+            pairs
+                .map(|pair| match pair {
+                    [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+                    _ => None,
+                })
+                .collect()
+        }
+        None => Some(text.as_bytes().to_vec()),
+    }
+}
+
+fn timestamp(text: &str, zoned: bool) -> Option<i64> {
+    // Without a zone the type is local time: an offset in the text is ignored, as PostgreSQL does.
+    let parsed = string_to_datetime(&chrono_utc(), text).ok()?;
+    let micros = parsed.timestamp_micros();
+    if zoned { Some(micros) } else { Some(micros + local_offset(text)) }
+}
+
+fn chrono_utc() -> datafusion::arrow::array::timezone::Tz {
+    "+00:00".parse().unwrap_or_else(|_| unreachable!("a fixed offset always parses"))
+}
+
+/// The offset written at the end of a timestamp, in microseconds.
+fn local_offset(text: &str) -> i64 {
+    let Some(at) = text.rfind(['+', '-']).filter(|at| *at > 10) else { return 0 };
+    let digits: String = text[at + 1..].chars().filter(char::is_ascii_digit).collect();
+    let hours: i64 = digits.get(..2).and_then(|h| h.parse().ok()).unwrap_or(0);
+    let minutes: i64 = digits.get(2..4).and_then(|m| m.parse().ok()).unwrap_or(0);
+    let micros = (hours * 60 + minutes) * 60_000_000;
+    if text[at..].starts_with('-') { -micros } else { micros }
+}
+
+fn date_of(text: &str) -> Option<i32> {
+    i32::try_from(timestamp(text, false)?.div_euclid(86_400_000_000)).ok()
+}
+
+fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], WireError> {
+    bytes.try_into().map_err(|_| incorrect())
+}
+
+/// An integer of 2, 4 or 8 bytes: drivers choose by value, not by column.
+fn int_of(bytes: &[u8]) -> Result<i64, WireError> {
+    match bytes.len() {
+        2 => Ok(i64::from(i16::from_be_bytes(fixed(bytes)?))),
+        4 => Ok(i64::from(i32::from_be_bytes(fixed(bytes)?))),
+        8 => Ok(i64::from_be_bytes(fixed(bytes)?)),
+        _ => Err(incorrect()),
+    }
+}
+
+/// PostgreSQL's binary numeric as text.
+fn numeric_text(bytes: &[u8]) -> Option<String> {
+    let word = |i: usize| bytes.get(i * 2..i * 2 + 2).and_then(|b| b.try_into().ok()).map(i16::from_be_bytes);
+    let (count, weight, sign, scale) = (word(0)?, word(1)?, word(2)?, word(3)?);
+    if sign.cast_unsigned() == 0xC000 {
+        return Some("NaN".into());
+    }
+    let digit = |position: i16| -> Option<i16> {
+        let index = weight - position;
+        if (0..count).contains(&index) { word(4 + usize::try_from(index).ok()?) } else { Some(0) }
+    };
+    let mut whole = String::new();
+    for position in (0..=weight.max(0)).rev() {
+        whole.push_str(&format!("{:04}", digit(position)?));
+    }
+    let mut fraction = String::new();
+    for position in 1..=(scale + 3) / 4 {
+        fraction.push_str(&format!("{:04}", digit(-position)?));
+    }
+    fraction.truncate(usize::try_from(scale).ok()?);
+    let whole = whole.trim_start_matches('0');
+    let minus = if sign == 0x4000 { "-" } else { "" };
+    let whole = if whole.is_empty() { "0" } else { whole };
+    Some(if fraction.is_empty() { format!("{minus}{whole}") } else { format!("{minus}{whole}.{fraction}") })
+}

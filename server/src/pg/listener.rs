@@ -1,0 +1,89 @@
+//! The socket: accepts clients, within limits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::WireError;
+use super::connection::{Registry, handle, refuse};
+use super::frames::FrameReader;
+use crate::session::Shared;
+
+/// A client that answers nothing for this long has gone.
+const LOST: Duration = Duration::from_secs(4);
+
+/// A bound socket.
+pub struct Listener {
+    socket: TcpListener,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds a socket.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+}
+
+/// Serves clients until `stop` says so.
+pub async fn serve(
+    listener: Listener,
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    most: usize,
+    mut stop: watch::Receiver<bool>,
+) {
+    let slots = Arc::new(Semaphore::new(most));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.socket.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((socket, _)) => accept(socket, &slots, &shared, &registry),
+            Err(error) => {
+                // Out of file descriptors, most likely: give others time to close some.
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn accept(socket: TcpStream, slots: &Arc<Semaphore>, shared: &Arc<Shared>, registry: &Arc<Registry>) {
+    if let Err(error) = tune(&socket) {
+        tracing::debug!(%error, "could not tune a socket");
+    }
+    let slot = Arc::clone(slots).try_acquire_owned();
+    let (shared, registry) = (Arc::clone(shared), Arc::clone(registry));
+    tokio::spawn(async move {
+        let (read, mut write) = socket.into_split();
+        match slot {
+            Ok(slot) => {
+                handle(FrameReader::new(read), write, shared, registry).await;
+                drop(slot);
+            }
+            Err(_) => {
+                refuse(&mut write, WireError::new("53300", "sorry, too many clients already").fatal()).await
+            }
+        }
+    });
+}
+
+fn tune(socket: &TcpStream) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = SockRef::from(socket);
+    let keepalive = TcpKeepalive::new().with_time(LOST / 2).with_interval(LOST / 4).with_retries(2);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(LOST))
+}

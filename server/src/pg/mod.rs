@@ -1,0 +1,20 @@
+//! The Postgres wire: frames in, messages out. The only folder that says `pgwire`.
+
+mod connection;
+mod copy_format;
+mod decode;
+mod encode;
+mod frames;
+mod listener;
+mod sqlstate;
+mod types;
+
+pub use connection::Registry;
+pub use copy_format::CopyParser;
+pub use decode::{ColumnBuilder, RowBuilder};
+pub use encode::Format;
+pub(crate) use encode::text as write_text;
+pub use listener::{Listener, serve};
+pub use sqlstate::WireError;
+pub use types::{PgType, pg_type};
+pub(crate) use types::{base_name, type_name};

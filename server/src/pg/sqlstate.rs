@@ -1,0 +1,245 @@
+//! Errors as a client sees them: the only table from facts to SQLSTATE, position and hint.
+//!
+//! Source: PostgreSQL, "Appendix A. PostgreSQL Error Codes"; "Error Message Style Guide".
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, SchemaError};
+use executor::Error as ExecutorError;
+use planner::Error as PlannerError;
+
+/// An error on its way to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireError {
+    /// SQLSTATE.
+    pub code: &'static str,
+    /// What happened.
+    pub message: String,
+    /// More facts.
+    pub detail: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+    /// 1-based character position in the statement's text.
+    pub position: Option<usize>,
+    /// The same as line and column, until the text is known.
+    place: Option<(u64, u64)>,
+    /// The connection ends with it.
+    pub fatal: bool,
+}
+
+impl WireError {
+    /// An error without hint or position.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            place: None,
+            fatal: false,
+        }
+    }
+
+    /// The same with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same, ending the connection.
+    pub fn fatal(mut self) -> Self {
+        self.fatal = true;
+        self
+    }
+
+    /// Feature not supported.
+    pub fn unsupported(what: impl std::fmt::Display) -> Self {
+        Self::new("0A000", format!("{what} is not supported"))
+    }
+
+    /// The statement was cancelled.
+    pub fn cancelled() -> Self {
+        Self::new("57014", "canceling statement due to user request")
+    }
+
+    /// The server stops.
+    pub fn shutting_down() -> Self {
+        Self::new("57P01", "terminating connection due to administrator command").fatal()
+    }
+
+    /// Turns the line and column that the planner knows into a position in `text`.
+    pub fn placed(mut self, text: &str) -> Self {
+        if let (None, Some((line, column))) = (self.position, self.place) {
+            let lines = usize::try_from(line.saturating_sub(1)).unwrap_or(0);
+            let before: usize = text.lines().take(lines).map(|l| l.chars().count() + 1).sum();
+            self.position = Some(before + usize::try_from(column).unwrap_or(0)).filter(|p| *p > 0);
+        }
+        self
+    }
+}
+
+impl From<sql::Error> for WireError {
+    fn from(error: sql::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            sql::Error::Syntax { position, hint, .. } => {
+                let position = (position > 0).then_some(position);
+                Self { position, hint, ..Self::new("42601", message) }
+            }
+            sql::Error::UnknownType { .. } => Self::new("42704", message),
+            sql::Error::Unsupported { hint, .. } => Self { hint, ..Self::new("0A000", message) },
+            sql::Error::InvalidOption { .. } => Self::new("22023", message),
+            sql::Error::TooComplex { .. } => Self::new("54001", message).hint("split the statement"),
+        }
+    }
+}
+
+impl From<PlannerError> for WireError {
+    fn from(error: PlannerError) -> Self {
+        let (message, place) = (error.to_string(), error.place());
+        match error {
+            PlannerError::Sql(inner) => inner.into(),
+            PlannerError::UnknownRelation { similar, .. } => {
+                let hint = similar.map(|s| format!("Perhaps you meant \"{s}\"."));
+                Self { hint, ..Self::new("42P01", message) }
+            }
+            PlannerError::UnknownColumn { .. } => Self::new("42703", message),
+            PlannerError::DuplicateRelation { .. } => Self::new("42P07", message),
+            PlannerError::DuplicateColumn { .. } => Self::new("42701", message),
+            PlannerError::WrongKind { .. } => Self::new("42809", message),
+            PlannerError::HasDependents { dependents, .. } => {
+                let detail = Some(
+                    dependents.iter().map(|d| format!("\"{d}\" reads it")).collect::<Vec<_>>().join("\n"),
+                );
+                Self { detail, ..Self::new("2BP01", message) }
+                    .hint("Use DROP … CASCADE to drop the dependent objects too.")
+            }
+            PlannerError::NotSupported { hint, .. } => Self { hint, ..Self::new("0A000", message) },
+            PlannerError::Invalid { .. } => Self::new("22023", message),
+            PlannerError::Definition(_) => Self::new("42P16", message),
+            PlannerError::DataFusion(inner) => Self { place, ..Self::new(datafusion_code(&inner), message) },
+        }
+    }
+}
+
+impl From<ExecutorError> for WireError {
+    fn from(error: ExecutorError) -> Self {
+        let message = error.to_string();
+        match error {
+            ExecutorError::Plan(inner) => inner.into(),
+            ExecutorError::Storage(inner) => {
+                let code = match inner.kind() {
+                    storage::Kind::DiskFull => "53100",
+                    storage::Kind::Fatal => "58030",
+                    storage::Kind::Corrupt => "XX001",
+                    storage::Kind::Misuse => "XX000",
+                };
+                let detail = std::error::Error::source(inner.as_ref()).map(ToString::to_string);
+                Self { detail, ..Self::new(code, message) }
+            }
+            ExecutorError::Evaluation(inner) => Self::new(arrow_code(&inner), message),
+            ExecutorError::NullValue { .. } => Self::new("23502", message),
+            ExecutorError::NotWritable { .. } => Self::new("42809", message),
+            ExecutorError::QueryFailed { .. } => {
+                Self::new("55000", message).hint("DROP and CREATE it again once the cause is gone.")
+            }
+            ExecutorError::Limit { .. } => Self::new("54000", message),
+            ExecutorError::SlowReader { .. } => {
+                Self::new("53400", message).hint("Read faster, or select less.")
+            }
+            ExecutorError::Dropped(_) => Self::new("42P01", message),
+            ExecutorError::Stale { .. } => {
+                Self::new("57014", message).hint("Raise read_timeout, or FLUSH first.")
+            }
+            ExecutorError::ShuttingDown => Self::shutting_down(),
+            ExecutorError::Bug { .. } => Self::new("XX000", message),
+        }
+    }
+}
+
+impl From<DataFusionError> for WireError {
+    fn from(error: DataFusionError) -> Self {
+        let error = match error {
+            DataFusionError::External(inner) => match inner.downcast::<ExecutorError>() {
+                Ok(ours) => return (*ours).into(),
+                Err(other) => DataFusionError::External(other),
+            },
+            other => other,
+        };
+        PlannerError::from(error).into()
+    }
+}
+
+impl From<ArrowError> for WireError {
+    fn from(error: ArrowError) -> Self {
+        ExecutorError::from(error).into()
+    }
+}
+
+fn datafusion_code(error: &DataFusionError) -> &'static str {
+    match error.find_root() {
+        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+            SchemaError::FieldNotFound { .. } => "42703",
+            SchemaError::AmbiguousReference { .. } => "42702",
+            SchemaError::DuplicateQualifiedField { .. } | SchemaError::DuplicateUnqualifiedField { .. } => {
+                "42701"
+            }
+        },
+        DataFusionError::ArrowError(error, _) => arrow_code(error),
+        DataFusionError::NotImplemented(_) => "0A000",
+        DataFusionError::ResourcesExhausted(_) => "53200",
+        DataFusionError::Plan(text) => plan_code(text),
+        DataFusionError::Execution(text) => execution_code(text),
+        DataFusionError::SQL(..) => "42601",
+        _ => "XX000",
+    }
+}
+
+/// DataFusion tells its planning errors apart by text alone.
+fn plan_code(text: &str) -> &'static str {
+    let text = text.to_ascii_lowercase();
+    if text.contains("invalid function")
+        || text.contains("no function matches")
+        || text.contains("function") && text.contains("exist")
+    {
+        "42883"
+    } else if text.contains("must appear in the group by")
+        || text.contains("must be in group by")
+        || text.contains("references non-aggregate")
+    {
+        "42803"
+    } else if text.contains("coerc") || text.contains("cannot infer") || text.contains("type") {
+        "42804"
+    } else if text.contains("expression names") {
+        "42701"
+    } else {
+        "42601"
+    }
+}
+
+fn execution_code(text: &str) -> &'static str {
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("divide by zero") {
+        "22012"
+    } else if lower.contains("overflow") || lower.contains("out of range") {
+        "22003"
+    } else {
+        "22000"
+    }
+}
+
+fn arrow_code(error: &ArrowError) -> &'static str {
+    match error {
+        ArrowError::DivideByZero => "22012",
+        ArrowError::ArithmeticOverflow(_) => "22003",
+        ArrowError::CastError(text) | ArrowError::ParseError(text)
+            if text.to_ascii_lowercase().contains("range") =>
+        {
+            "22003"
+        }
+        ArrowError::CastError(_) | ArrowError::ParseError(_) => "22P02",
+        ArrowError::InvalidArgumentError(text) if text.contains("too large") => "22003",
+        ArrowError::NotYetImplemented(_) => "0A000",
+        _ => "22000",
+    }
+}

@@ -1,0 +1,118 @@
+//! Arrow types and the PostgreSQL types a client sees.
+
+use datafusion::arrow::datatypes::DataType;
+
+/// A PostgreSQL type: object id, size in bytes (-1 varies), type modifier (-1 none).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PgType {
+    /// Object id, as in pg_type.
+    pub oid: u32,
+    /// Size of a value.
+    pub size: i16,
+    /// Precision and scale of numeric.
+    pub modifier: i32,
+}
+
+const fn plain(oid: u32, size: i16) -> PgType {
+    PgType { oid, size, modifier: -1 }
+}
+
+/// The type under which values of an Arrow type go over the wire.
+pub fn pg_type(data_type: &DataType) -> PgType {
+    match data_type {
+        DataType::Boolean => plain(16, 1),
+        DataType::Int8 | DataType::Int16 | DataType::UInt8 => plain(21, 2),
+        DataType::Int32 | DataType::UInt16 => plain(23, 4),
+        DataType::Int64 | DataType::UInt32 => plain(20, 8),
+        DataType::Float16 | DataType::Float32 => plain(700, 4),
+        DataType::Float64 => plain(701, 8),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            let modifier = (i32::from(*precision) << 16 | i32::from(*scale)) + 4;
+            PgType { oid: 1700, size: -1, modifier }
+        }
+        DataType::UInt64 => plain(1700, -1),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            plain(17, -1)
+        }
+        DataType::Date32 | DataType::Date64 => plain(1082, 4),
+        DataType::Time32(_) | DataType::Time64(_) => plain(1083, 8),
+        DataType::Timestamp(_, None) => plain(1114, 8),
+        DataType::Timestamp(_, Some(_)) => plain(1184, 8),
+        DataType::Interval(_) | DataType::Duration(_) => plain(1186, 16),
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            plain(array_oid(pg_type(field.data_type()).oid), -1)
+        }
+        DataType::Dictionary(_, values) => pg_type(values),
+        _ => plain(25, -1),
+    }
+}
+
+fn array_oid(element: u32) -> u32 {
+    match element {
+        16 => 1000,
+        21 => 1005,
+        23 => 1007,
+        20 => 1016,
+        700 => 1021,
+        701 => 1022,
+        1700 => 1231,
+        17 => 1001,
+        1082 => 1182,
+        1083 => 1183,
+        1114 => 1115,
+        1184 => 1185,
+        1186 => 1187,
+        _ => 1009,
+    }
+}
+
+/// The Arrow type of a parameter a client declares; None for one it leaves open.
+pub(crate) fn arrow_type(oid: u32) -> Option<DataType> {
+    use datafusion::arrow::datatypes::{IntervalUnit, TimeUnit};
+    Some(match oid {
+        16 => DataType::Boolean,
+        21 => DataType::Int16,
+        23 => DataType::Int32,
+        20 | 26 => DataType::Int64,
+        700 => DataType::Float32,
+        701 => DataType::Float64,
+        1700 => DataType::Decimal128(38, 10),
+        25 | 1043 | 1042 | 19 => DataType::Utf8,
+        17 => DataType::Binary,
+        1082 => DataType::Date32,
+        1083 => DataType::Time64(TimeUnit::Microsecond),
+        1114 => DataType::Timestamp(TimeUnit::Microsecond, None),
+        1184 => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        1186 => DataType::Interval(IntervalUnit::MonthDayNano),
+        _ => return None,
+    })
+}
+
+/// The name PostgreSQL gives the type, as `format_type` does.
+pub(crate) fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Decimal128(38, 10) | DataType::UInt64 => "numeric".into(),
+        DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => format!("numeric({p},{s})"),
+        DataType::List(field) => format!("{}[]", type_name(field.data_type())),
+        other => base_name(pg_type(other).oid).into(),
+    }
+}
+
+pub(crate) fn base_name(oid: u32) -> &'static str {
+    match oid {
+        16 => "boolean",
+        17 => "bytea",
+        20 => "bigint",
+        21 => "smallint",
+        23 => "integer",
+        700 => "real",
+        701 => "double precision",
+        1082 => "date",
+        1083 => "time without time zone",
+        1114 => "timestamp without time zone",
+        1184 => "timestamp with time zone",
+        1186 => "interval",
+        1700 => "numeric",
+        _ => "text",
+    }
+}

@@ -1,0 +1,111 @@
+//! Starting and stopping the server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use executor::{Engine, EngineConfig};
+use storage::{Disk, SystemClock};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::http;
+use crate::pg::{Listener, Registry, serve};
+use crate::session::{Shared, TableLocks};
+
+/// Time for clients to hear that the server stops.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The engine did not.
+    #[error("could not open \"{path}\": {source}")]
+    Engine {
+        /// The data directory.
+        path: String,
+        /// Why not.
+        source: executor::Error,
+    },
+    /// An address is not free.
+    #[error("could not listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// A running server.
+pub struct Running {
+    /// Where Postgres clients connect.
+    pub address: SocketAddr,
+    /// Where HTTP is served.
+    pub http_address: Option<SocketAddr>,
+    engine: Arc<Engine>,
+    registry: Arc<Registry>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Recovers and starts to serve.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn start(config: &Config) -> Result<Running, RunError> {
+    let engine_config = EngineConfig {
+        data_dir: config.data_dir.clone(),
+        fs: Arc::new(Disk),
+        clock: Arc::new(SystemClock),
+        shards: config.shards,
+        segment_bytes: config.segment_bytes,
+    };
+    let started = tokio::task::spawn_blocking(move || Engine::start(&engine_config)).await;
+    let failed = |source| RunError::Engine { path: config.data_dir.display().to_string(), source };
+    let engine = started.map_err(|_| failed(executor::Error::ShuttingDown))?.map_err(failed)?;
+    let engine = Arc::new(engine);
+    let state = crate::system::session_state(config.shards);
+    let shared = Arc::new(Shared { engine: Arc::clone(&engine), state, locks: TableLocks::default() });
+    let registry = Arc::new(Registry::default());
+    let (stop, stopped) = watch::channel(false);
+    let listen = |address| move |source| RunError::Listen { address, source };
+    let listener = Listener::bind(config.listen).await.map_err(listen(config.listen))?;
+    let address = listener.address;
+    let mut tasks = Vec::new();
+    let mut http_address = None;
+    if let Some(at) = config.http_listen {
+        let socket = tokio::net::TcpListener::bind(at).await.map_err(listen(at))?;
+        http_address = socket.local_addr().ok();
+        tasks.push(tokio::spawn(http::serve(
+            socket,
+            Arc::clone(&engine),
+            Arc::clone(&registry),
+            stopped.clone(),
+        )));
+    }
+    tasks.push(tokio::spawn(serve(listener, shared, Arc::clone(&registry), config.max_connections, stopped)));
+    Ok(Running { address, http_address, engine, registry, stop, tasks })
+}
+
+impl Running {
+    /// The URL for clients.
+    pub fn url(&self) -> String {
+        format!("postgres://millpond@{}/millpond", self.address)
+    }
+
+    /// Takes no more clients, tells those there are, finishes what was accepted.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.registry.shut_down();
+        let deadline = tokio::time::Instant::now() + FAREWELL;
+        while !self.registry.is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+        self.engine.stop().await;
+    }
+}

@@ -1,0 +1,213 @@
+//! What one connection has: settings, a transaction, the newest epoch it has seen.
+//!
+//! Invariant: a session's reads never go back, and see what it was told is written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use executor::{Engine, Snapshot, Write};
+use parking_lot::Mutex;
+use planner::RelationId;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+
+use crate::pg::WireError;
+use crate::settings::Settings;
+
+/// Memory that rows of one COPY or transaction may take before they are written.
+pub(crate) const PENDING_BYTES: usize = 1 << 30;
+/// How long a write waits for another that changes the same table.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// What all sessions share.
+pub struct Shared {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Functions and options to plan with.
+    pub state: datafusion::execution::session_state::SessionState,
+    /// Who may write to a table.
+    pub locks: TableLocks,
+}
+
+/// One lock for each table: shared by INSERT, exclusive for UPDATE and DELETE, which read before
+/// they write.
+#[derive(Default)]
+pub struct TableLocks(Mutex<HashMap<RelationId, Arc<RwLock<()>>>>);
+
+impl TableLocks {
+    pub(crate) fn of(&self, id: RelationId) -> Arc<RwLock<()>> {
+        Arc::clone(self.0.lock().entry(id).or_default())
+    }
+
+    pub(crate) fn forget(&self, id: RelationId) {
+        self.0.lock().remove(&id);
+    }
+}
+
+/// A transaction: what it will write, and the epoch it reads.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    pub(crate) locks: HashMap<RelationId, OwnedRwLockWriteGuard<()>>,
+    pub(crate) failed: bool,
+}
+
+/// One connection's state.
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) settings: Settings,
+    pub(crate) transaction: Option<Transaction>,
+    pub(crate) notices: Vec<WireError>,
+    seen_epoch: u64,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, settings: Settings) -> Self {
+        Self { shared, settings, transaction: None, notices: Vec::new(), seen_epoch: 0 }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    /// Everything at one epoch, no older than anything this session has seen or written.
+    pub(crate) async fn snapshot(&mut self) -> Result<Arc<Snapshot>, WireError> {
+        if let Some(snapshot) = self.transaction.as_ref().and_then(|t| t.snapshot.clone()) {
+            return Ok(snapshot);
+        }
+        let limit = self.settings.milliseconds("read_timeout").unwrap_or(Duration::from_secs(60));
+        let snapshot = self.engine().snapshot_at(self.seen_epoch, limit).await?;
+        self.seen_epoch = self.seen_epoch.max(snapshot.epoch);
+        if let Some(transaction) = &mut self.transaction {
+            transaction.snapshot = Some(Arc::clone(&snapshot));
+        }
+        Ok(snapshot)
+    }
+
+    /// Remembers an epoch that the session has been told about.
+    pub(crate) fn saw(&mut self, epoch: u64) {
+        self.seen_epoch = self.seen_epoch.max(epoch);
+    }
+
+    /// Writes rows: now, or with the transaction.
+    pub(crate) async fn write(&mut self, writes: Vec<Write>) -> Result<(), WireError> {
+        if let Some(transaction) = &mut self.transaction {
+            let bytes: usize = transaction.writes.iter().chain(&writes).map(Write::bytes).sum();
+            if bytes > PENDING_BYTES {
+                return Err(too_large("a transaction"));
+            }
+            transaction.writes.extend(writes);
+            return Ok(());
+        }
+        let mut held = Vec::new();
+        for id in tables(&writes) {
+            held.push(self.lock_shared(id).await?);
+        }
+        let receipt = self.engine().append(writes).await?;
+        drop(held);
+        self.saw(receipt.epoch);
+        Ok(())
+    }
+
+    async fn lock_shared(&self, id: RelationId) -> Result<tokio::sync::OwnedRwLockReadGuard<()>, WireError> {
+        tokio::time::timeout(LOCK_WAIT, self.shared.locks.of(id).read_owned())
+            .await
+            .map_err(|_| lock_timeout())
+    }
+
+    /// Keeps others from changing a table, to the end of the statement or transaction. The caller
+    /// sees everything written before.
+    pub(crate) async fn lock(
+        &mut self,
+        id: RelationId,
+    ) -> Result<Option<OwnedRwLockWriteGuard<()>>, WireError> {
+        if self.transaction.as_ref().is_some_and(|t| t.locks.contains_key(&id)) {
+            return Ok(None);
+        }
+        let lock = self.shared.locks.of(id);
+        let guard = tokio::time::timeout(LOCK_WAIT, lock.write_owned()).await.map_err(|_| lock_timeout())?;
+        let epoch = self.engine().flush().await?;
+        self.saw(epoch);
+        match &mut self.transaction {
+            Some(transaction) => {
+                // What was read before the lock may have changed since.
+                transaction.snapshot = None;
+                transaction.locks.insert(id, guard);
+                Ok(None)
+            }
+            None => Ok(Some(guard)),
+        }
+    }
+
+    pub(crate) fn begin(&mut self) {
+        if self.transaction.is_some() {
+            self.notices.push(WireError::new("25001", "there is already a transaction in progress"));
+        } else {
+            self.transaction = Some(Transaction::default());
+        }
+    }
+
+    /// Ends the transaction; its writes become one atom. True when it was committed.
+    pub(crate) async fn commit(&mut self) -> Result<bool, WireError> {
+        let Some(transaction) = self.transaction.take() else {
+            self.notices.push(WireError::new("25P01", "there is no transaction in progress"));
+            return Ok(true);
+        };
+        if transaction.failed {
+            return Ok(false);
+        }
+        if !transaction.writes.is_empty() {
+            let mut held = Vec::new();
+            for id in tables(&transaction.writes) {
+                if !transaction.locks.contains_key(&id) {
+                    held.push(self.lock_shared(id).await?);
+                }
+            }
+            let receipt = self.engine().append(transaction.writes).await?;
+            self.saw(receipt.epoch);
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn rollback(&mut self) {
+        if self.transaction.take().is_none() {
+            self.notices.push(WireError::new("25P01", "there is no transaction in progress"));
+        }
+    }
+
+    /// An error inside a transaction: nothing but its end is possible now.
+    pub(crate) fn fail_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.failed = true;
+            transaction.writes.clear();
+            transaction.locks.clear();
+        }
+    }
+
+    /// Relations the transaction has written to.
+    pub(crate) fn written(&self) -> Vec<RelationId> {
+        self.transaction
+            .as_ref()
+            .map(|t| t.writes.iter().map(Write::relation_id).collect())
+            .unwrap_or_default()
+    }
+}
+
+/// The tables among the targets, in one order for everyone.
+fn tables(writes: &[Write]) -> Vec<RelationId> {
+    let mut ids: Vec<RelationId> = writes.iter().filter(|w| !w.is_stream()).map(Write::relation_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn lock_timeout() -> WireError {
+    WireError::new("55P03", "could not obtain lock on a table in time")
+        .hint("Another transaction is changing it; try again.")
+}
+
+pub(crate) fn too_large(what: &str) -> WireError {
+    WireError::new("54000", format!("{what} holds more than {PENDING_BYTES} bytes of rows"))
+        .hint("Write in smaller pieces.")
+}

@@ -1,0 +1,174 @@
+//! Settings of a session: PostgreSQL's that clients set, and our own.
+//!
+//! One table says name, default, whether a client is told when it changes, and what it is for.
+//! Source: PostgreSQL, "Server Configuration".
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::pg::WireError;
+
+/// A setting.
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value until set.
+    pub default: &'static str,
+    /// Reported to the client as ParameterStatus.
+    pub reported: bool,
+    /// What it does; empty for those accepted because clients send them.
+    pub doc: &'static str,
+}
+
+const fn own(name: &'static str, default: &'static str, doc: &'static str) -> Setting {
+    Setting { name, default, reported: false, doc }
+}
+
+const fn reported(name: &'static str, default: &'static str) -> Setting {
+    Setting { name, default, reported: true, doc: "" }
+}
+
+const fn accepted(name: &'static str, default: &'static str) -> Setting {
+    Setting { name, default, reported: false, doc: "" }
+}
+
+/// The version of PostgreSQL whose behaviour clients may expect.
+pub const SERVER_VERSION: &str = "16.6";
+
+/// All settings, sorted by name.
+pub const SETTINGS: &[Setting] = &[
+    reported("application_name", ""),
+    accepted("bytea_output", "hex"),
+    reported("client_encoding", "UTF8"),
+    accepted("client_min_messages", "notice"),
+    reported("datestyle", "ISO, MDY"),
+    accepted("default_transaction_isolation", "repeatable read"),
+    accepted("default_transaction_read_only", "off"),
+    accepted("extra_float_digits", "1"),
+    accepted("idle_in_transaction_session_timeout", "0"),
+    reported("in_hot_standby", "off"),
+    reported("integer_datetimes", "on"),
+    reported("intervalstyle", "postgres"),
+    reported("is_superuser", "on"),
+    accepted("jit", "off"),
+    accepted("lock_timeout", "0"),
+    accepted("max_identifier_length", "63"),
+    own("read_timeout", "60s", "How long a SELECT waits for a view to hold the session's own writes."),
+    accepted("row_security", "off"),
+    accepted("search_path", "\"$user\", public"),
+    reported("server_encoding", "UTF8"),
+    reported("server_version", SERVER_VERSION),
+    accepted("server_version_num", "160006"),
+    reported("session_authorization", "millpond"),
+    reported("standard_conforming_strings", "on"),
+    own("statement_timeout", "0", "Longest time for one statement; 0 is no limit. Push queries are exempt."),
+    accepted("synchronize_seqscans", "on"),
+    accepted("timezone", "UTC"),
+    accepted("transaction_isolation", "repeatable read"),
+    accepted("transaction_read_only", "off"),
+    accepted("xmloption", "content"),
+];
+
+/// One session's values.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    changed: BTreeMap<String, String>,
+}
+
+fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|s| s.name == name)
+}
+
+impl Settings {
+    /// The value of a setting.
+    ///
+    /// # Errors
+    /// 42704 for a name that is no setting.
+    pub fn get(&self, name: &str) -> Result<String, WireError> {
+        match self.changed.get(name) {
+            Some(value) => Ok(value.clone()),
+            None => find(name).map(|s| s.default.to_owned()).ok_or_else(|| unknown(name)),
+        }
+    }
+
+    /// Sets a setting, or with None back to its default. True when it has a meaning here.
+    ///
+    /// # Errors
+    /// 42704, 22023.
+    pub fn set(&mut self, name: &str, value: Option<String>) -> Result<bool, WireError> {
+        // ksqlDB's settings steer Kafka Streams, which is not here; PostgreSQL takes names with a dot.
+        let foreign = name.starts_with("ksql.") || name.starts_with("auto.") || name.contains('.');
+        if find(name).is_none() && !foreign {
+            return Err(unknown(name));
+        }
+        if name.ends_with("_timeout")
+            && let Some(value) = &value
+            && parse_duration(value).is_none()
+        {
+            return Err(WireError::new(
+                "22023",
+                format!("invalid value for parameter \"{name}\": \"{value}\""),
+            ));
+        }
+        if name == "timezone"
+            && let Some(zone) = &value
+            && !matches!(zone.to_ascii_uppercase().as_str(), "UTC" | "ETC/UTC" | "GMT" | "Z")
+        {
+            return Err(
+                WireError::unsupported(format!("the time zone \"{zone}\"")).hint("Times are shown in UTC.")
+            );
+        }
+        match value {
+            Some(value) => self.changed.insert(name.to_owned(), value),
+            None => self.changed.remove(name),
+        };
+        Ok(find(name).is_some())
+    }
+
+    /// Back to the defaults.
+    pub fn reset(&mut self) {
+        self.changed.clear();
+    }
+
+    /// A length of time; None for no limit.
+    pub fn milliseconds(&self, name: &str) -> Option<Duration> {
+        self.get(name).ok().and_then(|v| parse_duration(&v)).filter(|d| !d.is_zero())
+    }
+
+    /// Every setting with its value.
+    pub fn all(&self) -> impl Iterator<Item = (&'static Setting, String)> + '_ {
+        SETTINGS
+            .iter()
+            .map(|s| (s, self.changed.get(s.name).cloned().unwrap_or_else(|| s.default.to_owned())))
+    }
+}
+
+/// PostgreSQL's spelling of a length of time: a number of milliseconds, or a number with a unit.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let factor = match text[digits..].trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(factor)?))
+}
+
+fn unknown(name: &str) -> WireError {
+    WireError::new("42704", format!("unrecognized configuration parameter \"{name}\""))
+}
+
+/// How PostgreSQL writes the names of reported settings.
+pub fn display_name(name: &str) -> &str {
+    match name {
+        "datestyle" => "DateStyle",
+        "intervalstyle" => "IntervalStyle",
+        "timezone" => "TimeZone",
+        other => other,
+    }
+}

@@ -1,0 +1,213 @@
+//! UPDATE and DELETE: read the rows, write what becomes of them, nobody else in between.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::DataType;
+use executor::{PullContext, Write};
+use futures::TryStreamExt;
+use planner::{Binder, Relation};
+use sql::sqlparser::ast::{Expr, Ident, ObjectName};
+use sql::{Delete, Statement, Update};
+
+use super::insert::{fold, relation, strict_cast};
+use super::{Outcome, Parameters};
+use crate::pg::WireError;
+use crate::session::Session;
+
+/// A statement that changes rows of a table.
+struct Change<'a> {
+    name: &'a ObjectName,
+    alias: Option<&'a Ident>,
+    assignments: &'a [(Ident, Expr)],
+    selection: Option<&'a Expr>,
+}
+
+pub(crate) async fn update(
+    session: &mut Session,
+    update: &Update,
+    parameters: &Parameters,
+) -> Result<Outcome, WireError> {
+    let change = change_of_update(update);
+    let relation = writable(session, update.name.clone())?;
+    let targets = assigned(&relation, &update.assignments)?;
+    let guard = session.lock(relation.id).await?;
+    refuse_after_own_write(session, &relation)?;
+    let rows = read(session, &relation, &change, parameters).await?;
+    let count = rows.num_rows();
+    let width = rows.num_columns() - targets.len();
+    let old = rows.project(&(0..width).collect::<Vec<_>>())?;
+    let mut columns: Vec<ArrayRef> = old.columns().to_vec();
+    for (i, target) in targets.iter().enumerate() {
+        columns[*target] = strict_cast(rows.column(width + i), &relation.columns[*target].data_type)?;
+    }
+    let new = RecordBatch::try_new(Write::memory_schema(&relation), columns)?;
+    let now = session.engine().now_ms();
+    let mut writes = Vec::new();
+    // A row whose key changes leaves its old key.
+    if targets.iter().any(|t| relation.key.contains(t)) {
+        writes.push(Write::delete(&relation, &old, now)?);
+    }
+    writes.push(Write::replace(&relation, &new, now)?);
+    finish(session, guard, writes, count).await?;
+    Ok(Outcome::done(format!("UPDATE {count}")))
+}
+
+pub(crate) async fn delete(
+    session: &mut Session,
+    delete: &Delete,
+    parameters: &Parameters,
+) -> Result<Outcome, WireError> {
+    let change = change_of_delete(delete);
+    let relation = writable(session, delete.name.clone())?;
+    let guard = session.lock(relation.id).await?;
+    refuse_after_own_write(session, &relation)?;
+    let rows = read(session, &relation, &change, parameters).await?;
+    let count = rows.num_rows();
+    let write = Write::delete(&relation, &rows, session.engine().now_ms())?;
+    finish(session, guard, vec![write], count).await?;
+    Ok(Outcome::done(format!("DELETE {count}")))
+}
+
+async fn finish(
+    session: &mut Session,
+    guard: Option<tokio::sync::OwnedRwLockWriteGuard<()>>,
+    writes: Vec<Write>,
+    count: usize,
+) -> Result<(), WireError> {
+    if count > 0 {
+        match guard {
+            // The lock is held already; taking it again as any other write does would wait for ever.
+            Some(guard) => {
+                let receipt = session.engine().append(writes).await?;
+                session.saw(receipt.epoch);
+                drop(guard);
+            }
+            None => session.write(writes).await?,
+        }
+    }
+    Ok(())
+}
+
+fn change_of_update(update: &Update) -> Change<'_> {
+    Change {
+        name: &update.name,
+        alias: update.alias.as_ref(),
+        assignments: &update.assignments,
+        selection: update.selection.as_ref(),
+    }
+}
+
+fn change_of_delete(delete: &Delete) -> Change<'_> {
+    Change {
+        name: &delete.name,
+        alias: delete.alias.as_ref(),
+        assignments: &[],
+        selection: delete.selection.as_ref(),
+    }
+}
+
+fn writable(session: &Session, name: ObjectName) -> Result<Arc<Relation>, WireError> {
+    let relation = relation(session, &name)?;
+    if relation.is_stream() {
+        let message = format!("cannot change rows of stream \"{}\": a stream only grows", relation.name);
+        return Err(WireError::new("42809", message).hint("Use a table for rows that change."));
+    }
+    if !relation.is_base() {
+        let message = format!("cannot change rows of \"{}\": they come from its query", relation.name);
+        return Err(WireError::new("42809", message));
+    }
+    Ok(relation)
+}
+
+fn refuse_after_own_write(session: &Session, relation: &Relation) -> Result<(), WireError> {
+    if session.written().contains(&relation.id) {
+        let message = "UPDATE or DELETE of a table that the same transaction has written to";
+        return Err(WireError::unsupported(message).hint("COMMIT first."));
+    }
+    Ok(())
+}
+
+fn assigned(relation: &Relation, assignments: &[(Ident, Expr)]) -> Result<Vec<usize>, WireError> {
+    let mut targets = Vec::new();
+    for (name, _) in assignments {
+        let name = fold(name);
+        let index = relation.column(&name).ok_or_else(|| {
+            WireError::new(
+                "42703",
+                format!("column \"{name}\" of relation \"{}\" does not exist", relation.name),
+            )
+        })?;
+        if targets.contains(&index) {
+            return Err(WireError::new("42601", format!("multiple assignments to same column \"{name}\"")));
+        }
+        targets.push(index);
+    }
+    Ok(targets)
+}
+
+/// The query that reads the rows to be changed, with the new values behind them.
+fn reading(relation: &Relation, change: &Change<'_>) -> Result<sql::Query, WireError> {
+    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let schema = Write::memory_schema(relation);
+    let source = change.alias.map_or_else(|| quote(&relation.name), |a| quote(&fold(a)));
+    let mut items: Vec<String> =
+        schema.fields().iter().map(|f| format!("{source}.{}", quote(f.name()))).collect();
+    items.extend(
+        change.assignments.iter().enumerate().map(|(i, (_, value))| format!("({value}) AS \"\u{1}set{i}\"")),
+    );
+    let alias = change.alias.map(|a| format!(" AS {a}")).unwrap_or_default();
+    let condition = change.selection.map(|s| format!(" WHERE {s}")).unwrap_or_default();
+    let text = format!("SELECT {} FROM {}{alias}{condition}", items.join(", "), change.name);
+    Ok(sql::parse_query(&text)?)
+}
+
+async fn read(
+    session: &mut Session,
+    relation: &Arc<Relation>,
+    change: &Change<'_>,
+    parameters: &Parameters,
+) -> Result<RecordBatch, WireError> {
+    let query = reading(relation, change)?;
+    let snapshot = session.snapshot().await?;
+    let schema = Write::memory_schema(relation);
+    let target = Some((relation.id, &schema));
+    let binder = Binder { catalog: &snapshot.catalog, state: &session.shared.state, fallback: None, target };
+    let bound = binder.batch(&query)?;
+    let plan = parameters.apply(bound.plan)?;
+    let answer = PullContext { snapshot, state: session.shared.state.clone() }.answer(plan).await?;
+    let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
+    Ok(concat_batches(&answer.schema, &batches)?)
+}
+
+/// Types of the parameters of an UPDATE or DELETE.
+pub(super) async fn parameter_types(
+    session: &mut Session,
+    statement: &Statement,
+) -> Result<Vec<DataType>, WireError> {
+    let (name, change) = match statement {
+        Statement::Update(update) => (update.name.clone(), change_of_update(update)),
+        Statement::Delete(delete) => (delete.name.clone(), change_of_delete(delete)),
+        _ => return Ok(Vec::new()),
+    };
+    let relation = writable(session, name)?;
+    let query = reading(&relation, &change)?;
+    let snapshot = session.snapshot().await?;
+    let schema = Write::memory_schema(&relation);
+    let target = Some((relation.id, &schema));
+    let binder = Binder { catalog: &snapshot.catalog, state: &session.shared.state, fallback: None, target };
+    let bound = binder.batch(&query)?;
+    let mut types = super::prepare::parameter_types(&bound.plan)?;
+    // SET column = $1 needs the column's type, which a bare parameter does not tell.
+    for (index, (_, value)) in assigned(&relation, change.assignments)?.into_iter().zip(change.assignments) {
+        if let Expr::Value(v) = value
+            && let sql::sqlparser::ast::Value::Placeholder(p) = &v.value
+            && let Some(slot) =
+                p.trim_start_matches('$').parse::<usize>().ok().and_then(|n| types.get_mut(n.wrapping_sub(1)))
+        {
+            *slot = relation.columns[index].data_type.clone();
+        }
+    }
+    Ok(types)
+}

@@ -1,0 +1,294 @@
+//! INSERT: literals go straight into columns; everything else is a query whose rows are cast.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use datafusion::arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use executor::{PullContext, Write};
+use futures::TryStreamExt;
+use planner::{Relation, RelationKind};
+use sql::Insert;
+use sql::sqlparser::ast::{Expr, Ident, ObjectName, SetExpr, UnaryOperator, Value};
+
+use super::{Outcome, Parameters, query};
+use crate::pg::{RowBuilder, WireError};
+use crate::session::Session;
+
+/// Where the values of an INSERT or COPY go.
+pub(super) struct Target {
+    pub(super) relation: Arc<Relation>,
+    /// For each value its column; None is ROWTIME.
+    columns: Vec<Option<usize>>,
+}
+
+/// The relation that a name means.
+pub(super) fn relation(session: &Session, name: &ObjectName) -> Result<Arc<Relation>, WireError> {
+    let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(fold).collect();
+    let bare = match parts.as_slice() {
+        [name] => name,
+        [schema, name] if schema == "public" => name,
+        _ => return Err(WireError::new("42P01", format!("relation \"{name}\" does not exist"))),
+    };
+    Ok(Arc::clone(session.engine().catalog().find(bare)?))
+}
+
+pub(super) fn fold(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+impl Target {
+    pub(super) fn new(relation: Arc<Relation>, names: &[Ident]) -> Result<Self, WireError> {
+        if !relation.is_base() || relation.kind == RelationKind::View {
+            let message = format!("cannot insert into \"{}\": its rows come from its query", relation.name);
+            return Err(WireError::new("42809", message));
+        }
+        let mut columns = Vec::new();
+        for name in names.iter().map(fold) {
+            let column = match relation.column(&name) {
+                Some(index) => Some(index),
+                None if name == "rowtime" => None,
+                None => {
+                    let message =
+                        format!("column \"{name}\" of relation \"{}\" does not exist", relation.name);
+                    return Err(WireError::new("42703", message));
+                }
+            };
+            if columns.contains(&column) {
+                return Err(WireError::new("42701", format!("column \"{name}\" specified more than once")));
+            }
+            columns.push(column);
+        }
+        if names.is_empty() {
+            columns = (0..relation.columns.len()).map(Some).collect();
+        }
+        Ok(Self { relation, columns })
+    }
+
+    fn type_of(&self, column: Option<usize>) -> DataType {
+        column.map_or(DataType::Int64, |c| self.relation.columns[c].data_type.clone())
+    }
+
+    /// The layout of the values.
+    pub(super) fn schema(&self) -> Arc<Schema> {
+        let name = |c: Option<usize>| c.map_or("rowtime", |c| self.relation.columns[c].name.as_str());
+        let fields: Vec<_> =
+            self.columns.iter().map(|c| Field::new(name(*c), self.type_of(*c), true)).collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    /// Rows of values become rows of the relation: what is not given is its default.
+    pub(super) fn write(&self, session: &Session, values: &RecordBatch) -> Result<Write, WireError> {
+        let n = values.num_rows();
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.relation.columns.len()];
+        let mut row_time = None;
+        for (target, array) in self.columns.iter().zip(values.columns()) {
+            match target {
+                Some(index) => columns[*index] = Some(Arc::clone(array)),
+                None => row_time = Some(Arc::clone(array)),
+            }
+        }
+        let columns = columns
+            .into_iter()
+            .enumerate()
+            .map(|(index, column)| column.map_or_else(|| self.default(session, index, n), Ok))
+            .collect::<Result<Vec<_>, WireError>>()?;
+        let fields: Vec<_> =
+            self.relation.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true)).collect();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        Ok(Write::insert(&self.relation, &rows, row_time, session.engine().now_ms())?)
+    }
+
+    fn default(&self, session: &Session, index: usize, rows: usize) -> Result<ArrayRef, WireError> {
+        let column = &self.relation.columns[index];
+        let Some(text) = &column.default else { return Ok(new_null_array(&column.data_type, rows)) };
+        let state = &session.shared.state;
+        let expr = state.create_logical_expr(text, &datafusion::common::DFSchema::empty())?;
+        let physical = state.create_physical_expr(expr, &datafusion::common::DFSchema::empty())?;
+        let one = RecordBatch::try_new_with_options(
+            Arc::new(Schema::empty()),
+            Vec::new(),
+            &datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows)),
+        )?;
+        let value = physical.evaluate(&one)?.into_array(rows)?;
+        strict_cast(&value, &column.data_type)
+    }
+}
+
+pub(super) fn strict_cast(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, WireError> {
+    if array.data_type() == data_type {
+        return Ok(Arc::clone(array));
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    Ok(cast_with_options(array, data_type, &options)?)
+}
+
+/// Types of the parameters among literal values: those of their columns.
+pub(super) async fn parameter_types(
+    session: &mut Session,
+    insert: &Insert,
+) -> Result<Vec<DataType>, WireError> {
+    let target = Target::new(relation(session, &insert.name)?, &insert.columns)?;
+    let Some(source) = &insert.source else { return Ok(Vec::new()) };
+    let SetExpr::Values(values) = source.ast.body.as_ref() else {
+        let snapshot = session.snapshot().await?;
+        let bound = query::bind(session, &snapshot, source)?;
+        return super::prepare::parameter_types(&bound.plan);
+    };
+    let mut types: Vec<DataType> = Vec::new();
+    for row in &values.rows {
+        for (column, expr) in row.content.iter().enumerate() {
+            if let Some(index) = placeholder(expr) {
+                types.resize(types.len().max(index), DataType::Utf8);
+                types[index - 1] = target.columns.get(column).map_or(DataType::Utf8, |c| target.type_of(*c));
+            }
+        }
+    }
+    Ok(types)
+}
+
+fn placeholder(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => {
+                name.strip_prefix('$')?.parse().ok().filter(|n| (1..=65_535).contains(n))
+            }
+            _ => None,
+        },
+        Expr::Cast { expr, .. } | Expr::Nested(expr) => placeholder(expr),
+        _ => None,
+    }
+}
+
+pub(crate) async fn insert(
+    session: &mut Session,
+    insert: &Insert,
+    parameters: &Parameters,
+) -> Result<Outcome, WireError> {
+    if insert.returning {
+        return Err(WireError::unsupported("RETURNING"));
+    }
+    if insert.on_conflict_nothing {
+        return Err(WireError::unsupported("ON CONFLICT DO NOTHING")
+            .hint("An INSERT into a table with a primary key replaces the row of its key."));
+    }
+    let target = Target::new(relation(session, &insert.name)?, &insert.columns)?;
+    let Some(source) = &insert.source else {
+        return Err(WireError::unsupported("INSERT … DEFAULT VALUES"));
+    };
+    let values = match literal_rows(&target, source, parameters)? {
+        Some(values) => values,
+        None => query_rows(session, &target, source, parameters).await?,
+    };
+    let rows = values.num_rows();
+    let write = target.write(session, &values)?;
+    session.write(vec![write]).await?;
+    Ok(Outcome::done(format!("INSERT 0 {rows}")))
+}
+
+/// The rows of VALUES whose every value is a literal or a parameter; None for anything else.
+fn literal_rows(
+    target: &Target,
+    source: &sql::Query,
+    parameters: &Parameters,
+) -> Result<Option<RecordBatch>, WireError> {
+    let SetExpr::Values(values) = source.ast.body.as_ref() else { return Ok(None) };
+    if source.ast.order_by.is_some() || source.ast.limit_clause.is_some() || source.ast.with.is_some() {
+        return Ok(None);
+    }
+    let width = target.columns.len();
+    let mut rows = RowBuilder::new(target.schema());
+    for row in &values.rows {
+        let row = &row.content;
+        if row.len() > width {
+            return Err(WireError::new("42601", "INSERT has more expressions than target columns"));
+        }
+        for index in 0..width {
+            let literal = match row.get(index) {
+                None => Some(Literal::Null),
+                Some(expr) => literal(expr, parameters)?,
+            };
+            let column = &mut rows.columns()[index];
+            match literal {
+                None => return Ok(None),
+                Some(Literal::Null) => column.append_null(),
+                Some(Literal::Text(text)) => column.append_text(&text)?,
+            }
+        }
+        rows.end_row();
+    }
+    rows.finish().map(Some)
+}
+
+enum Literal {
+    Null,
+    Text(String),
+}
+
+fn literal(expr: &Expr, parameters: &Parameters) -> Result<Option<Literal>, WireError> {
+    Ok(match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Null => Some(Literal::Null),
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {
+                Some(Literal::Text(text.clone()))
+            }
+            Value::Number(number, _) => Some(Literal::Text(number.clone())),
+            Value::Boolean(value) => Some(Literal::Text(value.to_string())),
+            Value::Placeholder(_) => match placeholder(expr).and_then(|n| parameters.0.get(n - 1)) {
+                None => return Err(WireError::new("42P02", format!("there is no parameter {expr}"))),
+                Some(value) if value.is_null() => Some(Literal::Null),
+                Some(value) => scalar_text(value).map(Literal::Text),
+            },
+            _ => None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match literal(expr, parameters)? {
+            Some(Literal::Text(text)) if text.starts_with(|c: char| c.is_ascii_digit()) => {
+                Some(Literal::Text(format!("-{text}")))
+            }
+            _ => None,
+        },
+        Expr::Nested(expr) => literal(expr, parameters)?,
+        _ => None,
+    })
+}
+
+/// A parameter's value as PostgreSQL writes it, to be read into the column's type.
+fn scalar_text(value: &datafusion::common::ScalarValue) -> Option<String> {
+    let array = value.to_array().ok()?;
+    let mut out = bytes::BytesMut::new();
+    crate::pg::write_text(&array, 0, &mut out);
+    String::from_utf8(out.to_vec()).ok()
+}
+
+/// The rows of any query, cast to the columns they go to.
+async fn query_rows(
+    session: &mut Session,
+    target: &Target,
+    source: &sql::Query,
+    parameters: &Parameters,
+) -> Result<RecordBatch, WireError> {
+    if source.emit.is_some() {
+        return Err(WireError::unsupported("INSERT from a push query")
+            .hint("CREATE STREAM … AS SELECT keeps a stream up to date."));
+    }
+    let snapshot = session.snapshot().await?;
+    let bound = query::bind(session, &snapshot, source)?;
+    let plan = parameters.apply(bound.plan)?;
+    let answer = PullContext { snapshot, state: session.shared.state.clone() }.answer(plan).await?;
+    let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
+    let all = concat_batches(&answer.schema, &batches)?;
+    if all.num_columns() > target.columns.len() {
+        return Err(WireError::new("42601", "INSERT has more expressions than target columns"));
+    }
+    let schema = target.schema();
+    let columns = schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(i, field)| match all.columns().get(i) {
+            Some(column) => strict_cast(column, field.data_type()),
+            None => Ok(new_null_array(field.data_type(), all.num_rows())),
+        })
+        .collect::<Result<Vec<_>, WireError>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
+}

@@ -1,0 +1,155 @@
+//! Statements: each becomes an outcome the wire can send.
+
+mod copy;
+mod ddl;
+mod dml;
+mod explain;
+mod insert;
+mod prepare;
+mod query;
+mod show;
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::stream::BoxStream;
+use sql::{CopyOptions, Parsed, Statement};
+
+pub(crate) use copy::CopyIn;
+pub(crate) use prepare::{Parameters, Prepared, prepare};
+
+use crate::pg::WireError;
+use crate::session::Session;
+
+/// Rows on their way to a client.
+pub(crate) struct Rows {
+    /// Names of the columns.
+    pub(crate) names: Vec<String>,
+    /// Their types.
+    pub(crate) schema: SchemaRef,
+    /// The rows; for a push query they never end.
+    pub(crate) batches: BoxStream<'static, Result<RecordBatch, WireError>>,
+    /// A push query: rows go out as they come, and no time limit holds.
+    pub(crate) endless: bool,
+}
+
+/// What a statement gives.
+pub(crate) enum Outcome {
+    /// A command tag.
+    Done(String),
+    /// Rows.
+    Rows(Rows),
+    /// Data is to come from the client.
+    CopyIn(Box<CopyIn>),
+    /// Data goes to the client.
+    CopyOut(Rows, CopyOptions),
+}
+
+impl Outcome {
+    pub(crate) fn done(tag: impl Into<String>) -> Self {
+        Self::Done(tag.into())
+    }
+}
+
+/// Runs a statement.
+pub(crate) async fn execute(
+    session: &mut Session,
+    parsed: &Parsed,
+    parameters: &Parameters,
+) -> Result<Outcome, WireError> {
+    run(session, &parsed.statement, &parsed.text, parameters).await
+}
+
+async fn run(
+    session: &mut Session,
+    statement: &Statement,
+    text: &str,
+    parameters: &Parameters,
+) -> Result<Outcome, WireError> {
+    let ends = matches!(statement, Statement::Commit | Statement::Rollback);
+    if session.transaction.as_ref().is_some_and(|t| t.failed) && !ends {
+        return Err(WireError::new(
+            "25P02",
+            "current transaction is aborted, commands ignored until end of transaction block",
+        ));
+    }
+    match statement {
+        Statement::CreateRelation(create) => ddl::create(session, create, text).await,
+        Statement::CreateAs(create) => ddl::create_as(session, create, text).await,
+        Statement::Drop(drop) => ddl::drop(session, drop).await,
+        Statement::Insert(insert) => insert::insert(session, insert, parameters).await,
+        Statement::Update(update) => dml::update(session, update, parameters).await,
+        Statement::Delete(delete) => dml::delete(session, delete, parameters).await,
+        Statement::Copy(copy) => copy::copy(session, copy).await,
+        Statement::Query(query) if query.emit.is_some() => {
+            query::push(session, query, None).await.map(Outcome::Rows)
+        }
+        Statement::Query(query) => query::pull(session, query, parameters).await.map(Outcome::Rows),
+        Statement::Subscribe(subscribe) => {
+            query::push(session, &subscribe.query, Some(subscribe)).await.map(Outcome::Rows)
+        }
+        Statement::Explain(explain) => explain::explain(session, explain).await,
+        Statement::Flush => {
+            let epoch = session.engine().flush().await?;
+            session.saw(epoch);
+            Ok(Outcome::done("FLUSH"))
+        }
+        Statement::ShowObjects(objects) => show::objects(session, *objects).await,
+        Statement::ShowSetting(name) => show::setting(session, name.as_deref()),
+        Statement::Describe(name) => show::describe(session, &name.to_string()).await,
+        Statement::Set { name, value } => {
+            if !session.settings.set(name, value.clone())? {
+                let notice = format!("\"{name}\" has no meaning here and is ignored");
+                session.notices.push(WireError::new("00000", notice));
+            }
+            Ok(Outcome::done("SET"))
+        }
+        Statement::Reset(name) => {
+            match name {
+                Some(name) => {
+                    session.settings.set(name, None)?;
+                }
+                None => session.settings.reset(),
+            }
+            Ok(Outcome::done("RESET"))
+        }
+        Statement::Begin => {
+            session.begin();
+            Ok(Outcome::done("BEGIN"))
+        }
+        Statement::Commit => Ok(Outcome::done(if session.commit().await? { "COMMIT" } else { "ROLLBACK" })),
+        Statement::Rollback => {
+            session.rollback();
+            Ok(Outcome::done("ROLLBACK"))
+        }
+        Statement::Discard => {
+            session.settings.reset();
+            Ok(Outcome::done("DISCARD ALL"))
+        }
+        Statement::Deallocate(name) => {
+            Ok(Outcome::done(if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }))
+        }
+    }
+}
+
+/// Rows that are there already.
+pub(crate) fn ready(names: Vec<String>, batch: RecordBatch) -> Rows {
+    let schema = batch.schema();
+    let batches = futures::stream::iter([Ok(batch)]);
+    Rows { names, schema, batches: Box::pin(batches), endless: false }
+}
+
+/// Rows of text columns.
+pub(crate) fn text_rows(names: &[&str], rows: Vec<Vec<Option<String>>>) -> Result<Rows, WireError> {
+    use datafusion::arrow::array::{ArrayRef, StringArray};
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    let fields: Vec<Field> = names.iter().map(|n| Field::new(*n, DataType::Utf8, true)).collect();
+    let columns = (0..names.len())
+        .map(|i| -> ArrayRef {
+            Arc::new(rows.iter().map(|r| r.get(i).cloned().flatten()).collect::<StringArray>())
+        })
+        .collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    Ok(ready(names.iter().map(|n| (*n).to_owned()).collect(), batch))
+}

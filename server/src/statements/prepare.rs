@@ -1,0 +1,147 @@
+//! Prepared statements: types of parameters and results before anything runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::logical_expr::LogicalPlan;
+use sql::{CopyDirection, Parsed, Statement};
+
+use super::{insert, query};
+use crate::pg::{ColumnBuilder, Format, WireError};
+use crate::session::Session;
+
+/// A statement with its types.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    /// None for an empty text.
+    pub(crate) parsed: Option<Parsed>,
+    pub(crate) parameters: Vec<DataType>,
+    /// Names and types of the result; None for a statement without rows.
+    pub(crate) result: Option<(Vec<String>, SchemaRef)>,
+}
+
+/// Values of parameters.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parameters(pub(crate) Vec<ScalarValue>);
+
+impl Parameters {
+    /// Puts the values into a plan.
+    pub(crate) fn apply(&self, plan: LogicalPlan) -> Result<LogicalPlan, WireError> {
+        if self.0.is_empty() {
+            return Ok(plan);
+        }
+        Ok(plan.with_param_values(ParamValues::from(self.0.clone()))?)
+    }
+
+    /// Decodes the values of a Bind message.
+    pub(crate) fn decode(
+        types: &[DataType],
+        values: &[Option<bytes::Bytes>],
+        formats: &[Format],
+    ) -> Result<Self, WireError> {
+        if values.len() != types.len() {
+            let message = format!(
+                "bind message supplies {} parameters, but prepared statement requires {}",
+                values.len(),
+                types.len()
+            );
+            return Err(WireError::new("08P01", message));
+        }
+        let decode = |(index, (data_type, value)): (usize, (&DataType, &Option<bytes::Bytes>))| {
+            let mut column = ColumnBuilder::new(data_type);
+            let format = match formats {
+                [] => Format::Text,
+                [all] => *all,
+                each => each.get(index).copied().unwrap_or(Format::Text),
+            };
+            match (value, format) {
+                (None, _) => column.append_null(),
+                (Some(bytes), Format::Binary) => column.append_binary(bytes)?,
+                (Some(bytes), Format::Text) => {
+                    let text = std::str::from_utf8(bytes).map_err(|_| {
+                        WireError::new("22021", "invalid byte sequence for encoding \"UTF8\"")
+                    })?;
+                    column.append_text(text)?;
+                }
+            }
+            Ok(ScalarValue::try_from_array(&column.finish()?, 0)?)
+        };
+        types.iter().zip(values).enumerate().map(decode).collect::<Result<_, WireError>>().map(Self)
+    }
+}
+
+/// Finds the types of a statement. `declared` are those the client gives.
+pub(crate) async fn prepare(
+    session: &mut Session,
+    parsed: Option<Parsed>,
+    declared: &[Option<DataType>],
+) -> Result<Prepared, WireError> {
+    let Some(parsed) = parsed else {
+        return Ok(Prepared { parsed: None, parameters: Vec::new(), result: None });
+    };
+    let (mut parameters, result) = types(session, &parsed.statement).await?;
+    for (index, declared) in declared.iter().enumerate() {
+        match (parameters.get_mut(index), declared) {
+            (Some(slot), Some(declared)) => *slot = declared.clone(),
+            (None, declared) => parameters.push(declared.clone().unwrap_or(DataType::Utf8)),
+            _ => {}
+        }
+    }
+    Ok(Prepared { parsed: Some(parsed), parameters, result })
+}
+
+type Types = (Vec<DataType>, Option<(Vec<String>, SchemaRef)>);
+
+async fn types(session: &mut Session, statement: &Statement) -> Result<Types, WireError> {
+    match statement {
+        Statement::Query(q) if q.emit.is_some() => {
+            let snapshot = session.snapshot().await?;
+            let (dataflow, names, _) = query::plan_push(session, &snapshot, q)?;
+            Ok((Vec::new(), Some((names, Arc::clone(dataflow.schema().inner())))))
+        }
+        Statement::Query(q) => {
+            let snapshot = session.snapshot().await?;
+            let bound = query::bind(session, &snapshot, q)?;
+            let parameters = parameter_types(&bound.plan)?;
+            // Types of results are those after coercion.
+            let analyzed = session.shared.state.analyzer().execute_and_check(
+                bound.plan,
+                session.shared.state.config_options(),
+                |_, _| {},
+            )?;
+            Ok((parameters, Some((bound.names, Arc::new(analyzed.schema().as_arrow().clone())))))
+        }
+        Statement::Insert(insert) => Ok((insert::parameter_types(session, insert).await?, None)),
+        Statement::Update(_) | Statement::Delete(_) => {
+            Ok((super::dml::parameter_types(session, statement).await?, None))
+        }
+        Statement::Copy(copy) if matches!(copy.direction, CopyDirection::Out(_)) => Ok((Vec::new(), None)),
+        Statement::ShowObjects(_)
+        | Statement::ShowSetting(_)
+        | Statement::Describe(_)
+        | Statement::Explain(_) => {
+            let parsed = Parsed { statement: statement.clone(), text: String::new() };
+            match Box::pin(super::execute(session, &parsed, &Parameters::default())).await? {
+                super::Outcome::Rows(rows) => Ok((Vec::new(), Some((rows.names, rows.schema)))),
+                _ => Ok((Vec::new(), None)),
+            }
+        }
+        Statement::Subscribe(subscribe) => {
+            let rows = query::push(session, &subscribe.query, Some(subscribe)).await?;
+            Ok((Vec::new(), Some((rows.names, rows.schema))))
+        }
+        _ => Ok((Vec::new(), None)),
+    }
+}
+
+/// Types of `$1`, `$2`, … as the plan needs them; text where it does not say, as PostgreSQL.
+pub(super) fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>, WireError> {
+    let found: HashMap<String, Option<DataType>> = plan.get_parameter_types()?;
+    let count =
+        found.keys().filter_map(|k| k.trim_start_matches('$').parse::<usize>().ok()).max().unwrap_or(0);
+    Ok((1..=count)
+        .map(|n| found.get(&format!("${n}")).cloned().flatten().unwrap_or(DataType::Utf8))
+        .collect())
+}

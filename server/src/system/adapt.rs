@@ -1,0 +1,167 @@
+//! Statements over the catalog, turned into what DataFusion can plan.
+//!
+//! Tools write `OPERATOR(pg_catalog.~)`, `COLLATE`, `::regclass`, schema-qualified functions and
+//! scalar subqueries without an aggregate. Only a statement whose every relation is the system's
+//! is changed; over user data these rewrites could change an answer.
+
+use std::ops::ControlFlow;
+
+use planner::Catalog;
+use sql::sqlparser::ast::{
+    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Value, Visit, VisitMut,
+    Visitor, VisitorMut,
+};
+
+/// The query as it can be planned.
+pub(crate) fn adapt(query: &sql::Query, catalog: &Catalog) -> sql::Query {
+    let mut adapted = query.clone();
+    let mut functions = Functions;
+    // Names of system functions are nobody else's.
+    let _ = VisitMut::visit(adapted.ast.as_mut(), &mut functions);
+    if touches_user_data(&adapted.ast, catalog) {
+        return adapted;
+    }
+    // The visitor never breaks.
+    let _ = VisitMut::visit(adapted.ast.as_mut(), &mut CatalogDialect);
+    adapted
+}
+
+fn touches_user_data(query: &Query, catalog: &Catalog) -> bool {
+    struct Find<'a>(&'a Catalog);
+    impl Visitor for Find<'_> {
+        type Break = ();
+        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+            let parts: Vec<&str> =
+                name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.as_str()).collect();
+            let user = match parts.as_slice() {
+                [name] => self.0.get(&name.to_lowercase()).is_some(),
+                [schema, _] => !matches!(
+                    schema.to_lowercase().as_str(),
+                    "pg_catalog" | "information_schema" | "millpond"
+                ),
+                _ => true,
+            };
+            if user { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    Visit::visit(query, &mut Find(catalog)).is_break()
+}
+
+/// Takes the schema off `pg_catalog.f(…)`.
+struct Functions;
+
+impl VisitorMut for Functions {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr
+            && let [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(_)] =
+                function.name.0.as_slice()
+            && schema.value.eq_ignore_ascii_case("pg_catalog")
+        {
+            function.name.0.remove(0);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct CatalogDialect;
+
+impl VisitorMut for CatalogDialect {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Collate { expr: inner, .. } => *expr = inner.as_ref().clone(),
+            Expr::BinaryOp { op, .. } => {
+                if let BinaryOperator::PGCustomBinaryOperator(parts) = op
+                    && let Some(plain) = parts.last().and_then(|p| plain_operator(p))
+                {
+                    *op = plain;
+                }
+            }
+            Expr::Cast { expr: inner, data_type, .. } => {
+                if let Some(replacement) = system_cast(inner, data_type) {
+                    *expr = replacement;
+                }
+            }
+            Expr::Subquery(query) => aggregate_single(query),
+            Expr::Function(function) if is_array_of_query(function) => *expr = Expr::value(Value::Null),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn plain_operator(name: &str) -> Option<BinaryOperator> {
+    Some(match name {
+        "~" => BinaryOperator::PGRegexMatch,
+        "~*" => BinaryOperator::PGRegexIMatch,
+        "!~" => BinaryOperator::PGRegexNotMatch,
+        "=" => BinaryOperator::Eq,
+        _ => return None,
+    })
+}
+
+/// Casts to PostgreSQL's object identifier types: names and ids are what they are.
+fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
+    let name = data_type.to_string().to_lowercase();
+    let bare = name.rsplit('.').next().unwrap_or(&name);
+    match bare {
+        "regclass" | "regtype" | "regproc" | "regnamespace" | "name" | "text" | "\"char\"" | "char" => {
+            let kind = if bare == "\"char\"" { "text" } else { bare };
+            let _ = kind;
+            Some(cast_to(inner, DataType::Text))
+        }
+        "oid" | "xid" => Some(cast_to(inner, DataType::BigInt(None))),
+        _ => None,
+    }
+}
+
+fn cast_to(inner: &Expr, data_type: DataType) -> Expr {
+    Expr::Cast {
+        kind: sql::sqlparser::ast::CastKind::Cast,
+        expr: Box::new(inner.clone()),
+        data_type,
+        array: false,
+        format: None,
+    }
+}
+
+/// `array(SELECT …)`.
+fn is_array_of_query(function: &Function) -> bool {
+    function.name.to_string().eq_ignore_ascii_case("array")
+        && matches!(function.args, FunctionArguments::Subquery(_))
+}
+
+/// A scalar subquery that the catalog's keys make single: DataFusion wants an aggregate to see it.
+fn aggregate_single(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] =
+        select.projection.as_mut_slice()
+    else {
+        return;
+    };
+    if matches!(expr, Expr::Function(f) if matches!(f.name.to_string().to_lowercase().as_str(), "count" | "max" | "min" | "string_agg" | "array_agg"))
+    {
+        return;
+    }
+    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+    *expr = Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new("max")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    });
+    query.limit_clause = None;
+    query.order_by = None;
+}

@@ -1,0 +1,206 @@
+//! PostgreSQL's system information functions, as far as the catalog makes them meaningful.
+//!
+//! Source: PostgreSQL, "System Information Functions and Operators".
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::common::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use crate::pg::base_name;
+use crate::settings::SERVER_VERSION;
+
+type Body = fn(&[ArrayRef], usize) -> Result<ArrayRef>;
+
+/// A function of any arguments.
+#[derive(Debug)]
+struct SystemFunction {
+    name: &'static str,
+    signature: Signature,
+    result: DataType,
+    body: Body,
+}
+
+impl PartialEq for SystemFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for SystemFunction {}
+
+impl Hash for SystemFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for SystemFunction {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.result.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let arrays = args.args.into_iter().map(|a| a.into_array(rows)).collect::<Result<Vec<_>>>()?;
+        Ok(ColumnarValue::Array((self.body)(&arrays, rows)?))
+    }
+}
+
+fn function(name: &'static str, result: DataType, body: Body) -> Arc<ScalarUDF> {
+    let signature = Signature::one_of(
+        vec![
+            datafusion::logical_expr::TypeSignature::VariadicAny,
+            datafusion::logical_expr::TypeSignature::Nullary,
+        ],
+        Volatility::Stable,
+    );
+    Arc::new(ScalarUDF::from(SystemFunction { name, signature, result, body }))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all bodies")]
+fn always(_: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    Ok(Arc::new(BooleanArray::from(vec![true; rows])))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all bodies")]
+fn never(_: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    Ok(Arc::new(BooleanArray::from(vec![false; rows])))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of all bodies")]
+fn nothing(_: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    Ok(Arc::new(StringArray::from(vec![None::<&str>; rows])))
+}
+
+fn constant(text: &str, rows: usize) -> ArrayRef {
+    Arc::new(StringArray::from(vec![text; rows]))
+}
+
+fn format_type(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let oids = cast(&args[0], &DataType::Int64)?;
+    let modifiers = args.get(1).map(|m| cast(m, &DataType::Int64)).transpose()?;
+    let oids = oids.as_primitive::<Int64Type>();
+    let name = |row: usize| {
+        let oid = u32::try_from(oids.value(row)).unwrap_or(0);
+        let modifier = modifiers.as_ref().map_or(-1, |m| m.as_primitive::<Int64Type>().value(row));
+        let element = match oid {
+            1000 => 16,
+            1005 => 21,
+            1007 => 23,
+            1016 => 20,
+            1021 => 700,
+            1022 => 701,
+            1231 => 1700,
+            1009 => 25,
+            1182 => 1082,
+            1183 => 1083,
+            1115 => 1114,
+            1185 => 1184,
+            1187 => 1186,
+            1001 => 17,
+            _ => 0,
+        };
+        if element != 0 {
+            return format!("{}[]", base_name(element));
+        }
+        // NUMERIC(38,10) is what NUMERIC without digits is kept as.
+        if oid == 1700 && modifier > 4 && modifier != (38 << 16 | 10) + 4 {
+            let digits = modifier - 4;
+            return format!("numeric({},{})", digits >> 16, digits & 0xffff);
+        }
+        base_name(oid).to_owned()
+    };
+    Ok(Arc::new((0..rows).map(|row| oids.is_valid(row).then(|| name(row))).collect::<StringArray>()))
+}
+
+fn quote_ident(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let names = cast(&args[0], &DataType::Utf8)?;
+    let names = names.as_string::<i32>();
+    let quoted = |name: &str| {
+        let plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+            && !name.is_empty();
+        if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    };
+    Ok(Arc::new(
+        (0..rows).map(|row| names.is_valid(row).then(|| quoted(names.value(row)))).collect::<StringArray>(),
+    ))
+}
+
+/// The relation of an object id is found by the statement itself; its name is shown as the id.
+fn as_text(args: &[ArrayRef], _: usize) -> Result<ArrayRef> {
+    Ok(cast(&args[0], &DataType::Utf8)?)
+}
+
+/// All system functions.
+pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = Vec::new();
+    for name in [
+        "pg_table_is_visible",
+        "pg_type_is_visible",
+        "pg_function_is_visible",
+        "pg_operator_is_visible",
+        "pg_collation_is_visible",
+        "has_table_privilege",
+        "has_schema_privilege",
+        "has_database_privilege",
+        "has_column_privilege",
+        "has_any_column_privilege",
+        "pg_has_role",
+    ] {
+        functions.push(function(name, DataType::Boolean, always));
+    }
+    for name in ["pg_is_in_recovery", "pg_is_other_temp_schema", "pg_relation_is_publishable"] {
+        functions.push(function(name, DataType::Boolean, never));
+    }
+    for name in [
+        "pg_get_expr",
+        "obj_description",
+        "col_description",
+        "shobj_description",
+        "pg_get_viewdef",
+        "pg_get_constraintdef",
+        "pg_get_partkeydef",
+        "pg_get_ruledef",
+        "pg_get_triggerdef",
+        "pg_get_statisticsobjdef_columns",
+        "pg_get_serial_sequence",
+        "pg_tablespace_location",
+        "inet_server_addr",
+    ] {
+        functions.push(function(name, DataType::Utf8, nothing));
+    }
+    functions.push(function("pg_get_userbyid", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
+    functions.push(function("pg_encoding_to_char", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
+    functions.push(function("current_schema", DataType::Utf8, |_, rows| Ok(constant("public", rows))));
+    functions.push(function("current_database", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
+    functions.push(function("current_user", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
+    functions.push(function("session_user", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
+    functions.push(function("pg_get_indexdef", DataType::Utf8, |_, rows| Ok(constant("", rows))));
+    functions.push(function("version", DataType::Utf8, |_, rows| {
+        let text = format!(
+            "PostgreSQL {SERVER_VERSION} (Millpond {}) on {}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::ARCH
+        );
+        Ok(constant(&text, rows))
+    }));
+    functions.push(function("format_type", DataType::Utf8, format_type));
+    functions.push(function("quote_ident", DataType::Utf8, quote_ident));
+    functions.push(function("to_regclass_text", DataType::Utf8, as_text));
+    functions
+}

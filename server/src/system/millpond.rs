@@ -1,0 +1,145 @@
+//! `millpond.*`: what the engine does.
+
+use datafusion::arrow::array::RecordBatch;
+
+use super::SystemRelations;
+use super::table::{Cell, table};
+use crate::settings::display_name;
+
+pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBatch> {
+    match name {
+        "relations" => relations(system),
+        "queries" => queries(system),
+        "topics" => topics(system),
+        "partitions" => partitions(system),
+        "rejects" => rejects(system),
+        "settings" => settings(system),
+        _ => None,
+    }
+}
+
+fn text() -> Cell {
+    Cell::Text(None)
+}
+
+fn big() -> Cell {
+    Cell::Big(None)
+}
+
+fn number(n: u64) -> Cell {
+    Cell::Big(i64::try_from(n).ok())
+}
+
+fn relations(system: &SystemRelations) -> Option<RecordBatch> {
+    let snapshot = &system.snapshot;
+    let rows = snapshot.catalog.iter().map(|r| {
+        let key: Vec<&str> = r.key.iter().map(|k| r.columns[*k].name.as_str()).collect();
+        let count = match snapshot.table(r.id) {
+            Ok(Some(version)) => number(version.num_rows() as u64),
+            _ if r.is_stream() => number(snapshot.offsets(r.id).iter().map(|(start, end)| end - start).sum()),
+            _ => Cell::Big(None),
+        };
+        vec![
+            i64::from(r.id).into(),
+            r.name.clone().into(),
+            r.kind.sql().to_lowercase().into(),
+            key.join(", ").into(),
+            count,
+            r.text.clone().into(),
+        ]
+    });
+    table(
+        &[
+            ("id", big()),
+            ("name", text()),
+            ("kind", text()),
+            ("key", text()),
+            ("rows", big()),
+            ("definition", text()),
+        ],
+        rows.collect(),
+    )
+}
+
+fn queries(system: &SystemRelations) -> Option<RecordBatch> {
+    let snapshot = &system.snapshot;
+    let rows = snapshot.catalog.iter().filter_map(|r| {
+        let status = snapshot.query(r.id)?;
+        let state = if status.error.is_some() { "error" } else { "running" };
+        Some(vec![
+            r.name.clone().into(),
+            state.into(),
+            number(status.rows_in),
+            number(status.rows_out),
+            number(status.busy_us),
+            number(status.state_bytes as u64),
+            number(status.rejected),
+            status.error.clone().into(),
+        ])
+    });
+    let model = [
+        ("relation", text()),
+        ("state", text()),
+        ("rows_in", big()),
+        ("rows_out", big()),
+        ("busy_us", big()),
+        ("state_bytes", big()),
+        ("rejected", big()),
+        ("error", text()),
+    ];
+    table(&model, rows.collect())
+}
+
+fn topics(system: &SystemRelations) -> Option<RecordBatch> {
+    let rows = system.snapshot.catalog.iter().filter(|r| r.has_topic()).map(|r| {
+        vec![
+            r.topic().into(),
+            r.name.clone().into(),
+            i64::from(r.partitions).into(),
+            Cell::Big(r.retention.0),
+            Cell::Big(r.retention.1.and_then(|b| i64::try_from(b).ok())),
+        ]
+    });
+    table(
+        &[
+            ("name", text()),
+            ("relation", text()),
+            ("partitions", big()),
+            ("retention_ms", big()),
+            ("retention_bytes", big()),
+        ],
+        rows.collect(),
+    )
+}
+
+fn partitions(system: &SystemRelations) -> Option<RecordBatch> {
+    let mut rows = Vec::new();
+    for relation in system.snapshot.catalog.iter() {
+        for (partition, (start, end)) in (0i64..).zip(system.snapshot.offsets(relation.id)) {
+            rows.push(vec![relation.name.clone().into(), partition.into(), number(*start), number(*end)]);
+        }
+    }
+    table(&[("relation", text()), ("partition", big()), ("start_offset", big()), ("end_offset", big())], rows)
+}
+
+fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
+    let rows =
+        system.rejects.list().into_iter().map(|r| {
+            vec![r.relation.into(), number(r.epoch), r.now_ms.into(), r.reason.into(), r.row.into()]
+        });
+    table(
+        &[("relation", text()), ("epoch", big()), ("time_ms", big()), ("reason", text()), ("row", text())],
+        rows.collect(),
+    )
+}
+
+fn settings(system: &SystemRelations) -> Option<RecordBatch> {
+    let rows = system
+        .settings
+        .all()
+        .map(|(s, value)| vec![display_name(s.name).into(), value.into(), s.default.into(), s.doc.into()]);
+    table(
+        &[("name", text()), ("setting", text()), ("default", text()), ("description", text())],
+        rows.collect(),
+    )
+}

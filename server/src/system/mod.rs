@@ -1,0 +1,58 @@
+//! The system's own relations: views of the one catalog, made when they are named.
+//!
+//! `pg_catalog` and `information_schema` answer what clients ask of PostgreSQL; `millpond` shows
+//! the engine. Statements that touch the catalog alone are adapted to what DataFusion can plan;
+//! a statement over user data never is.
+
+mod adapt;
+mod functions;
+mod millpond;
+mod pg_catalog;
+mod table;
+
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::TableSource;
+use executor::{Rejects, Snapshot};
+
+pub(crate) use adapt::adapt;
+
+use crate::session::Session;
+use crate::settings::Settings;
+
+/// The state every session plans with: DataFusion's functions and PostgreSQL's system functions.
+pub(crate) fn session_state(partitions: usize) -> SessionState {
+    let state = planner::session_state(partitions);
+    let mut functions: Vec<_> = state.scalar_functions().values().cloned().collect();
+    functions.extend(functions::all());
+    SessionStateBuilder::new_from_existing(state).with_scalar_functions(functions).build()
+}
+
+/// System relations at one epoch, for one session.
+pub(crate) struct SystemRelations {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) settings: Settings,
+    pub(crate) rejects: Rejects,
+}
+
+impl SystemRelations {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, session: &Session) -> Self {
+        Self { snapshot, settings: session.settings.clone(), rejects: session.engine().rejects().clone() }
+    }
+}
+
+impl planner::Fallback for SystemRelations {
+    fn source(&self, name: &TableReference) -> Option<Arc<dyn TableSource>> {
+        let batch = match name.schema() {
+            Some("millpond") => millpond::relation(self, name.table()),
+            None | Some("pg_catalog") => pg_catalog::relation(self, name.table()),
+            Some("information_schema") => pg_catalog::information_schema(self, name.table()),
+            _ => None,
+        }?;
+        let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).ok()?;
+        Some(provider_as_source(Arc::new(table)))
+    }
+}

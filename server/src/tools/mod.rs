@@ -1,0 +1,8 @@
+//! Tools of the program beside the server: the demo and the benchmark.
+
+mod bench;
+mod client;
+mod demo;
+
+pub use bench::bench;
+pub use demo::demo;
