@@ -14,4 +14,4 @@ mod tools;
 
 pub use config::{Config, ConfigError, SETTINGS as SERVER_SETTINGS, usage};
 pub use run::{RunError, Running, start};
-pub use tools::{bench, demo};
+pub use tools::{bench, demo, flights};

@@ -6,11 +6,12 @@
 
 use std::ops::ControlFlow;
 
+use super::pg_catalog::is_empty;
 use planner::Catalog;
 use sql::sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Value, Visit, VisitMut,
-    Visitor, VisitorMut,
+    ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr,
+    TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 /// The query as it can be planned.
@@ -86,8 +87,12 @@ impl VisitorMut for CatalogDialect {
                     *expr = replacement;
                 }
             }
+            Expr::Subquery(query) if reads_empty(query) => *expr = null(DataType::Text),
             Expr::Subquery(query) => aggregate_single(query),
-            Expr::Function(function) if is_array_of_query(function) => *expr = Expr::value(Value::Null),
+            Expr::Function(function) if is_array_of_query(function) => {
+                *expr =
+                    null(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)));
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -110,8 +115,6 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
     let bare = name.rsplit('.').next().unwrap_or(&name);
     match bare {
         "regclass" | "regtype" | "regproc" | "regnamespace" | "name" | "text" | "\"char\"" | "char" => {
-            let kind = if bare == "\"char\"" { "text" } else { bare };
-            let _ = kind;
             Some(cast_to(inner, DataType::Text))
         }
         "oid" | "xid" => Some(cast_to(inner, DataType::BigInt(None))),
@@ -127,6 +130,22 @@ fn cast_to(inner: &Expr, data_type: DataType) -> Expr {
         array: false,
         format: None,
     }
+}
+
+fn null(data_type: DataType) -> Expr {
+    cast_to(&Expr::value(Value::Null), data_type)
+}
+
+/// Whether a subquery reads, without a join that could keep rows, a relation that never has any:
+/// its value is NULL.
+fn reads_empty(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    select.from.iter().any(|table| match &table.relation {
+        TableFactor::Table { name, .. } => {
+            name.0.last().and_then(|p| p.as_ident()).is_some_and(|i| is_empty(&i.value.to_lowercase()))
+        }
+        _ => false,
+    })
 }
 
 /// `array(SELECT …)`.

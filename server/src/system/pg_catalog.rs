@@ -102,6 +102,8 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
                 ("datctype", text()),
                 ("datallowconn", Cell::Bool(true)),
                 ("datistemplate", Cell::Bool(false)),
+                ("datlocprovider", text()),
+                ("daticulocale", text()),
                 ("datacl", text()),
             ],
             vec![vec![
@@ -113,6 +115,8 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
                 "C.UTF-8".into(),
                 true.into(),
                 false.into(),
+                "c".into(),
+                Cell::Text(None),
                 Cell::Text(None),
             ]],
         ),
@@ -128,6 +132,11 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
         "pg_tables" | "pg_matviews" | "pg_views" => listed(system, name),
         _ => EMPTY.iter().find(|(n, _)| *n == name).and_then(|(_, columns)| empty(columns)),
     }
+}
+
+/// Whether a relation is there but never has rows.
+pub(super) fn is_empty(name: &str) -> bool {
+    EMPTY.iter().any(|(n, _)| *n == name)
 }
 
 fn text() -> Cell {

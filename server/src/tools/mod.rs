@@ -2,7 +2,9 @@
 
 mod bench;
 mod client;
+mod cpu;
 mod demo;
+pub mod flights;
 
 pub use bench::bench;
 pub use demo::demo;
