@@ -66,7 +66,10 @@ pub async fn start(config: &Config) -> Result<Running, RunError> {
     let failed = |source| RunError::Engine { path: config.data_dir.display().to_string(), source };
     let engine = started.map_err(|_| failed(executor::Error::ShuttingDown))?.map_err(failed)?;
     let engine = Arc::new(engine);
-    let state = crate::system::session_state(config.shards);
+    let cell = crate::system::EngineCell::default();
+    // It is empty until here.
+    let _ = cell.set(Arc::clone(&engine));
+    let state = crate::system::session_state(config.shards, &cell);
     let shared = Arc::new(Shared { engine: Arc::clone(&engine), state, locks: TableLocks::default() });
     let registry = Arc::new(Registry::default());
     let (stop, stopped) = watch::channel(false);

@@ -88,7 +88,10 @@ impl VisitorMut for CatalogDialect {
                 }
             }
             Expr::Subquery(query) if reads_empty(query) => *expr = null(DataType::Text),
-            Expr::Subquery(query) => aggregate_single(query),
+            Expr::Subquery(query) => {
+                drop_known(query);
+                aggregate_single(query);
+            }
             Expr::Function(function) if is_array_of_query(function) => {
                 *expr =
                     null(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)));
@@ -114,6 +117,8 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
     let name = data_type.to_string().to_lowercase();
     let bare = name.rsplit('.').next().unwrap_or(&name);
     match bare {
+        // An id shown as a name; a name given as a literal stays text.
+        "regclass" if !matches!(inner, Expr::Value(_)) => Some(call("millpond_relation_name", inner.clone())),
         "regclass" | "regtype" | "regproc" | "regnamespace" | "name" | "text" | "\"char\"" | "char" => {
             Some(cast_to(inner, DataType::Text))
         }
@@ -154,6 +159,18 @@ fn is_array_of_query(function: &Function) -> bool {
         && matches!(function.args, FunctionArguments::Subquery(_))
 }
 
+/// Takes `a.atthasdef` out of a subquery's condition: it is true exactly where pg_attrdef has a
+/// row, and DataFusion cannot decorrelate a condition on the outer row alone.
+fn drop_known(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let known = |e: &Expr| matches!(e, Expr::CompoundIdentifier(parts) if parts.last().is_some_and(|p| p.value == "atthasdef"));
+    if let Some(Expr::BinaryOp { left, op: BinaryOperator::And, right }) = &select.selection
+        && known(right)
+    {
+        select.selection = Some(left.as_ref().clone());
+    }
+}
+
 /// A scalar subquery that the catalog's keys make single: DataFusion wants an aggregate to see it.
 fn aggregate_single(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
@@ -166,21 +183,23 @@ fn aggregate_single(query: &mut Query) {
     {
         return;
     }
-    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
-    *expr = Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new("max")]),
+    *expr = call("max", expr.clone());
+    query.limit_clause = None;
+    query.order_by = None;
+}
+
+/// A call of a function with one argument.
+fn call(name: &str, argument: Expr) -> Expr {
+    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
+    let list = FunctionArgumentList { duplicate_treatment: None, args: vec![argument], clauses: Vec::new() };
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: vec![argument],
-            clauses: Vec::new(),
-        }),
+        args: FunctionArguments::List(list),
         filter: None,
         null_treatment: None,
         over: None,
         within_group: Vec::new(),
-    });
-    query.limit_clause = None;
-    query.order_by = None;
+    })
 }

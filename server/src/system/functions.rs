@@ -3,7 +3,7 @@
 //! Source: PostgreSQL, "System Information Functions and Operators".
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
 use datafusion::arrow::compute::cast;
@@ -13,18 +13,29 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use executor::Engine;
+
+use super::pg_catalog::{Definition, definition};
 use crate::pg::base_name;
 use crate::settings::SERVER_VERSION;
 
-type Body = fn(&[ArrayRef], usize) -> Result<ArrayRef>;
+type Body = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
+
+/// The engine, once it runs: some functions look things up in its catalog.
+pub(crate) type EngineCell = Arc<OnceLock<Arc<Engine>>>;
 
 /// A function of any arguments.
-#[derive(Debug)]
 struct SystemFunction {
     name: &'static str,
     signature: Signature,
     result: DataType,
     body: Body,
+}
+
+impl std::fmt::Debug for SystemFunction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 impl PartialEq for SystemFunction {
@@ -61,7 +72,12 @@ impl ScalarUDFImpl for SystemFunction {
     }
 }
 
-fn function(name: &'static str, result: DataType, body: Body) -> Arc<ScalarUDF> {
+fn function(
+    name: &'static str,
+    result: DataType,
+    body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
+) -> Arc<ScalarUDF> {
+    let body: Body = Arc::new(body);
     let signature = Signature::one_of(
         vec![
             datafusion::logical_expr::TypeSignature::VariadicAny,
@@ -141,13 +157,26 @@ fn quote_ident(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     ))
 }
 
-/// The relation of an object id is found by the statement itself; its name is shown as the id.
-fn as_text(args: &[ArrayRef], _: usize) -> Result<ArrayRef> {
-    Ok(cast(&args[0], &DataType::Utf8)?)
+/// Texts of objects by their ids.
+fn definitions(
+    engine: &EngineCell,
+    what: Definition,
+) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |args, rows| {
+        let ids = cast(&args[0], &DataType::Int64)?;
+        let ids = ids.as_primitive::<Int64Type>();
+        let catalog = engine.get().map(|e| e.catalog());
+        let text = |row: usize| {
+            let catalog = catalog.as_ref().filter(|_| ids.is_valid(row))?;
+            definition(catalog, what, ids.value(row))
+        };
+        Ok(Arc::new((0..rows).map(text).collect::<StringArray>()))
+    }
 }
 
 /// All system functions.
-pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
+pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
     let mut functions = Vec::new();
     for name in [
         "pg_table_is_visible",
@@ -168,12 +197,9 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
         functions.push(function(name, DataType::Boolean, never));
     }
     for name in [
-        "pg_get_expr",
         "obj_description",
         "col_description",
         "shobj_description",
-        "pg_get_viewdef",
-        "pg_get_constraintdef",
         "pg_get_partkeydef",
         "pg_get_ruledef",
         "pg_get_triggerdef",
@@ -190,7 +216,15 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     functions.push(function("current_database", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
     functions.push(function("current_user", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
     functions.push(function("session_user", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
-    functions.push(function("pg_get_indexdef", DataType::Utf8, |_, rows| Ok(constant("", rows))));
+    functions.push(function("pg_get_indexdef", DataType::Utf8, definitions(engine, Definition::Index)));
+    functions.push(function(
+        "pg_get_constraintdef",
+        DataType::Utf8,
+        definitions(engine, Definition::Constraint),
+    ));
+    functions.push(function("pg_get_viewdef", DataType::Utf8, definitions(engine, Definition::View)));
+    functions.push(function("millpond_relation_name", DataType::Utf8, definitions(engine, Definition::Name)));
+    functions.push(function("pg_get_expr", DataType::Utf8, |args, _| Ok(cast(&args[0], &DataType::Utf8)?)));
     functions.push(function("version", DataType::Utf8, |_, rows| {
         let text = format!(
             "PostgreSQL {SERVER_VERSION} (Millpond {}) on {}",
@@ -201,6 +235,5 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     }));
     functions.push(function("format_type", DataType::Utf8, format_type));
     functions.push(function("quote_ident", DataType::Utf8, quote_ident));
-    functions.push(function("to_regclass_text", DataType::Utf8, as_text));
     functions
 }

@@ -19,15 +19,16 @@ use datafusion::logical_expr::TableSource;
 use executor::{Rejects, Snapshot};
 
 pub(crate) use adapt::adapt;
+pub(crate) use functions::EngineCell;
 
 use crate::session::Session;
 use crate::settings::Settings;
 
 /// The state every session plans with: DataFusion's functions and PostgreSQL's system functions.
-pub(crate) fn session_state(partitions: usize) -> SessionState {
+pub(crate) fn session_state(partitions: usize, engine: &EngineCell) -> SessionState {
     let state = planner::session_state(partitions);
     let mut functions: Vec<_> = state.scalar_functions().values().cloned().collect();
-    functions.extend(functions::all());
+    functions.extend(functions::all(engine));
     SessionStateBuilder::new_from_existing(state).with_scalar_functions(functions).build()
 }
 

@@ -5,7 +5,7 @@
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::DataType;
-use planner::{Relation, RelationKind};
+use planner::{Catalog, Relation, RelationKind};
 
 use super::SystemRelations;
 use super::table::{Cell, table};
@@ -42,14 +42,13 @@ const TYPES: [(i64, &str, i16, &str, i64); 15] = [
 ];
 
 /// Relations that are there but have no rows here, with the columns clients name.
-const EMPTY: [(&str, &str); 17] = [
-    ("pg_attrdef", "oid:i adrelid:i adnum:s adbin adsrc"),
+const EMPTY: [(&str, &str); 16] = [
     ("pg_collation", "oid:i collname collnamespace:i collprovider"),
     ("pg_inherits", "inhrelid:i inhparent:i inhseqno:i inhdetachpending:b"),
     ("pg_policy", "oid:i polname polrelid:i polcmd polpermissive:b polroles polqual polwithcheck"),
     (
         "pg_statistic_ext",
-        "oid:i stxrelid:i stxname stxnamespace:i stxowner:i stxstattarget:i stxkeys stxkind",
+        "oid:i stxrelid:i stxname stxnamespace:i stxowner:i stxstattarget:i stxkeys stxkind:a",
     ),
     (
         "pg_publication",
@@ -75,13 +74,14 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
                 .iter()
                 .map(|(oid, name)| vec![(*oid).into(), (*name).into(), OWNER.into(), Cell::Text(None)]);
             table(
-                &[("oid", big()), ("nspname", text()), ("nspowner", big()), ("nspacl", text())],
+                &[("oid", big()), ("nspname", text()), ("nspowner", big()), ("nspacl", Cell::NoList)],
                 rows.collect(),
             )
         }
         "pg_class" => classes(system),
         "pg_attribute" => attributes(system),
         "pg_type" => types(),
+        "pg_attrdef" => defaults(system),
         "pg_index" => indexes(system),
         "pg_constraint" => constraints(system),
         "pg_am" => table(
@@ -104,7 +104,7 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
                 ("datistemplate", Cell::Bool(false)),
                 ("datlocprovider", text()),
                 ("daticulocale", text()),
-                ("datacl", text()),
+                ("datacl", Cell::NoList),
             ],
             vec![vec![
                 5i64.into(),
@@ -152,6 +152,7 @@ fn empty(columns: &str) -> Option<RecordBatch> {
         .split(' ')
         .map(|column| match column.split_once(':') {
             Some((name, "i")) => (name, big()),
+            Some((name, "a")) => (name, Cell::NoList),
             Some((name, "s")) => (name, Cell::Small(0)),
             Some((name, _)) => (name, Cell::Bool(false)),
             None => (column, text()),
@@ -205,8 +206,8 @@ fn classes(system: &SystemRelations) -> Option<RecordBatch> {
         ("relispopulated", Cell::Bool(true)),
         ("relreplident", text()),
         ("relispartition", Cell::Bool(false)),
-        ("relacl", text()),
-        ("reloptions", text()),
+        ("relacl", Cell::NoList),
+        ("reloptions", Cell::NoList),
         ("relpartbound", text()),
     ];
     let class = |oid: i64, name: String, kind: &str, columns: usize, index: bool| -> Vec<Cell> {
@@ -287,9 +288,9 @@ fn attributes(system: &SystemRelations) -> Option<RecordBatch> {
         ("attstattarget", Cell::Int(0)),
         ("attstorage", text()),
         ("attcompression", text()),
-        ("attacl", text()),
-        ("attoptions", text()),
-        ("attfdwoptions", text()),
+        ("attacl", Cell::NoList),
+        ("attoptions", Cell::NoList),
+        ("attfdwoptions", Cell::NoList),
         ("attndims", Cell::Int(0)),
     ];
     let mut rows = Vec::new();
@@ -322,6 +323,50 @@ fn attributes(system: &SystemRelations) -> Option<RecordBatch> {
         }
     }
     table(&model, rows)
+}
+
+fn defaults(system: &SystemRelations) -> Option<RecordBatch> {
+    let mut rows = Vec::new();
+    for relation in system.snapshot.catalog.iter() {
+        for (number, column) in (1i16..).zip(&relation.columns).filter(|(_, c)| c.default.is_some()) {
+            let id = oid(relation) * 2000 + i64::from(number);
+            rows.push(vec![id.into(), oid(relation).into(), number.into(), column.default.clone().into()]);
+        }
+    }
+    table(&[("oid", big()), ("adrelid", big()), ("adnum", Cell::Small(0)), ("adbin", text())], rows)
+}
+
+/// PostgreSQL's text for what an object id names: an index, a constraint or a view's query.
+pub(super) fn definition(catalog: &Catalog, what: Definition, id: i64) -> Option<String> {
+    let relation_of = |oid: i64| catalog.by_id(u32::try_from(oid - FIRST_OID).ok()?);
+    let keys = |r: &Relation| r.key.iter().map(|k| r.columns[*k].name.clone()).collect::<Vec<_>>().join(", ");
+    match what {
+        Definition::Index => {
+            let r = relation_of(id - INDEX_OFFSET)?;
+            Some(format!("CREATE UNIQUE INDEX {0}_pkey ON public.{0} USING btree ({1})", r.name, keys(r)))
+        }
+        Definition::Constraint => {
+            Some(format!("PRIMARY KEY ({})", keys(relation_of(id - 2 * INDEX_OFFSET)?)))
+        }
+        Definition::View => {
+            let r = relation_of(id)?;
+            let at = r.text.to_ascii_lowercase().find(" as ")? + 4;
+            Some(format!(" {};", r.text[at..].trim()))
+        }
+        Definition::Name => match relation_of(id) {
+            Some(r) => Some(r.name.clone()),
+            None => Some(format!("{}_pkey", relation_of(id - INDEX_OFFSET)?.name)),
+        },
+    }
+}
+
+/// What [`definition`] is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Definition {
+    Index,
+    Constraint,
+    View,
+    Name,
 }
 
 fn types() -> Option<RecordBatch> {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, BooleanArray, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array,
 };
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
 /// A value of a system relation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
     Text(Option<String>),
+    /// A list of text; never there.
+    NoList,
     Bool(bool),
     Small(i16),
     Int(i32),
@@ -80,6 +82,10 @@ fn column<'a>(name: &str, model: &Cell, cells: impl Iterator<Item = Option<&'a C
                 })
                 .collect::<StringArray>(),
         ),
+        Cell::NoList => {
+            let items = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
+            new_null_array(&items, cells.count())
+        }
         Cell::Bool(_) => Arc::new(
             cells
                 .map(|c| match c {

@@ -1,0 +1,205 @@
+//! kill -9 at random moments during INSERT and COPY with three views.
+//!
+//! After every restart: no acknowledged statement is missing, none is there twice, none by half,
+//! and the views equal the batch answer. `KILL_CYCLES` sets how often.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::SinkExt;
+use harness::{Server, connect, rows, seed, times};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::Mutex;
+
+/// What the driver knows of each statement: its rows, and whether it was acknowledged.
+type Ledger = Arc<Mutex<HashMap<i64, (usize, bool)>>>;
+
+const SETUP: [&str; 5] = [
+    "CREATE STREAM events (statement BIGINT, n INT, g TEXT)",
+    "CREATE TABLE accounts (statement BIGINT, n INT, g TEXT, PRIMARY KEY (statement, n))",
+    "CREATE MATERIALIZED VIEW by_group AS SELECT g, count(*) AS rows, sum(n) AS total FROM events GROUP BY g",
+    "CREATE MATERIALIZED VIEW by_statement AS SELECT statement, count(*) AS rows FROM accounts GROUP BY statement",
+    "CREATE MATERIALIZED VIEW both AS SELECT e.g, count(*) AS rows FROM events e JOIN accounts a \
+     ON e.statement = a.statement AND e.n = a.n GROUP BY e.g",
+];
+
+/// Each view with the same question asked of the base relations.
+const SAME: [(&str, &str); 3] = [
+    ("SELECT * FROM by_group", "SELECT g, count(*), sum(n) FROM events GROUP BY g"),
+    ("SELECT * FROM by_statement", "SELECT statement, count(*) FROM accounts GROUP BY statement"),
+    (
+        "SELECT * FROM both",
+        "SELECT e.g, count(*) FROM events e JOIN accounts a ON e.statement = a.statement AND e.n = a.n GROUP BY e.g",
+    ),
+];
+
+/// Writes until the server dies. Each statement has a number; transactions write to both relations.
+async fn write(url: String, next: Arc<AtomicI64>, ledger: Ledger, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let Ok(client) = connect(&url).await else { return };
+    loop {
+        let statement = next.fetch_add(1, Ordering::SeqCst);
+        let n = random.random_range(1..60);
+        ledger.lock().await.insert(statement, (n, false));
+        let line = |i: usize| (statement, i, ["a", "b", "c"][i % 3]);
+        let values: Vec<String> = (0..n).map(line).map(|(s, i, g)| format!("({s}, {i}, '{g}')")).collect();
+        let done = match random.random_range(0..3) {
+            0 => {
+                client.batch_execute(&format!("INSERT INTO events VALUES {}", values.join(","))).await.is_ok()
+            }
+            1 => {
+                let both = format!(
+                    "BEGIN; INSERT INTO events VALUES {0}; INSERT INTO accounts VALUES {0}; COMMIT",
+                    values.join(",")
+                );
+                client.batch_execute(&both).await.is_ok()
+            }
+            _ => copy(&client, (0..n).map(line)).await,
+        };
+        if !done {
+            return;
+        }
+        ledger.lock().await.insert(statement, (n, true));
+    }
+}
+
+async fn copy(
+    client: &tokio_postgres::Client,
+    lines: impl Iterator<Item = (i64, usize, &'static str)>,
+) -> bool {
+    let Ok(sink) = client.copy_in::<_, Bytes>("COPY events FROM STDIN").await else { return false };
+    let mut sink = std::pin::pin!(sink);
+    for (statement, i, g) in lines {
+        if sink.feed(Bytes::from(format!("{statement}\t{i}\t{g}\n"))).await.is_err() {
+            return false;
+        }
+    }
+    sink.as_mut().finish().await.is_ok()
+}
+
+async fn verify(server: &Server, ledger: &Ledger, context: &str) {
+    let client = server.connect().await;
+    let found: HashMap<i64, usize> =
+        rows(&client, "SELECT statement, count(*) FROM events GROUP BY statement")
+            .await
+            .iter()
+            .map(|line| {
+                let (statement, count) = line.split_once('|').unwrap();
+                (statement.parse().unwrap(), count.parse().unwrap())
+            })
+            .collect();
+    let ledger = ledger.lock().await;
+    for (statement, (n, acknowledged)) in ledger.iter() {
+        match found.get(statement) {
+            Some(count) => assert_eq!(count, n, "{context}: statement {statement} is there by half or twice"),
+            None => assert!(!acknowledged, "{context}: statement {statement} was acknowledged and is gone"),
+        }
+    }
+    assert!(found.keys().all(|s| ledger.contains_key(s)), "{context}: rows that nobody wrote");
+    let doubled = "SELECT statement, n FROM events GROUP BY statement, n HAVING count(*) > 1";
+    assert!(rows(&client, doubled).await.is_empty(), "{context}: doubled rows");
+    let torn = "SELECT a.statement FROM (SELECT statement, count(*) c FROM accounts GROUP BY statement) a \
+                JOIN (SELECT statement, count(*) c FROM events GROUP BY statement) e ON a.statement = e.statement WHERE a.c <> e.c";
+    assert!(rows(&client, torn).await.is_empty(), "{context}: a transaction is there by half");
+    for (view, query) in SAME {
+        assert_eq!(rows(&client, view).await, rows(&client, query).await, "{context}: {view}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_acknowledged_is_lost() {
+    let seed = seed("kill");
+    let mut random = StdRng::seed_from_u64(seed);
+    let data = tempfile::tempdir().unwrap();
+    let ledger: Ledger = Arc::default();
+    let next = Arc::new(AtomicI64::new(1));
+    let mut server = Server::start(data.path());
+    for statement in SETUP {
+        server.connect().await.batch_execute(statement).await.unwrap();
+    }
+    for cycle in 0..times("KILL_CYCLES", 20) {
+        let writers: Vec<_> = (0..3)
+            .map(|_| {
+                tokio::spawn(write(
+                    server.url.clone(),
+                    Arc::clone(&next),
+                    Arc::clone(&ledger),
+                    random.random(),
+                ))
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(random.random_range(1..120))).await;
+        server.kill();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        if random.random_bool(0.3) {
+            // A crash while recovering must change nothing.
+            if let Ok(mut recovering) = Server::start_with(data.path(), &[]) {
+                recovering.kill();
+            }
+        }
+        server = Server::start(data.path());
+        verify(&server, &ledger, &format!("SEED={seed} cycle {cycle}")).await;
+    }
+    let acknowledged = ledger.lock().await.values().filter(|(_, a)| *a).count();
+    println!("{acknowledged} acknowledged statements, all there once");
+    assert!(acknowledged > 0);
+}
+
+/// The projection is only a projection: without it the server is the same.
+#[tokio::test]
+async fn sled_may_be_deleted() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path());
+    server.connect().await.batch_execute("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+    server.connect().await.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+    server.kill();
+    std::fs::remove_dir_all(data.path().join("meta").join("sled")).unwrap();
+    let mut server = Server::start(data.path());
+    assert_eq!(rows(&server.connect().await, "SELECT * FROM t").await, ["1"]);
+    server.kill();
+    // An unfinished snapshot makes sled itself refuse to open.
+    std::fs::write(data.path().join("meta/sled/snap.FFFFFFFFFFFFFFFF.generating"), b"half").unwrap();
+    let server = Server::start(data.path());
+    assert_eq!(rows(&server.connect().await, "SELECT * FROM t").await, ["1"]);
+}
+
+/// A segment damaged in the middle is named, not passed over.
+#[tokio::test]
+async fn a_damaged_segment_is_refused_by_name() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path());
+    let client = server.connect().await;
+    client.batch_execute("CREATE STREAM s (v INT)").await.unwrap();
+    for n in 0..20 {
+        client.batch_execute(&format!("INSERT INTO s VALUES ({n})")).await.unwrap();
+    }
+    server.kill();
+    let segment = data.path().join("topics/000001-s/0/00000000000000000000.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&segment, &bytes).unwrap();
+    let error = Server::start_with(data.path(), &[]).err().expect("the server refuses");
+    assert!(error.contains("is damaged at byte"), "{error}");
+    // A torn tail, in contrast, was never acknowledged whole.
+    bytes[middle] ^= 0xff;
+    bytes.extend_from_slice(b"MPF1 half a frame");
+    std::fs::write(&segment, &bytes).unwrap();
+    let server = Server::start(data.path());
+    assert_eq!(rows(&server.connect().await, "SELECT count(*) FROM s").await, ["20"]);
+}
+
+/// Two servers on one directory: the second refuses.
+#[tokio::test]
+async fn one_server_for_each_directory() {
+    let data = tempfile::tempdir().unwrap();
+    let _first = Server::start(data.path());
+    let error = Server::start_with(data.path(), &[]).err().expect("the second refuses");
+    assert!(error.contains("is in use by another server"), "{error}");
+}
