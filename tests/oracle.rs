@@ -180,6 +180,16 @@ fn source(random: &mut StdRng) -> (String, Vec<&'static str>) {
             vec!["x.window_start", "x.window_end", "x.g"],
         ),
         2 => (format!("{base} x JOIN u y ON x.v = y.id"), vec!["x.g", "y.g", "y.v"]),
+        6 => {
+            let kind = pick(random, &["LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+            (format!("{base} x {kind} u y ON x.v = y.id"), vec!["x.g", "y.g", "y.v"])
+        }
+        7 => {
+            let kind = pick(random, &["EXISTS", "NOT EXISTS"]);
+            let inner =
+                format!("(SELECT z.* FROM {base} z WHERE {kind} (SELECT 1 FROM u y WHERE y.id = z.v)) x");
+            (inner, vec!["x.g", "x.v"])
+        }
         3 => (format!("t x JOIN {base} y ON x.g = y.g AND x.v < y.v"), vec!["x.g", "y.v"]),
         _ => (format!("{base} x"), keys),
     }

@@ -210,11 +210,12 @@ async fn hostile_frames_are_refused() {
             with_session.push(frame);
         }
     }
-    for frame in &with_session {
-        let mut bytes = startup();
-        bytes.extend_from_slice(frame);
-        answer(&address, &bytes).await;
-    }
+    let sent = with_session.iter().map(|frame| {
+        let bytes = [startup(), frame.clone()].concat();
+        let address = address.clone();
+        async move { answer(&address, &bytes).await }
+    });
+    futures::future::join_all(sent).await;
     let before_session: [&[u8]; 5] = [
         b"\x3f\xff\xff\xff\0\x03\0\0",
         b"\0\0\0\x01",

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::expression::Expression;
 use crate::operator::Operator;
 use crate::operators::{
-    Aggregate, AggregateCall, AssignWindows, Filter, Join, JoinSpec, Lookup, Project, Union,
+    Aggregate, AggregateCall, AssignWindows, Filter, Join, JoinSpec, Lookup, Negate, Project, Union,
 };
 
 /// The operator of a node; None for a source.
@@ -32,7 +32,7 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
             Box::new(AssignWindows::new(Expression::compile(time, input(0))?, *spec, schema))
         }
         NodeKind::Aggregate { group, aggregates } => {
-            let retracting = !changes_only_come(dataflow, node.inputs[0]);
+            let retracting = !dataflow.append_only_at(node.inputs[0]);
             let calls = aggregates
                 .iter()
                 .enumerate()
@@ -48,6 +48,7 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
             Box::new(Lookup::try_new(&join_spec(dataflow, node, on, filter.as_ref(), false)?, *outer)?)
         }
         NodeKind::Union => Box::new(Union { schema }),
+        NodeKind::Negate => Box::new(Negate),
     };
     Ok(Some(operator))
 }
@@ -62,17 +63,6 @@ fn schema_of(exprs: &[Expr], input: &DFSchema, planned: &SchemaRef) -> Result<Sc
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(datafusion::arrow::datatypes::Schema::new(fields)))
-}
-
-/// Whether rows of a node are never taken back.
-pub(crate) fn changes_only_come(dataflow: &Dataflow, id: usize) -> bool {
-    let node = &dataflow.nodes[id];
-    match &node.kind {
-        NodeKind::Source { relation, .. } => relation.is_stream(),
-        NodeKind::Aggregate { .. } => false,
-        NodeKind::Lookup { .. } => changes_only_come(dataflow, node.inputs[0]),
-        _ => node.inputs.iter().all(|input| changes_only_come(dataflow, *input)),
-    }
 }
 
 fn call(

@@ -10,7 +10,7 @@ use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use planner::{Dataflow, NodeKind, RelationId};
 
-use crate::build::{changes_only_come, operator};
+use crate::build::operator;
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::{Changes, Operator};
@@ -38,7 +38,7 @@ impl Query {
             .iter()
             .map(|node| operator(&dataflow, node, shards))
             .collect::<Result<Vec<_>>>()?;
-        let append_only = changes_only_come(&dataflow, dataflow.root);
+        let append_only = dataflow.append_only_at(dataflow.root);
         let schema = Arc::clone(dataflow.schema().inner());
         Ok(Self { dataflow, operators, schema, append_only })
     }
@@ -73,6 +73,8 @@ impl Query {
     }
 
     fn run(&mut self, changes: &EpochChanges, rejects: &mut StepRejects) -> Result<Changes> {
+        let mut readers = vec![0usize; self.dataflow.nodes.len()];
+        self.dataflow.nodes.iter().flat_map(|n| &n.inputs).for_each(|input| readers[*input] += 1);
         let mut outputs: Vec<Option<Changes>> = Vec::with_capacity(self.operators.len());
         for (node, operator) in self.dataflow.nodes.iter().zip(&mut self.operators) {
             let output = match (&node.kind, operator) {
@@ -80,7 +82,12 @@ impl Query {
                     source(changes.get(&relation.id), columns, node.schema.inner())?
                 }
                 (_, Some(operator)) => {
-                    let inputs = node.inputs.iter().map(|i| outputs[*i].take().unwrap_or_default()).collect();
+                    let mut input = |i: usize| {
+                        readers[i] -= 1;
+                        let output = if readers[i] == 0 { outputs[i].take() } else { outputs[i].clone() };
+                        output.unwrap_or_default()
+                    };
+                    let inputs = node.inputs.iter().map(|i| input(*i)).collect();
                     operator.step(inputs, rejects)?
                 }
                 (_, None) => return Err(Error::bug("query", "a node without an operator")),

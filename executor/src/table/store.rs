@@ -80,14 +80,13 @@ impl TableStore {
     /// [`Error::Bug`] when a row is taken back that is not there.
     pub fn apply(&self, changes: &[ChangeBatch]) -> Result<()> {
         let mut inner = self.0.write();
-        let mut added = Vec::new();
         for batch in changes {
             inner.take_back(batch)?;
         }
         for batch in changes {
-            added.extend(inner.add(batch)?);
+            inner.add(batch)?;
         }
-        inner.merge(&added)
+        inner.merge()
     }
 
     /// Writes rows by key, the last of a key winning; `deleted` marks rows that remove their key.
@@ -101,11 +100,10 @@ impl TableStore {
         for batch in &changes {
             inner.take_back(batch)?;
         }
-        let mut added = Vec::new();
         for batch in &changes {
-            added.extend(inner.add(batch)?);
+            inner.add(batch)?;
         }
-        inner.merge(&added)?;
+        inner.merge()?;
         Ok(changes)
     }
 
@@ -197,8 +195,8 @@ impl Inner {
         }
     }
 
-    /// Adds the rows of positive weight; returns the new chunks.
-    fn add(&mut self, batch: &ChangeBatch) -> Result<Vec<u32>> {
+    /// Adds the rows of positive weight.
+    fn add(&mut self, batch: &ChangeBatch) -> Result<()> {
         let mut indices: Vec<u32> = Vec::new();
         for row in 0..batch.len() {
             for _ in 0..batch.weight(row).max(0) {
@@ -206,7 +204,7 @@ impl Inner {
             }
         }
         if indices.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let whole = indices.len() == batch.len() && batch.weights.is_none();
         let rows = if whole {
@@ -216,19 +214,15 @@ impl Inner {
         };
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec())?;
         self.change += 1;
-        let mut added = Vec::new();
         for start in (0..rows.num_rows()).step_by(CHUNK_ROWS) {
-            added.push(self.add_chunk(rows.slice(start, CHUNK_ROWS.min(rows.num_rows() - start)))?);
+            self.add_chunk(rows.slice(start, CHUNK_ROWS.min(rows.num_rows() - start)))?;
         }
-        Ok(added)
+        Ok(())
     }
 
-    fn add_chunk(&mut self, rows: RecordBatch) -> Result<u32> {
+    fn add_chunk(&mut self, rows: RecordBatch) -> Result<()> {
         let encoded = self.codec.encode(&self.key_columns(&rows), rows.num_rows())?;
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.chunks.push(None);
-            u32::try_from(self.chunks.len() - 1).unwrap_or(u32::MAX)
-        });
+        let id = self.new_chunk();
         let mut slots = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let (slot, new) = self.index.insert(encoded.row(row));
@@ -248,12 +242,20 @@ impl Inner {
         self.rows += rows.num_rows();
         self.chunks[id as usize] = Some(ChunkState::new(rows, slots));
         self.order.push(id);
-        Ok(id)
+        Ok(())
+    }
+
+    /// The number of a chunk that is not in use.
+    fn new_chunk(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.chunks.push(None);
+            u32::try_from(self.chunks.len() - 1).unwrap_or(u32::MAX)
+        })
     }
 
     /// Merges small neighbours and rewrites chunks that are mostly holes, so that the number of
     /// chunks stays logarithmic in the number of writes.
-    fn merge(&mut self, _added: &[u32]) -> Result<()> {
+    fn merge(&mut self) -> Result<()> {
         while let [.., before, last] = self.order.as_slice() {
             let (a, b) = (self.live(*before), self.live(*last));
             if a + b > CHUNK_ROWS || a > 2 * b.max(1) {
@@ -282,12 +284,14 @@ impl Inner {
 
     /// Replaces chunks by one with their live rows, at place `at` of the order.
     fn rewrite(&mut self, ids: &[u32], at: usize) -> Result<()> {
+        // The new chunk's number is none of the old ones: a row's new place must not look like the
+        // old place of another.
+        let new = self.new_chunk();
         let mut parts = Vec::new();
         let mut slots: Vec<Slot> = Vec::new();
         let mut moved: HashMap<Position, u32> = HashMap::new();
         for id in ids {
             let Some(chunk) = self.chunks[*id as usize].take() else { continue };
-            self.free.push(*id);
             let live = chunk.live_rows();
             for row in &live {
                 moved.insert((*id, *row), u32::try_from(slots.len()).unwrap_or(u32::MAX));
@@ -295,10 +299,11 @@ impl Inner {
             }
             parts.push(take_record_batch(&chunk.rows, &UInt32Array::from(live))?);
         }
+        self.free.extend(ids);
         if slots.is_empty() {
+            self.free.push(new);
             return Ok(());
         }
-        let new = self.free.pop().unwrap_or(0);
         for slot in &slots {
             let mut update = |position: &mut Position| {
                 if let Some(row) = moved.remove(position) {

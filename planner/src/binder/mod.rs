@@ -80,7 +80,8 @@ impl Binder<'_> {
     pub(crate) fn plan(&self, query: &sql::Query, options: BindOptions) -> Result<LogicalPlan> {
         let mut tree = query.ast.as_ref().clone();
         let pseudo = options.row_time || pseudo::mentions(&tree);
-        let mut rewrite = rewrite::Rewrite::new(self.catalog, pseudo, options);
+        let mut rewrite =
+            rewrite::Rewrite::new(self.catalog, self.state.aggregate_functions(), pseudo, options);
         if let ControlFlow::Break(error) = tree.visit(&mut rewrite) {
             return Err(error);
         }

@@ -1,8 +1,11 @@
 //! One pass over the tree before planning: clauses off the select lists, wildcards, names.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, VisitorMut};
+use datafusion::logical_expr::AggregateUDF;
+use sql::sqlparser::ast::{Expr, GroupByExpr, Ident, Select, SelectItem, Visit, Visitor, VisitorMut};
 
 use super::{BindOptions, naming, pseudo, windows};
 use crate::catalog::Catalog;
@@ -10,6 +13,7 @@ use crate::error::Error;
 
 pub(super) struct Rewrite<'a> {
     catalog: &'a Catalog,
+    aggregates: &'a HashMap<String, Arc<AggregateUDF>>,
     options: BindOptions,
     /// Whether sources show their pseudo-columns.
     pub(super) pseudo: bool,
@@ -18,8 +22,13 @@ pub(super) struct Rewrite<'a> {
 }
 
 impl<'a> Rewrite<'a> {
-    pub(super) fn new(catalog: &'a Catalog, pseudo: bool, options: BindOptions) -> Self {
-        Self { catalog, options, pseudo, inside: false }
+    pub(super) fn new(
+        catalog: &'a Catalog,
+        aggregates: &'a HashMap<String, Arc<AggregateUDF>>,
+        pseudo: bool,
+        options: BindOptions,
+    ) -> Self {
+        Self { catalog, aggregates, options, pseudo, inside: false }
     }
 
     fn select(&mut self, select: &mut Select) -> Result<(), Error> {
@@ -42,8 +51,30 @@ impl<'a> Rewrite<'a> {
         Ok(())
     }
 
+    fn calls_aggregate(&self, item: &SelectItem) -> bool {
+        struct Find<'a>(&'a HashMap<String, Arc<AggregateUDF>>);
+        impl Visitor for Find<'_> {
+            type Break = ();
+            fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+                match expr {
+                    Expr::Function(f) if self.0.contains_key(&f.name.to_string().to_lowercase()) => {
+                        ControlFlow::Break(())
+                    }
+                    _ => ControlFlow::Continue(()),
+                }
+            }
+        }
+        Visit::visit(item, &mut Find(self.aggregates)).is_break()
+    }
+
     /// Puts the record time of the first relation at the end of the select list.
     fn carry_row_time(&self, select: &mut Select) {
+        // Rows that are grouped have no record time of their own.
+        let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
+        let aggregated = select.projection.iter().any(|item| self.calls_aggregate(item));
+        if grouped || aggregated || select.distinct.is_some() {
+            return;
+        }
         let Some(first) = select.from.first() else { return };
         let Some((alias, relation)) = pseudo::source(&first.relation, self.catalog) else { return };
         if relation.full_schema().column_with_name("rowtime").is_none() {

@@ -60,13 +60,13 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
-struct Converter {
-    nodes: Vec<Node>,
+pub(super) struct Converter {
+    pub(super) nodes: Vec<Node>,
     joins: Joins,
 }
 
 impl Converter {
-    fn push(&mut self, kind: NodeKind, inputs: Vec<NodeId>, schema: &DFSchemaRef) -> NodeId {
+    pub(super) fn push(&mut self, kind: NodeKind, inputs: Vec<NodeId>, schema: &DFSchemaRef) -> NodeId {
         self.nodes.push(Node { kind, inputs, schema: Arc::clone(schema) });
         self.nodes.len() - 1
     }
@@ -206,15 +206,19 @@ impl Converter {
                     "write the stream first",
                 ));
             }
-            (_, _, JoinType::Inner) => {
-                NodeKind::Join { on, filter, null_equal: join.null_equality == NullEquality::NullEqualsNull }
-            }
-            (_, _, other) => {
-                let name = other.to_string().to_uppercase();
-                return Err(Error::continuous(format!("a {name} join"), "INNER JOIN on equal columns is"));
-            }
+            (_, _, JoinType::Inner) => inner(join),
+            _ => return self.outer_join(join, left, right),
         };
         Ok(self.push(kind, vec![left, right], &join.schema))
+    }
+}
+
+/// The inner join of a join's condition.
+pub(super) fn inner(join: &logical::Join) -> NodeKind {
+    NodeKind::Join {
+        on: join.on.clone(),
+        filter: join.filter.clone(),
+        null_equal: join.null_equality == NullEquality::NullEqualsNull,
     }
 }
 

@@ -42,6 +42,7 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, out: &mut String) {
             format!("Lookup: {kind}{}{}; keeps the right side", pairs(on), condition(filter))
         }
         NodeKind::Union => "Union".to_owned(),
+        NodeKind::Negate => "Negate".to_owned(),
     };
     let _ = writeln!(out, "{indent}{line}");
     for input in &node_at.inputs {

@@ -5,6 +5,7 @@
 
 mod convert;
 mod explain;
+mod outer;
 mod properties;
 
 use std::sync::Arc;
@@ -92,6 +93,8 @@ pub enum NodeKind {
     },
     /// Rows of all inputs.
     Union,
+    /// Takes back what its input brings: with Union, a difference.
+    Negate,
 }
 
 /// What a join of a stream with a table means.
@@ -117,6 +120,11 @@ impl Dataflow {
         ids.sort_unstable();
         ids.dedup();
         ids
+    }
+
+    /// Whether rows of a node only ever come.
+    pub fn append_only_at(&self, id: NodeId) -> bool {
+        properties::append_only(&self.nodes, id)
     }
 
     /// The layout of its result.

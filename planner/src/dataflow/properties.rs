@@ -10,7 +10,7 @@ pub(super) fn append_only(nodes: &[Node], id: NodeId) -> bool {
     let node = &nodes[id];
     match &node.kind {
         NodeKind::Source { relation, .. } => relation.is_stream(),
-        NodeKind::Aggregate { .. } => false,
+        NodeKind::Aggregate { .. } | NodeKind::Negate => false,
         NodeKind::Lookup { .. } => node.inputs.first().is_some_and(|left| append_only(nodes, *left)),
         _ => node.inputs.iter().all(|input| append_only(nodes, *input)),
     }
