@@ -6,10 +6,11 @@
 //! ```
 //! As Z-sets these are identities, so they hold under every change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Field;
-use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, ScalarValue};
+use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::logical_plan as logical;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 
@@ -26,10 +27,8 @@ enum Side {
 
 impl Converter {
     pub(super) fn outer_join(&mut self, join: &logical::Join, left: NodeId, right: NodeId) -> Result<NodeId> {
-        if join.filter.is_some() || join.null_aware {
-            let name = join.join_type.to_string().to_uppercase();
-            let what = format!("a {name} join with more than equalities");
-            return Err(Error::continuous(what, "INNER JOIN takes any further condition"));
+        if join.null_aware {
+            return Err(Error::continuous("NOT IN", "NOT EXISTS is, and treats NULL as you would expect"));
         }
         match join.join_type {
             JoinType::LeftSemi => self.semi(join, left, right, Side::Left),
@@ -52,34 +51,47 @@ impl Converter {
         }
     }
 
-    /// Rows of `kept` whose key is among those of `other`.
+    /// Rows of `kept` that meet a row of `other`.
     fn semi(&mut self, join: &logical::Join, kept: NodeId, other: NodeId, side: Side) -> Result<NodeId> {
-        let on: Vec<(Expr, Expr)> = match side {
-            Side::Left => join.on.clone(),
-            Side::Right => join.on.iter().map(|(l, r)| (r.clone(), l.clone())).collect(),
+        let kept_schema = Arc::clone(&self.nodes[kept].schema);
+        let own: Vec<Expr> = kept_schema.columns().into_iter().map(Expr::Column).collect();
+        // What names a row that is met: its key, or with a further condition the whole row.
+        let (from, found, wanted, null_equal) = if join.filter.is_some() {
+            (self.met(join, kept, other, side)?, own.clone(), own.clone(), true)
+        } else {
+            let (left, right): (Vec<Expr>, Vec<Expr>) = join.on.iter().cloned().unzip();
+            let (wanted, found) = if side == Side::Left { (left, right) } else { (right, left) };
+            (other, found, wanted, join.null_equality == NullEquality::NullEqualsNull)
         };
-        let other_schema = Arc::clone(&self.nodes[other].schema);
-        let names: Vec<String> = (0..on.len()).map(|i| format!("\u{1}key{i}")).collect();
-        let fields = on
+        let distinct = self.distinct(from, found)?;
+        let keys = Arc::clone(&self.nodes[distinct].schema);
+        let on = wanted.into_iter().zip(keys.columns().into_iter().map(Expr::Column)).collect();
+        let both: DFSchemaRef = Arc::new(kept_schema.join(&keys)?);
+        let joined = self.push(NodeKind::Join { on, filter: None, null_equal }, vec![kept, distinct], &both);
+        Ok(self.push(NodeKind::Project(own), vec![joined], &kept_schema))
+    }
+
+    /// All pairs that meet the whole condition, left columns first.
+    fn met(&mut self, join: &logical::Join, kept: NodeId, other: NodeId, side: Side) -> Result<NodeId> {
+        let (left, right) = if side == Side::Left { (kept, other) } else { (other, kept) };
+        let both: DFSchemaRef = Arc::new(self.nodes[left].schema.join(&self.nodes[right].schema)?);
+        Ok(self.push(inner(join), vec![left, right], &both))
+    }
+
+    /// The distinct values of expressions, under names of their own.
+    fn distinct(&mut self, from: NodeId, exprs: Vec<Expr>) -> Result<NodeId> {
+        let input = Arc::clone(&self.nodes[from].schema);
+        let fields = exprs
             .iter()
-            .zip(&names)
-            .map(|((_, key), name)| {
-                Ok((None, Arc::new(Field::new(name, key.get_type(&other_schema)?, true))))
+            .enumerate()
+            .map(|(i, expr)| {
+                Ok((None, Arc::new(Field::new(format!("\u{1}key{i}"), expr.get_type(&input)?, true))))
             })
             .collect::<Result<Vec<_>>>()?;
-        let key_schema: DFSchemaRef = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
-        let keys = on.iter().map(|(_, key)| key.clone()).collect();
-        let keys = self.push(NodeKind::Project(keys), vec![other], &key_schema);
-        let columns: Vec<Expr> = names.iter().map(|n| Expr::Column(Column::new_unqualified(n))).collect();
-        let distinct = NodeKind::Aggregate { group: columns.clone(), aggregates: Vec::new() };
-        let distinct = self.push(distinct, vec![keys], &key_schema);
-        let kept_schema = Arc::clone(&self.nodes[kept].schema);
-        let both: DFSchemaRef = Arc::new(kept_schema.join(&key_schema)?);
-        let on = on.into_iter().map(|(key, _)| key).zip(columns).collect();
-        let null_equal = join.null_equality == datafusion::common::NullEquality::NullEqualsNull;
-        let joined = self.push(NodeKind::Join { on, filter: None, null_equal }, vec![kept, distinct], &both);
-        let own = kept_schema.columns().into_iter().map(Expr::Column).collect();
-        Ok(self.push(NodeKind::Project(own), vec![joined], &kept_schema))
+        let schema: DFSchemaRef = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
+        let group = schema.columns().into_iter().map(Expr::Column).collect();
+        let values = self.push(NodeKind::Project(exprs), vec![from], &schema);
+        Ok(self.push(NodeKind::Aggregate { group, aggregates: Vec::new() }, vec![values], &schema))
     }
 
     /// Rows of `kept` whose key is not among those of `other`.
