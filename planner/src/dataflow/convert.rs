@@ -113,6 +113,10 @@ impl Converter {
             LogicalPlan::Window(_) => {
                 Err(Error::continuous("an OVER window", "use GROUP BY, or OVER where the view is read"))
             }
+            // A condition that can never hold: no rows, ever.
+            LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => {
+                Ok(self.push(NodeKind::Union, Vec::new(), plan.schema()))
+            }
             LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
                 Err(Error::continuous("a query without a relation", "name a stream, table or view in FROM"))
             }

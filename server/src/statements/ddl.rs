@@ -16,7 +16,7 @@ pub(super) async fn create(
     create: &CreateRelation,
     text: &str,
 ) -> Result<Outcome, WireError> {
-    let engine = session.engine().clone();
+    let engine = std::sync::Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let relation = planner::plan_create(create, turn.next_id(), text)?;
     if exists(session, &turn.catalog(), &relation, create.if_not_exists)? {
@@ -31,7 +31,7 @@ pub(super) async fn create_as(
     create: &CreateAs,
     text: &str,
 ) -> Result<Outcome, WireError> {
-    let engine = session.engine().clone();
+    let engine = std::sync::Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let catalog = turn.catalog();
     let binder = Binder { catalog: &catalog, state: &session.shared.state, fallback: None, target: None };
@@ -62,7 +62,7 @@ fn exists(
 }
 
 pub(super) async fn drop(session: &mut Session, drop: &Drop) -> Result<Outcome, WireError> {
-    let engine = session.engine().clone();
+    let engine = std::sync::Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let relations = planner::plan_drop(&turn.catalog(), drop)?;
     if relations.is_empty() {

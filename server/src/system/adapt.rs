@@ -10,8 +10,8 @@ use super::pg_catalog::is_empty;
 use planner::Catalog;
 use sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr,
-    TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
+    SetExpr, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 /// The query as it can be planned.
@@ -71,6 +71,20 @@ struct CatalogDialect;
 
 impl VisitorMut for CatalogDialect {
     type Break = ();
+
+    /// A SELECT over a relation without rows gives none: what its subqueries say does not matter.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if select_reads_empty(select) {
+            for item in &mut select.projection {
+                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                    && has_subquery(expr)
+                {
+                    *expr = null(DataType::Text);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
@@ -144,7 +158,21 @@ fn null(data_type: DataType) -> Expr {
 /// Whether a subquery reads, without a join that could keep rows, a relation that never has any:
 /// its value is NULL.
 fn reads_empty(query: &Query) -> bool {
-    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    matches!(query.body.as_ref(), SetExpr::Select(select) if select_reads_empty(select))
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    struct Find;
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    Visit::visit(expr, &mut Find).is_break()
+}
+
+fn select_reads_empty(select: &Select) -> bool {
     select.from.iter().any(|table| match &table.relation {
         TableFactor::Table { name, .. } => {
             name.0.last().and_then(|p| p.as_ident()).is_some_and(|i| is_empty(&i.value.to_lowercase()))

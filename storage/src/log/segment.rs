@@ -38,7 +38,7 @@ impl Segment {
     /// Opens a sealed segment, by its index where that is sound.
     pub(crate) fn open_sealed(fs: &dyn Fs, path: &Path, base: Offset) -> Result<Self> {
         let file = fs.open(path)?;
-        if let Some(index) = Index::load(fs, &path.with_extension("idx"), file.len()?) {
+        if let Some(index) = Index::load(fs, &path.with_extension("idx"), file.length()?) {
             return Ok(Self { base, path: path.to_owned(), file, index });
         }
         let mut segment = Self { base, path: path.to_owned(), file, index: Index::new(base) };
@@ -68,7 +68,7 @@ impl Segment {
     /// A bad frame followed by a sound one is damage, not a torn tail: records that were
     /// acknowledged would be lost, so it is an error.
     fn scan(&mut self, mut seen: impl FnMut(&RawHeader)) -> Result<Tail> {
-        let len = self.file.len()?;
+        let len = self.file.length()?;
         let mut position = 0;
         while position < len {
             match self.frame_at(position, len) {

@@ -48,7 +48,7 @@ impl Journal {
             fs.create_dir(directory)?;
         }
         let file = fs.open(path)?;
-        let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
+        let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
         file.read_at(&mut bytes, 0)?;
         let (entries, len) = decode(path, &bytes)?;
         if len < bytes.len() as u64 {
