@@ -141,7 +141,7 @@ pub struct CreateAs {
     pub query: Query,
 }
 
-/// DROP … [CASCADE].
+/// DROP, with or without CASCADE.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drop {
     /// What kind the statement names.
@@ -264,7 +264,7 @@ pub struct Subscribe {
     pub progress: bool,
 }
 
-/// EXPLAIN [ANALYZE] statement.
+/// EXPLAIN, with or without ANALYZE.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explain {
     /// Run it and measure.
