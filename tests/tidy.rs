@@ -54,7 +54,7 @@ fn crates_depend_downwards_only() {
 #[test]
 fn outside_pieces_have_one_home() {
     let homes = [
-        ("sled::", "storage/src/meta/sled.rs"),
+        ("sled::", "storage/src/meta/sled_store.rs"),
         ("pgwire::", "server/src/pg/"),
         ("rdkafka::", "storage/src/log/kafka/"),
     ];

@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(float_text(1.5e-7, None), "1.5e-07");
         assert_eq!(decimal_text(-5, 2), "-0.05");
         assert_eq!(date_text(0), "1970-01-01");
-        assert_eq!(date_text(-719_529), "0001-12-31 BC");
+        assert_eq!(date_text(-719_529), "0002-12-31 BC");
         assert_eq!(time_text(3_661_500_000), "01:01:01.5");
         assert_eq!(interval_text(14, -1, 1_000_000), "1 year 2 mons -1 days 00:00:01");
     }

@@ -6,13 +6,13 @@
 
 mod journal;
 mod memory;
-mod sled;
+mod sled_store;
 
 use bytes::Bytes;
 
 pub use journal::{Entry, Journal};
 pub use memory::MemoryStore;
-pub use sled::open_projection;
+pub use sled_store::open_projection;
 
 /// A change to the projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
