@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use planner::{Dataflow, Node, NodeKind};
 
 use crate::error::{Error, Result};
 use crate::expression::Expression;
+use crate::fragment::Fragment;
+use crate::layout::nullable;
 use crate::operator::Operator;
 use crate::operators::{
-    Aggregate, AggregateCall, AssignWindows, Filter, Join, JoinSpec, Lookup, Negate, Project, Union,
+    Aggregate, AggregateCall, AssignWindows, Filter, Join, JoinSpec, KeyedRows, Lookup, Negate, Project,
+    Recompute, RecomputeShard, TopN, TopNSpec, Union, Unnest, Values,
 };
 
 /// The operator of a node; None for a source.
@@ -41,6 +46,35 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
             let group = Expression::compile_all(group, input(0))?;
             Box::new(Aggregate::try_new(group, calls, schema, retracting, shards)?)
         }
+        NodeKind::TopN { partition, order, skip, fetch, numbered } => {
+            let spec = TopNSpec {
+                partition: Expression::compile_all(partition, input(0))?,
+                partition_types: types(partition, input(0))?,
+                order: order.iter().map(|sort| ordering(sort, input(0))).collect::<Result<Vec<_>>>()?,
+                skip: *skip,
+                fetch: *fetch,
+                numbered: *numbered,
+                retracting: !dataflow.append_only_at(node.inputs[0]),
+                input: nullable(input(0).as_arrow()),
+                schema: nullable(&schema),
+            };
+            Box::new(TopN::try_new(spec, shards)?)
+        }
+        NodeKind::Recompute { partition, key_columns, fragment } => {
+            let whole = partition.is_empty();
+            let shards = if whole { 1 } else { shards.max(1) };
+            let shard = |_| recompute_shard(partition, key_columns, fragment, input(0), &node.schema, whole);
+            Box::new(Recompute::new((0..shards).map(shard).collect::<Result<Vec<_>>>()?))
+        }
+        NodeKind::Unnest { fragment } => {
+            Box::new(Unnest::new(Fragment::compile(fragment)?, nullable(&schema)))
+        }
+        NodeKind::Values(rows) => {
+            let nothing = DFSchema::empty();
+            let rows =
+                rows.iter().map(|row| Expression::compile_all(row, &nothing)).collect::<Result<Vec<_>>>()?;
+            Box::new(Values { rows, schema: nullable(&schema), given: false })
+        }
         NodeKind::Join { on, filter, null_equal } => {
             Box::new(Join::try_new(&join_spec(dataflow, node, on, filter.as_ref(), *null_equal)?, shards)?)
         }
@@ -51,6 +85,38 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
         NodeKind::Negate => Box::new(Negate),
     };
     Ok(Some(operator))
+}
+
+fn types(exprs: &[Expr], input: &DFSchema) -> Result<Vec<DataType>> {
+    exprs.iter().map(|e| Ok(e.get_type(input)?)).collect()
+}
+
+fn ordering(sort: &Sort, input: &DFSchema) -> Result<(Expression, DataType, SortOptions)> {
+    let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+    Ok((Expression::compile(&sort.expr, input)?, sort.expr.get_type(input)?, options))
+}
+
+fn recompute_shard(
+    partition: &[Expr],
+    key_columns: &[usize],
+    fragment: &LogicalPlan,
+    input: &DFSchema,
+    output: &DFSchema,
+    whole: bool,
+) -> Result<RecomputeShard> {
+    let fragment = Fragment::compile(fragment)?;
+    let schema = nullable(output.as_arrow());
+    let key: Vec<Expr> = key_columns.iter().map(|k| Expr::Column(output.columns()[*k].clone())).collect();
+    let key_types = types(partition, input)?;
+    let rows = Expression::compile_all(partition, input)?;
+    let results = Expression::compile_all(&key, output)?;
+    Ok(RecomputeShard {
+        rows: KeyedRows::try_new(rows, key_types.clone(), fragment.input(), true)?,
+        results: KeyedRows::try_new(results, key_types, &schema, true)?,
+        fragment,
+        schema,
+        whole,
+    })
 }
 
 /// The result layout with the types the expressions really have.
@@ -73,14 +139,14 @@ fn call(
     let Expr::AggregateFunction(function) = expr.clone().unalias() else {
         return Err(Error::bug("build", "an aggregate is no function"));
     };
-    let argument = function
-        .params
-        .args
-        .first()
-        .filter(|arg| !Expression::is_constant(arg) || function.func.name() != "count");
+    let name = function.func.name();
+    let distinct = function.params.distinct && !matches!(name, "min" | "max");
+    let counts_rows = |arg: &Expr| Expression::is_constant(arg) && name == "count" && !distinct;
+    let argument = function.params.args.first().filter(|arg| !counts_rows(arg));
     let argument_type = function.params.args.first().map_or(Ok(result.clone()), |arg| arg.get_type(input))?;
     Ok(AggregateCall {
-        function: function.func.name().to_owned(),
+        function: name.to_owned(),
+        distinct,
         argument: argument.map(|arg| Expression::compile(arg, input)).transpose()?,
         argument_type,
         filter: function.params.filter.as_ref().map(|f| Expression::compile(f, input)).transpose()?,

@@ -5,6 +5,7 @@
 use std::hash::BuildHasher;
 
 use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::row::{RowConverter, Rows, SortField};
 use foldhash::fast::FixedState;
@@ -24,7 +25,13 @@ pub(crate) struct EncodedRows(Option<Rows>);
 
 impl RowCodec {
     pub(crate) fn try_new(types: impl IntoIterator<Item = DataType>) -> Result<Self> {
-        let fields: Vec<SortField> = types.into_iter().map(SortField::new).collect();
+        Self::ordered(types.into_iter().map(|t| (t, SortOptions::default())))
+    }
+
+    /// Bytes that compare as an ORDER BY says.
+    pub(crate) fn ordered(types: impl IntoIterator<Item = (DataType, SortOptions)>) -> Result<Self> {
+        let fields: Vec<SortField> =
+            types.into_iter().map(|(t, options)| SortField::new_with_options(t, options)).collect();
         let converter = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
         Ok(Self { converter })
     }
@@ -95,6 +102,11 @@ impl KeyTable {
 
     pub(crate) fn find_hashed(&self, hash: u64, key: &[u8]) -> Option<Slot> {
         self.table.find(hash, |slot| self.key(*slot) == key).copied()
+    }
+
+    /// All slots in use of a table from which no key was removed, oldest first.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        0..Slot::try_from(self.entries.len()).unwrap_or(Slot::MAX)
     }
 
     /// The slot of a key, and whether it is new.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -27,6 +27,7 @@ use planner::{RelationSource, WindowAssign, WindowSpec};
 
 use crate::engine::Snapshot;
 use crate::error::Result;
+use crate::layout::nullable;
 use crate::table::{StreamProvider, TableProviderAt};
 use crate::window;
 
@@ -108,12 +109,6 @@ impl PullContext {
             None => Err(crate::Error::Dropped(source.relation.name.clone())),
         }
     }
-}
-
-/// A result's columns may hold NULL whatever was declared: rows come from a topic.
-fn nullable(schema: &SchemaRef) -> SchemaRef {
-    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-    Arc::new(Schema::new(fields))
 }
 
 /// DataFusion's planner with our window node.

@@ -23,6 +23,8 @@ pub(crate) type EpochChanges = HashMap<RelationId, Arc<Changes>>;
 pub struct Query {
     dataflow: Arc<Dataflow>,
     operators: Vec<Option<Box<dyn Operator>>>,
+    /// How many nodes read each node.
+    readers: Vec<usize>,
     schema: SchemaRef,
     append_only: bool,
 }
@@ -40,7 +42,9 @@ impl Query {
             .collect::<Result<Vec<_>>>()?;
         let append_only = dataflow.append_only_at(dataflow.root);
         let schema = Arc::clone(dataflow.schema().inner());
-        Ok(Self { dataflow, operators, schema, append_only })
+        let mut readers = vec![0; dataflow.nodes.len()];
+        dataflow.nodes.iter().flat_map(|n| &n.inputs).for_each(|input| readers[*input] += 1);
+        Ok(Self { dataflow, operators, readers, schema, append_only })
     }
 
     /// What it runs.
@@ -73,8 +77,7 @@ impl Query {
     }
 
     fn run(&mut self, changes: &EpochChanges, rejects: &mut StepRejects) -> Result<Changes> {
-        let mut readers = vec![0usize; self.dataflow.nodes.len()];
-        self.dataflow.nodes.iter().flat_map(|n| &n.inputs).for_each(|input| readers[*input] += 1);
+        let mut readers = self.readers.clone();
         let mut outputs: Vec<Option<Changes>> = Vec::with_capacity(self.operators.len());
         for (node, operator) in self.dataflow.nodes.iter().zip(&mut self.operators) {
             let output = match (&node.kind, operator) {

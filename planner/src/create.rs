@@ -3,19 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use sql::{CreateAs, CreateRelation, Options, RelationKind};
+use sql::{CreateAs, CreateRelation, Options, RelationKind, fold};
 
 use crate::binder::{BindOptions, Binder, ROW_TIME, visible_name};
-use crate::catalog::{Catalog, Column, PSEUDO_COLUMNS, Relation, RelationId, ViewQuery};
+use crate::catalog::{Catalog, Column, PSEUDO_COLUMNS, Relation, RelationId, ViewQuery, relation_name};
 use crate::dataflow::{Dataflow, Joins};
 use crate::error::{Error, Result};
+use crate::source::sources;
 
 /// Most columns of a relation, as PostgreSQL has it.
 const MAX_COLUMNS: usize = 1600;
 /// Most partitions of a topic.
 const MAX_PARTITIONS: i64 = 1024;
-/// Longest name in bytes, as PostgreSQL has it.
-const MAX_NAME_BYTES: usize = 63;
 /// Options of WITH (…) that are understood; the rest is refused by name.
 const OPTIONS: [&str; 9] = [
     "kafka_topic",
@@ -101,10 +100,10 @@ pub fn plan_create_as(
         row_time: statement.kind == RelationKind::Stream,
     };
     let plan = binder.plan(&statement.query, bind)?;
-    let mut columns = result_columns(&plan, &statement.columns, &name)?;
+    let columns = result_columns(&plan, &statement.columns, &name)?;
     let (partitions, retention) = check_options(&statement.options)?;
     let (query, key) = if statement.kind == RelationKind::View {
-        let sources = view_sources(&plan);
+        let sources = sources(&plan);
         (ViewQuery::Expanded { plan: Arc::new(plan), sources }, Vec::new())
     } else {
         let joins = if bind.row_time { Joins::StreamTable } else { Joins::Relational };
@@ -117,9 +116,6 @@ pub fn plan_create_as(
         let key = dataflow.key.clone();
         (ViewQuery::Continuous(Arc::new(dataflow)), key)
     };
-    if columns.is_empty() {
-        columns = Vec::new();
-    }
     check_columns(&columns)?;
     Ok(Relation {
         id,
@@ -189,30 +185,6 @@ fn expected(kind: RelationKind) -> &'static str {
     }
 }
 
-fn fold(ident: &sql::sqlparser::ast::Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
-}
-
-/// A relation's name: bare, or in the one schema there is.
-fn relation_name(name: &sql::sqlparser::ast::ObjectName) -> Result<String> {
-    let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(fold).collect();
-    let name = match parts.as_slice() {
-        [name] => name,
-        [schema, name] if schema == "public" => name,
-        [database, schema, name] if database == "millpond" && schema == "public" => name,
-        _ => {
-            return Err(Error::invalid(
-                "name",
-                format!("\"{name}\" is not in schema \"public\", the only one"),
-            ));
-        }
-    };
-    if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        return Err(Error::invalid("name", format!("it must have 1 to {MAX_NAME_BYTES} bytes")));
-    }
-    Ok(name.clone())
-}
-
 fn check_columns(columns: &[Column]) -> Result<()> {
     if columns.len() > MAX_COLUMNS {
         return Err(Error::invalid("list of columns", format!("a relation has at most {MAX_COLUMNS}")));
@@ -247,22 +219,6 @@ fn result_columns(
             default: None,
         })
         .collect())
-}
-
-fn view_sources(plan: &datafusion::logical_expr::LogicalPlan) -> Vec<RelationId> {
-    use datafusion::common::tree_node::TreeNodeRecursion;
-    let mut sources = Vec::new();
-    // The closure never fails.
-    let _ = plan.apply_with_subqueries(|node| {
-        if let datafusion::logical_expr::LogicalPlan::TableScan(scan) = node {
-            let source: &dyn std::any::Any = scan.source.as_ref();
-            if let Some(source) = source.downcast_ref::<crate::source::RelationSource>() {
-                sources.push(source.relation.id);
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    sources
 }
 
 type Retention = (Option<i64>, Option<u64>);

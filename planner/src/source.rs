@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableSource, TableType};
 
-use crate::catalog::{Relation, RelationKind, ViewQuery};
+use crate::catalog::{Relation, RelationId, RelationKind, ViewQuery};
 
 /// A relation in a logical plan.
 #[derive(Debug)]
@@ -52,4 +53,20 @@ impl TableSource for RelationSource {
             _ => None,
         }
     }
+}
+
+/// The relations a plan reads, subqueries included.
+pub fn sources(plan: &LogicalPlan) -> Vec<RelationId> {
+    let mut sources = Vec::new();
+    // The closure never fails.
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let source: &dyn std::any::Any = scan.source.as_ref();
+            if let Some(source) = source.downcast_ref::<RelationSource>() {
+                sources.push(source.relation.id);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    sources
 }

@@ -3,7 +3,7 @@
 //! One table says name, default, whether a client is told when it changes, and what it is for.
 //! Source: PostgreSQL, "Server Configuration".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::pg::WireError;
@@ -63,7 +63,7 @@ pub const SETTINGS: &[Setting] = &[
     reported("standard_conforming_strings", "on"),
     own("statement_timeout", "0", "Longest time for one statement; 0 is no limit. Push queries are exempt."),
     accepted("synchronize_seqscans", "on"),
-    accepted("timezone", "UTC"),
+    reported("timezone", "UTC"),
     accepted("transaction_isolation", "repeatable read"),
     accepted("transaction_read_only", "off"),
     accepted("xmloption", "content"),
@@ -73,6 +73,8 @@ pub const SETTINGS: &[Setting] = &[
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     changed: BTreeMap<String, String>,
+    /// Reported settings that the client has not been told of since they changed.
+    untold: BTreeSet<&'static str>,
 }
 
 fn find(name: &str) -> Option<&'static Setting> {
@@ -118,15 +120,28 @@ impl Settings {
                 WireError::unsupported(format!("the time zone \"{zone}\"")).hint("Times are shown in UTC.")
             );
         }
-        match value {
+        let before = match value {
             Some(value) => self.changed.insert(name.to_owned(), value),
             None => self.changed.remove(name),
         };
+        if let Some(setting) = find(name).filter(|s| s.reported)
+            && before.as_ref() != self.changed.get(name)
+        {
+            self.untold.insert(setting.name);
+        }
         Ok(find(name).is_some())
+    }
+
+    /// Name and value of each reported setting that changed since the last call.
+    pub fn take_reports(&mut self) -> Vec<(&'static str, String)> {
+        let untold = std::mem::take(&mut self.untold);
+        untold.into_iter().map(|name| (display_name(name), self.get(name).unwrap_or_default())).collect()
     }
 
     /// Back to the defaults.
     pub fn reset(&mut self) {
+        let reported = SETTINGS.iter().filter(|s| s.reported && self.changed.contains_key(s.name));
+        self.untold.extend(reported.map(|s| s.name));
         self.changed.clear();
     }
 

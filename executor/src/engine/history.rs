@@ -11,6 +11,7 @@ use storage::{Epoch, Frame, Offset};
 use super::relations::Input;
 use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, decode_batches};
+use crate::layout::nullable;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 8 << 20;
@@ -49,9 +50,7 @@ pub(crate) fn full_batch(
     let first = i64::try_from(base).unwrap_or(i64::MAX);
     columns.push(Arc::new(Int32Array::from_value(i32::try_from(partition).unwrap_or(i32::MAX), n)));
     columns.push(Arc::new(Int64Array::from_iter_values((first..).take(n))));
-    let schema = relation.full_schema();
-    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-    let schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
+    let schema = nullable(&relation.full_schema());
     let options = RecordBatchOptions::new().with_row_count(Some(n));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }

@@ -80,9 +80,7 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> Vec<Live> {
         if dropped.contains(id) {
             continue;
         }
-        let planned = catch_unwind(AssertUnwindSafe(|| {
-            plan(&Binder { catalog: &catalog, state: &state, fallback: None, target: None }, *id, text)
-        }));
+        let planned = catch_unwind(AssertUnwindSafe(|| plan(&Binder::new(&catalog, &state), *id, text)));
         match planned.unwrap_or_else(|_| Err(Error::bug("recovery", "planning panicked"))) {
             Ok(relation) => {
                 let relation = Arc::new(relation);

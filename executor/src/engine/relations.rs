@@ -11,6 +11,7 @@ use super::snapshot::QueryStatus;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::ingest::{DELETED, table_key, table_schema};
+use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::query::Query;
 use crate::table::TableStore;
@@ -114,7 +115,7 @@ impl View {
     fn full_layout(&self, batch: ChangeBatch, now_ms: i64) -> Result<ChangeBatch> {
         let width = self.relation.columns.len();
         if !self.relation.is_stream() {
-            let schema = nullable(&self.relation);
+            let schema = nullable(&self.relation.schema());
             let rows = RecordBatch::try_new(schema, batch.rows.columns()[..width].to_vec())?;
             return Ok(batch.with_rows(rows));
         }
@@ -128,11 +129,4 @@ impl View {
         let rows = full_batch(&self.relation, &RecordBatch::try_new(schema, columns)?, 0, self.next_offset)?;
         Ok(batch.with_rows(rows))
     }
-}
-
-/// A relation's own columns, any of which may be NULL in a result.
-pub(crate) fn nullable(relation: &Relation) -> datafusion::arrow::datatypes::SchemaRef {
-    let fields: Vec<_> =
-        relation.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-    Arc::new(datafusion::arrow::datatypes::Schema::new(fields))
 }

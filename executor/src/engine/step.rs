@@ -16,11 +16,12 @@ use storage::log::{Append, Log, Sync, TopicPartition};
 use storage::{Epoch, Offset};
 
 use super::history::{EpochMerge, StreamReader};
-use super::relations::{Input, State, View, base_changes, new_base, nullable};
+use super::relations::{Input, State, View, base_changes, new_base};
 use super::snapshot::{QueryStatus, Snapshot};
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, encode_batches};
+use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::push::{End, Subscriber, Subscription};
 use crate::query::{EpochChanges, Query};
@@ -270,7 +271,7 @@ impl Stepper {
         let store = if relation.is_stream() {
             None
         } else {
-            Some(TableStore::try_new(nullable(relation), &relation.key)?)
+            Some(TableStore::try_new(nullable(&relation.schema()), &relation.key)?)
         };
         let level = |id: &RelationId| self.states.get(id).and_then(State::view).map_or(0, |v| v.level);
         let level = 1 + relation.sources().iter().map(level).max().unwrap_or(0);
@@ -481,7 +482,8 @@ fn topic_batch(relation: &Relation, batch: &ChangeBatch) -> Result<RecordBatch> 
         let columns = batch.rows.columns()[..=width].to_vec();
         return Ok(RecordBatch::try_new(crate::ingest::topic_schema(relation), columns)?);
     }
-    let mut fields: Vec<Field> = nullable(relation).fields().iter().map(|f| f.as_ref().clone()).collect();
+    let mut fields: Vec<Field> =
+        nullable(&relation.schema()).fields().iter().map(|f| f.as_ref().clone()).collect();
     fields.push(Field::new(WEIGHT, DataType::Int64, false));
     let mut columns = batch.rows.columns().to_vec();
     columns.push(Arc::new(batch.weights.clone().unwrap_or_else(|| Int64Array::from_value(1, batch.len()))));

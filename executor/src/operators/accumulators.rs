@@ -30,7 +30,7 @@ pub(crate) struct Input<'a> {
 
 impl Input<'_> {
     /// Calls `f(slot, row, weight)` for each row that counts and is not null.
-    fn each(&self, mut f: impl FnMut(usize, usize, i64)) {
+    pub(super) fn each(&self, mut f: impl FnMut(usize, usize, i64)) {
         let nulls = self.values.and_then(|v| v.logical_nulls());
         let plain = nulls.is_none() && self.mask.is_none();
         for (slot, row) in self.slots.iter().zip(self.rows) {
@@ -51,6 +51,8 @@ pub(crate) trait Accumulator: Send {
     fn grow(&mut self, slots: usize);
     /// Adds and takes back rows.
     fn update(&mut self, input: &Input<'_>) -> Result<()>;
+    /// The epoch's rows have all been seen: inside an epoch a row may go before it comes.
+    fn settle(&mut self, _slots: &[Slot]) {}
     /// The results of groups.
     fn results(&self, slots: &[Slot]) -> Result<ArrayRef>;
     /// Forgets a group.
@@ -77,6 +79,7 @@ pub(crate) fn accumulator(
         }
         ("sum", DataType::Decimal128(..)) => Box::new(DecimalSum::new(argument, result, false)?),
         ("avg", DataType::Decimal128(..)) => Box::new(DecimalSum::new(argument, result, true)?),
+        ("bool_and" | "bool_or", _) => Box::new(Truth { all: function == "bool_and", groups: Vec::new() }),
         ("min" | "max", _) => {
             let codec = RowCodec::try_new([result.clone()])?;
             let least = function == "min";
@@ -128,6 +131,40 @@ impl Accumulator for Count {
 
     fn bytes(&self) -> usize {
         self.0.capacity() * 8
+    }
+}
+
+/// bool_and and bool_or: how many were true and how many false.
+struct Truth {
+    all: bool,
+    groups: Vec<[i64; 2]>,
+}
+
+impl Accumulator for Truth {
+    fn grow(&mut self, slots: usize) {
+        self.groups.resize(slots.max(self.groups.len()), [0, 0]);
+    }
+
+    fn update(&mut self, input: &Input<'_>) -> Result<()> {
+        let values = typed::<BooleanArray>(input, "bool_and")?;
+        input.each(|slot, row, weight| self.groups[slot][usize::from(values.value(row))] += weight);
+        Ok(())
+    }
+
+    fn results(&self, slots: &[Slot]) -> Result<ArrayRef> {
+        let truth = |slot: &Slot| {
+            let [no, yes] = self.groups[*slot as usize];
+            (no + yes > 0).then_some(if self.all { no == 0 } else { yes > 0 })
+        };
+        Ok(Arc::new(slots.iter().map(truth).collect::<BooleanArray>()))
+    }
+
+    fn clear(&mut self, slot: Slot) {
+        self.groups[slot as usize] = [0, 0];
+    }
+
+    fn bytes(&self) -> usize {
+        self.groups.capacity() * 16
     }
 }
 
@@ -216,9 +253,6 @@ impl Float {
             };
             self.high = sum;
         }
-        if self.count == 0 {
-            *self = Self::default();
-        }
     }
 
     fn sum(&self) -> f64 {
@@ -258,6 +292,16 @@ impl Accumulator for FloatSum {
         };
         input.each(|slot, row, weight| self.groups[slot].add(values.value(row), weight));
         Ok(())
+    }
+
+    fn settle(&mut self, slots: &[Slot]) {
+        // Without values the sum is exactly nothing, whatever rounding left.
+        for slot in slots {
+            let group = &mut self.groups[*slot as usize];
+            if group.count == 0 {
+                *group = Float::default();
+            }
+        }
     }
 
     fn results(&self, slots: &[Slot]) -> Result<ArrayRef> {

@@ -11,9 +11,10 @@ use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, Record
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::compute::{and, filter_record_batch, not};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use rayon::prelude::*;
 
 use super::accumulators::{Accumulator, Input, accumulator};
+use super::distinct::Distinct;
+use super::shards::{shard_of, step_shards};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
@@ -21,17 +22,23 @@ use crate::keys::{EncodedRows, KeyTable, RowCodec, Slot, hash};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
-/// Rows of an epoch from which its shards are worth a hand-off to other threads.
-const PARALLEL_ROWS: usize = 16 * 1024;
-
 /// One aggregate of the select list.
 pub(crate) struct AggregateCall {
     pub(crate) function: String,
     /// None counts rows.
     pub(crate) argument: Option<Expression>,
+    /// Each value of the argument counts once.
+    pub(crate) distinct: bool,
     pub(crate) argument_type: DataType,
     pub(crate) filter: Option<Expression>,
     pub(crate) result: DataType,
+}
+
+impl AggregateCall {
+    fn accumulator(&self, retracting: bool) -> Result<Box<dyn Accumulator>> {
+        let inner = accumulator(&self.function, &self.argument_type, &self.result, retracting)?;
+        Ok(if self.distinct { Box::new(Distinct::try_new(inner, &self.argument_type)?) } else { inner })
+    }
 }
 
 pub(crate) struct Aggregate {
@@ -87,9 +94,7 @@ impl Aggregate {
         for row in 0..batch.len() {
             let hash = hash(keys.row(row));
             hashes.push(hash);
-            // The low bits choose the bucket inside a shard, so the shard takes high ones.
-            let shard = (hash >> 32) as usize % self.shards.len();
-            rows[shard].push(u32::try_from(row).unwrap_or(u32::MAX));
+            rows[shard_of(hash, self.shards.len())].push(u32::try_from(row).unwrap_or(u32::MAX));
         }
         let arguments =
             self.calls.iter().map(|c| c.argument.as_ref().map(|e| e.evaluate(&batch.rows)).transpose());
@@ -120,17 +125,9 @@ impl Operator for Aggregate {
         }
         let (codec, schema) = (&self.codec, &self.schema);
         let run =
-            |(index, shard): (usize, &mut Shard)| shard.step(index, &evaluated, codec, schema, always, first);
-        let changes: Vec<Result<Changes>> = if rows >= PARALLEL_ROWS && self.shards.len() > 1 {
-            self.shards.par_iter_mut().enumerate().map(run).collect()
-        } else {
-            self.shards.iter_mut().enumerate().map(run).collect()
-        };
-        let mut out = Vec::new();
-        for change in changes {
-            out.extend(change?);
-        }
-        Ok(out)
+            |shard: &mut Shard, index: usize| shard.step(index, &evaluated, codec, schema, always, first);
+        let indices = (0..self.shards.len()).collect();
+        step_shards(&mut self.shards, indices, rows, run)
     }
 
     fn state_bytes(&self) -> usize {
@@ -140,10 +137,7 @@ impl Operator for Aggregate {
 
 impl Shard {
     fn try_new(calls: &[AggregateCall], retracting: bool) -> Result<Self> {
-        let accumulators = calls
-            .iter()
-            .map(|c| accumulator(&c.function, &c.argument_type, &c.result, retracting))
-            .collect::<Result<Vec<_>>>()?;
+        let accumulators = calls.iter().map(|c| c.accumulator(retracting)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             keys: KeyTable::default(),
             weights: Vec::new(),
@@ -192,6 +186,7 @@ impl Shard {
         for (batch, slots) in batches.iter().zip(&slots) {
             self.update(index, batch, slots)?;
         }
+        self.accumulators.iter_mut().for_each(|a| a.settle(&touched));
         if self.touched_are_negative(&touched) {
             return Err(Error::bug("aggregate", "a row was taken back that was never there"));
         }

@@ -9,20 +9,17 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use rayon::prelude::*;
 
-use super::join_side::{BatchKeys, JoinSide, RowId, product};
+use super::keyed_rows::{BatchKeys, Keyed, KeyedRows, RowId, product, shard_changes};
+use super::shards::step_shards;
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::expression::{Expression, resilient};
-use crate::keys::hash;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
 /// Rows of an output batch, at least where there are that many.
 const OUTPUT_ROWS: usize = 8 * 1024;
-/// Rows of an epoch from which its shards are worth a hand-off to other threads.
-const PARALLEL_ROWS: usize = 16 * 1024;
 
 /// What a join is made of.
 pub(crate) struct JoinSpec {
@@ -38,12 +35,12 @@ pub(crate) struct JoinSpec {
 pub(crate) struct Join {
     filter: Option<Expression>,
     schema: SchemaRef,
-    shards: Vec<[JoinSide; 2]>,
+    shards: Vec<[KeyedRows; 2]>,
 }
 
 impl JoinSpec {
-    pub(crate) fn side(&self, side: usize) -> Result<JoinSide> {
-        JoinSide::try_new(self.on[side].clone(), self.key_types.clone(), &self.inputs[side], self.null_equal)
+    pub(crate) fn side(&self, side: usize) -> Result<KeyedRows> {
+        KeyedRows::try_new(self.on[side].clone(), self.key_types.clone(), &self.inputs[side], self.null_equal)
     }
 }
 
@@ -55,42 +52,33 @@ impl Join {
     }
 }
 
-/// The changes of one side with their keys.
-type Keyed = Vec<(ChangeBatch, BatchKeys)>;
-
 impl Operator for Join {
     fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes> {
         let rows: usize = inputs.iter().flatten().map(ChangeBatch::len).sum();
         if rows == 0 {
             return Ok(Vec::new());
         }
-        let mut sharded: Vec<[Keyed; 2]> = (0..self.shards.len()).map(|_| [Vec::new(), Vec::new()]).collect();
-        for (side, changes) in inputs.iter().enumerate() {
-            for batch in changes {
-                let parts = resilient(batch, rejects, &mut |b| split(b, &self.shards, side))?;
-                for (shard, keyed) in parts.into_iter().flatten() {
-                    sharded[shard][side].push(keyed);
-                }
-            }
-        }
+        let mut sides = inputs.into_iter().enumerate().map(|(side, changes)| {
+            let of_shards: Vec<&KeyedRows> = self.shards.iter().map(|s| &s[side]).collect();
+            shard_changes(changes, &of_shards, rejects)
+        });
+        let left = sides.next().transpose()?.unwrap_or_default();
+        let right = sides.next().transpose()?.unwrap_or_default();
+        drop(sides);
+        let sharded: Vec<[Vec<Keyed>; 2]> = left.into_iter().zip(right).map(|(l, r)| [l, r]).collect();
         let schema = &self.schema;
-        let run = |(shard, changes): (&mut [JoinSide; 2], [Keyed; 2])| step_shard(shard, changes, schema);
-        let joined: Vec<Result<Changes>> = if rows >= PARALLEL_ROWS && self.shards.len() > 1 {
-            self.shards.par_iter_mut().zip(sharded).map(run).collect()
-        } else {
-            self.shards.iter_mut().zip(sharded).map(run).collect()
-        };
+        let joined = step_shards(&mut self.shards, sharded, rows, |shard, changes| {
+            step_shard(shard, changes, schema)
+        })?;
         let mut out = Vec::new();
-        for changes in joined {
-            for batch in changes? {
-                out.extend(filtered(batch, self.filter.as_ref(), rejects)?);
-            }
+        for batch in joined {
+            out.extend(filtered(batch, self.filter.as_ref(), rejects)?);
         }
         Ok(out)
     }
 
     fn state_bytes(&self) -> usize {
-        self.shards.iter().flatten().map(JoinSide::bytes).sum()
+        self.shards.iter().flatten().map(KeyedRows::bytes).sum()
     }
 }
 
@@ -106,35 +94,7 @@ pub(super) fn filtered(
     }
 }
 
-/// A batch cut by the shard of its keys.
-fn split(
-    batch: &ChangeBatch,
-    shards: &[[JoinSide; 2]],
-    side: usize,
-) -> Result<Vec<(usize, (ChangeBatch, BatchKeys))>> {
-    let of = |shard: usize| &shards[shard][side];
-    let keys = of(0).batch_keys(batch)?;
-    if shards.len() == 1 {
-        return Ok(vec![(0, (batch.clone(), keys))]);
-    }
-    let mut rows = vec![Vec::new(); shards.len()];
-    for row in 0..batch.len() {
-        if let Some(key) = keys.key(row) {
-            rows[(hash(key) >> 32) as usize % shards.len()].push(u32::try_from(row).unwrap_or(u32::MAX));
-        }
-    }
-    rows.into_iter()
-        .enumerate()
-        .filter(|(_, rows)| !rows.is_empty())
-        .map(|(shard, rows)| {
-            let part = batch.take(&UInt32Array::from(rows))?;
-            let keys = of(shard).batch_keys(&part)?;
-            Ok((shard, (part, keys)))
-        })
-        .collect()
-}
-
-fn step_shard(shard: &mut [JoinSide; 2], changes: [Keyed; 2], schema: &SchemaRef) -> Result<Changes> {
+fn step_shard(shard: &mut [KeyedRows; 2], changes: [Vec<Keyed>; 2], schema: &SchemaRef) -> Result<Changes> {
     let [left, right] = shard;
     let [left_changes, right_changes] = changes;
     let mut out = Vec::new();
@@ -159,7 +119,7 @@ fn step_shard(shard: &mut [JoinSide; 2], changes: [Keyed; 2], schema: &SchemaRef
 fn probe(
     batch: &ChangeBatch,
     keys: &BatchKeys,
-    other: &JoinSide,
+    other: &KeyedRows,
     batch_is_left: bool,
     schema: &SchemaRef,
     out: &mut Changes,
@@ -199,7 +159,7 @@ impl Pairs {
     fn batch(
         self,
         batch: &ChangeBatch,
-        other: &JoinSide,
+        other: &KeyedRows,
         left: bool,
         schema: &SchemaRef,
     ) -> Result<ChangeBatch> {

@@ -11,7 +11,7 @@ use datafusion::arrow::compute::{concat, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::join::{JoinSpec, filtered, glue};
-use super::join_side::{BatchKeys, JoinSide, RowId};
+use super::keyed_rows::{BatchKeys, KeyedRows, RowId};
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::expression::{Expression, resilient};
@@ -19,8 +19,8 @@ use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
 pub(crate) struct Lookup {
-    stream: JoinSide,
-    table: JoinSide,
+    stream: KeyedRows,
+    table: KeyedRows,
     filter: Option<Expression>,
     outer: bool,
     schema: SchemaRef,

@@ -54,6 +54,11 @@ impl ChunkState {
         self.live[row]
     }
 
+    /// Whether less than half of its rows are there.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.n_live * 2 < self.slots.len()
+    }
+
     pub(super) fn publish(&mut self) -> Arc<Chunk> {
         let state = &*self;
         let chunk = match &state.published {

@@ -45,6 +45,8 @@ struct Inner {
     /// Chunks in use, oldest first.
     order: Vec<u32>,
     free: Vec<u32>,
+    /// Chunks that became mostly holes since the last merge.
+    sparse: Vec<u32>,
     rows: usize,
     change: u64,
 }
@@ -69,6 +71,7 @@ impl TableStore {
             chunks: Vec::new(),
             order: Vec::new(),
             free: Vec::new(),
+            sparse: Vec::new(),
             rows: 0,
             change: 0,
         }))))
@@ -181,8 +184,12 @@ impl Inner {
     fn remove(&mut self, slot: Slot) {
         let extra = self.more.get_mut(&slot).and_then(Vec::pop);
         let (chunk, row) = extra.unwrap_or(self.positions[slot as usize]);
-        if let Some(chunk) = &mut self.chunks[chunk as usize] {
-            chunk.remove(row as usize);
+        if let Some(state) = &mut self.chunks[chunk as usize] {
+            let was = state.is_sparse();
+            state.remove(row as usize);
+            if state.is_sparse() && !was {
+                self.sparse.push(chunk);
+            }
             self.rows -= 1;
         }
         match extra {
@@ -265,15 +272,13 @@ impl Inner {
             self.order.truncate(self.order.len() - 2);
             self.rewrite(&ids, self.order.len())?;
         }
-        let sparse: Vec<usize> = (0..self.order.len())
-            .filter(|i| {
-                let id = self.order[*i];
-                self.chunks[id as usize].as_ref().is_some_and(|c| c.n_live * 2 < c.slots.len())
-            })
-            .collect();
-        for at in sparse.into_iter().rev() {
-            let id = self.order.remove(at);
-            self.rewrite(&[id], at)?;
+        for id in std::mem::take(&mut self.sparse) {
+            // Merged already, its number may belong to another chunk by now.
+            let sparse = self.chunks[id as usize].as_ref().is_some_and(ChunkState::is_sparse);
+            if let Some(at) = self.order.iter().position(|o| *o == id).filter(|_| sparse) {
+                self.order.remove(at);
+                self.rewrite(&[id], at)?;
+            }
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use sql::sqlparser::ast::{self, VisitMut};
 pub use naming::visible_name;
 pub(crate) use windows::WindowFunctions;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, RelationId};
 use crate::error::{Error, Result};
 use crate::source::RelationSource;
 
@@ -36,13 +36,11 @@ pub trait Fallback: Send + Sync {
 #[derive(Clone, Copy)]
 pub struct Binder<'a> {
     /// What there is.
-    pub catalog: &'a Catalog,
+    catalog: &'a Catalog,
     /// Functions and options.
-    pub state: &'a SessionState,
-    /// What else there is.
-    pub fallback: Option<&'a dyn Fallback>,
-    /// A table whose rows are read to be changed, with the layout to read them in.
-    pub target: Option<(crate::catalog::RelationId, &'a SchemaRef)>,
+    pub(crate) state: &'a SessionState,
+    fallback: Option<&'a dyn Fallback>,
+    target: Option<(RelationId, &'a SchemaRef)>,
 }
 
 /// Name of the record time that CREATE STREAM … AS carries behind its columns.
@@ -66,7 +64,24 @@ pub struct BatchQuery {
     pub names: Vec<String>,
 }
 
-impl Binder<'_> {
+impl<'a> Binder<'a> {
+    /// A binder over these relations, with the functions and options of `state`.
+    pub fn new(catalog: &'a Catalog, state: &'a SessionState) -> Self {
+        Self { catalog, state, fallback: None, target: None }
+    }
+
+    /// Where names are looked up that the catalog does not know.
+    #[must_use]
+    pub fn with_fallback(self, fallback: &'a dyn Fallback) -> Self {
+        Self { fallback: Some(fallback), ..self }
+    }
+
+    /// A table whose rows are read to be changed, with the layout to read them in.
+    #[must_use]
+    pub fn with_target(self, target: Option<(RelationId, &'a SchemaRef)>) -> Self {
+        Self { target, ..self }
+    }
+
     /// Binds a query that is answered once.
     ///
     /// # Errors

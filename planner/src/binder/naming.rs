@@ -22,7 +22,7 @@ pub(super) fn name_items(select: &mut Select) {
     let mut taken: HashSet<String> = HashSet::new();
     for item in &mut select.projection {
         let (expr, name, quoted) = match item {
-            SelectItem::ExprWithAlias { expr, alias } => (expr, folded(alias), true),
+            SelectItem::ExprWithAlias { expr, alias } => (expr, sql::fold(alias), true),
             SelectItem::UnnamedExpr(expr @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_))) => {
                 let name = expression_name(expr).unwrap_or_default();
                 if taken.insert(name.clone()) {
@@ -54,17 +54,13 @@ fn unique_name(name: String, taken: &mut HashSet<String>) -> String {
     unique
 }
 
-pub(super) fn folded(ident: &Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
-}
-
 /// PostgreSQL's name for an expression; None where it says `?column?`.
 fn expression_name(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::Identifier(ident) => Some(folded(ident)),
-        Expr::CompoundIdentifier(parts) => parts.last().map(folded),
+        Expr::Identifier(ident) => Some(sql::fold(ident)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(sql::fold),
         Expr::Function(Function { name, .. }) => match name.0.last() {
-            Some(ObjectNamePart::Identifier(ident)) => Some(folded(ident)),
+            Some(ObjectNamePart::Identifier(ident)) => Some(sql::fold(ident)),
             _ => None,
         },
         Expr::Cast { expr, data_type, .. } => expression_name(expr)

@@ -7,7 +7,6 @@ use sql::sqlparser::ast::{
     TableFactor, Visit, Visitor,
 };
 
-use super::naming::folded;
 use crate::catalog::{Catalog, PSEUDO_COLUMNS, Relation};
 
 /// Whether a query names a pseudo-column.
@@ -22,7 +21,7 @@ pub(super) fn mentions(query: &Query) -> bool {
                 _ => None,
             };
             match last {
-                Some(ident) if is_pseudo(&folded(ident)) => ControlFlow::Break(()),
+                Some(ident) if is_pseudo(&sql::fold(ident)) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         }
@@ -52,8 +51,8 @@ pub(super) fn expand_wildcards(select: &mut Select, catalog: &Catalog) {
                 select.projection.extend(sources.iter().flat_map(|(name, relation)| columns(name, relation)));
             }
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
-                let wanted = last_part(name).map(folded).unwrap_or_default();
-                match sources.iter().find(|(alias, _)| folded(alias) == wanted) {
+                let wanted = last_part(name).map(sql::fold).unwrap_or_default();
+                match sources.iter().find(|(alias, _)| sql::fold(alias) == wanted) {
                     Some((alias, relation)) => select.projection.extend(columns(alias, relation)),
                     None => select.projection.push(item),
                 }
@@ -74,7 +73,7 @@ fn columns<'a>(alias: &'a Ident, relation: &'a Relation) -> impl Iterator<Item =
 pub(super) fn source<'a>(factor: &TableFactor, catalog: &'a Catalog) -> Option<(Ident, &'a Relation)> {
     let TableFactor::Table { name, alias, args: None, .. } = factor else { return None };
     let ident = last_part(name)?;
-    let relation = catalog.get(&folded(ident))?;
+    let relation = catalog.get(&sql::fold(ident))?;
     let alias = alias.as_ref().map_or_else(|| ident.clone(), |a| a.name.clone());
     Some((alias, relation))
 }

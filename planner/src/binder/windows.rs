@@ -13,7 +13,6 @@ use sql::sqlparser::ast::{
 use sql::{Window, WindowKind};
 use std::sync::Arc;
 
-use super::naming::folded;
 use crate::error::Error;
 use crate::window_assign::{WindowAssign, WindowSpec};
 
@@ -84,7 +83,7 @@ fn group_by_bounds(select: &mut Select, show: bool) {
 fn names(item: &SelectItem, name: &str) -> bool {
     match item {
         SelectItem::UnnamedExpr(Expr::Identifier(ident))
-        | SelectItem::ExprWithAlias { expr: Expr::Identifier(ident), .. } => folded(ident) == name,
+        | SelectItem::ExprWithAlias { expr: Expr::Identifier(ident), .. } => sql::fold(ident) == name,
         _ => false,
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! Invariant: every change makes a new value; whoever holds an old one goes on reading it.
 
+mod name;
 mod relation;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub(crate) use name::relation_name;
 pub use relation::{Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, ViewQuery};
+
+use sql::sqlparser::ast::ObjectName;
 
 use crate::error::{Error, Result};
 
@@ -31,6 +35,17 @@ impl Catalog {
     pub fn find(&self, name: &str) -> Result<&Arc<Relation>> {
         self.get(name)
             .ok_or_else(|| Error::UnknownRelation { name: name.to_owned(), similar: self.similar(name) })
+    }
+
+    /// The relation that a name in a statement means.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRelation`].
+    pub fn resolve(&self, name: &ObjectName) -> Result<&Arc<Relation>> {
+        match relation_name(name) {
+            Ok(bare) => self.find(&bare),
+            Err(_) => Err(Error::UnknownRelation { name: name.to_string(), similar: None }),
+        }
     }
 
     /// The relation with that id.

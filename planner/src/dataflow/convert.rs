@@ -1,20 +1,20 @@
 //! From DataFusion's optimised logical plan to our nodes, or an error that says what is missing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchemaRef, JoinType, NullEquality};
+use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::logical_plan as logical;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Volatility, lit};
 
+use super::fragment::RowsInput;
 use super::{Dataflow, Joins, Node, NodeId, NodeKind, properties};
 use crate::error::{Error, Result};
 use crate::source::RelationSource;
 use crate::window_assign::WindowAssign;
-
-/// Aggregates that the executor keeps incrementally.
-const AGGREGATES: [&str; 5] = ["count", "sum", "avg", "min", "max"];
 
 impl Dataflow {
     /// Makes the dataflow of a bound plan.
@@ -23,6 +23,9 @@ impl Dataflow {
     /// [`Error::NotSupported`] for anything that cannot be kept up to date, before anything exists.
     pub fn try_new(state: &SessionState, plan: &LogicalPlan, joins: Joins) -> Result<Self> {
         refuse_volatile(plan)?;
+        // Scalar subqueries become joins, so that they are kept up to date too.
+        let mut state = state.clone();
+        state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let optimized = state.optimize(plan)?;
         let mut converter = Converter { nodes: Vec::new(), joins };
         let root = converter.node(&optimized)?;
@@ -71,12 +74,15 @@ impl Converter {
         self.nodes.len() - 1
     }
 
-    fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
+    pub(super) fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
         match plan {
             LogicalPlan::TableScan(scan) => self.source(scan),
             LogicalPlan::Filter(filter) => {
-                let input = self.node(&filter.input)?;
                 refuse_subqueries(&filter.predicate)?;
+                let input = match filter.input.as_ref() {
+                    LogicalPlan::Window(window) => self.filtered_window(filter, window)?,
+                    other => self.node(other)?,
+                };
                 Ok(self.push(NodeKind::Filter(filter.predicate.clone()), vec![input], plan.schema()))
             }
             LogicalPlan::Projection(projection) => {
@@ -106,21 +112,20 @@ impl Converter {
                 }
                 None => Err(Error::continuous(extension.node.name(), "")),
             },
-            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(Error::continuous(
-                "ORDER BY or LIMIT",
-                "order the rows where the view is read: SELECT … FROM view ORDER BY … LIMIT …",
-            )),
-            LogicalPlan::Window(_) => {
-                Err(Error::continuous("an OVER window", "use GROUP BY, or OVER where the view is read"))
-            }
+            LogicalPlan::Sort(sort) => self.sort(sort),
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             // A condition that can never hold: no rows, ever.
             LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => {
                 Ok(self.push(NodeKind::Union, Vec::new(), plan.schema()))
             }
-            LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
-                Err(Error::continuous("a query without a relation", "name a stream, table or view in FROM"))
+            LogicalPlan::EmptyRelation(_) => {
+                Ok(self.push(NodeKind::Values(vec![Vec::new()]), Vec::new(), plan.schema()))
             }
-            LogicalPlan::Unnest(_) => Err(Error::continuous("UNNEST", "")),
+            LogicalPlan::Values(values) => {
+                Ok(self.push(NodeKind::Values(values.values.clone()), Vec::new(), plan.schema()))
+            }
             LogicalPlan::RecursiveQuery(_) => Err(Error::continuous("WITH RECURSIVE", "")),
             other => Err(Error::continuous(format!("the operation {}", other.display()), "")),
         }
@@ -146,6 +151,19 @@ impl Converter {
         Ok(self.push(NodeKind::Project(exprs), vec![input], schema))
     }
 
+    /// Rows for the elements of lists: linear, so each change is expanded alone, its weight beside it.
+    fn unnest(&mut self, unnest: &logical::Unnest) -> Result<NodeId> {
+        let input = self.node(&unnest.input)?;
+        let mut fields: Vec<_> =
+            self.nodes[input].schema.iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
+        fields.push((None, Arc::new(Field::new("\u{1}weight", DataType::Int64, false))));
+        let leaf = RowsInput::plan(&DFSchema::new_with_metadata(fields, HashMap::new())?)?;
+        let fragment =
+            logical::Unnest::try_new(Arc::new(leaf), unnest.exec_columns.clone(), unnest.options.clone())?;
+        let kind = NodeKind::Unnest { fragment: Arc::new(LogicalPlan::Unnest(fragment)) };
+        Ok(self.push(kind, vec![input], &unnest.schema))
+    }
+
     /// Casts an input of UNION to the common types.
     fn coerce(&mut self, input: NodeId, schema: &DFSchemaRef) -> Result<NodeId> {
         let from = Arc::clone(&self.nodes[input].schema);
@@ -162,38 +180,14 @@ impl Converter {
         Ok(self.push(NodeKind::Project(exprs), vec![input], schema))
     }
 
-    fn aggregate(&mut self, aggregate: &logical::Aggregate) -> Result<NodeId> {
-        let input = self.node(&aggregate.input)?;
-        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-            return Err(Error::continuous(
-                "GROUPING SETS, ROLLUP or CUBE",
-                "make one view for each grouping",
-            ));
-        }
-        for expr in &aggregate.aggr_expr {
-            check_aggregate(expr)?;
-        }
-        let kind = NodeKind::Aggregate {
-            group: aggregate.group_expr.clone(),
-            aggregates: aggregate.aggr_expr.clone(),
-        };
-        Ok(self.push(kind, vec![input], &aggregate.schema))
-    }
-
     fn join(&mut self, join: &logical::Join) -> Result<NodeId> {
         let left = self.node(&join.left)?;
         let right = self.node(&join.right)?;
-        if join.on.is_empty() {
-            return Err(Error::continuous(
-                "a join without an equality",
-                "join ON a column of each side being equal",
-            ));
-        }
         if let Some(filter) = &join.filter {
             refuse_subqueries(filter)?;
         }
         let streams = [left, right].map(|id| properties::append_only(&self.nodes, id));
-        let (on, filter) = (join.on.clone(), join.filter.clone());
+        let (on, filter) = (equalities(join), join.filter.clone());
         let kind = match (self.joins, streams, join.join_type) {
             (Joins::StreamTable, [true, false], JoinType::Inner | JoinType::Left) => {
                 NodeKind::Lookup { on, filter, outer: join.join_type == JoinType::Left }
@@ -217,30 +211,18 @@ impl Converter {
     }
 }
 
+/// The equalities of a join; all rows have one key where it has none.
+pub(super) fn equalities(join: &logical::Join) -> Vec<(Expr, Expr)> {
+    if join.on.is_empty() { vec![(lit(1), lit(1))] } else { join.on.clone() }
+}
+
 /// The inner join of a join's condition.
 pub(super) fn inner(join: &logical::Join) -> NodeKind {
     NodeKind::Join {
-        on: join.on.clone(),
+        on: equalities(join),
         filter: join.filter.clone(),
         null_equal: join.null_equality == NullEquality::NullEqualsNull,
     }
-}
-
-fn check_aggregate(expr: &Expr) -> Result<()> {
-    let Expr::AggregateFunction(function) = expr.clone().unalias() else {
-        return Err(Error::continuous(format!("the aggregate {expr}"), ""));
-    };
-    let name = function.func.name();
-    if !AGGREGATES.contains(&name) {
-        return Err(Error::continuous(format!("the aggregate {name}"), "count, sum, avg, min and max are"));
-    }
-    if function.params.distinct && !matches!(name, "min" | "max") {
-        return Err(Error::continuous(
-            format!("{name}(DISTINCT …) beside other aggregates"),
-            "give it a view of its own",
-        ));
-    }
-    Ok(())
 }
 
 fn refuse_subqueries(expr: &Expr) -> Result<()> {

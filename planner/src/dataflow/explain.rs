@@ -34,6 +34,21 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, out: &mut String) {
         NodeKind::Aggregate { group, aggregates } => {
             format!("Aggregate: by [{}], [{}]; keeps every group", list(group), list(aggregates))
         }
+        NodeKind::TopN { partition, order, skip, fetch, .. } => {
+            let order: Vec<String> = order.iter().map(ToString::to_string).collect();
+            let range = match (*skip, *fetch) {
+                (0, fetch) => format!("first {fetch}"),
+                (skip, usize::MAX) => format!("all after {skip}"),
+                (skip, fetch) => format!("{fetch} after {skip}"),
+            };
+            format!("TopN: {range} by [{}] of each [{}]", order.join(", "), list(partition))
+        }
+        NodeKind::Recompute { partition, fragment, .. } => {
+            let partition = list(partition);
+            format!("Recompute: {} by [{partition}]; keeps rows and results", fragment.display())
+        }
+        NodeKind::Unnest { fragment } => format!("{}", fragment.display()),
+        NodeKind::Values(rows) => format!("Values: {} rows", rows.len()),
         NodeKind::Join { on, filter, .. } => {
             format!("Join: {}{}; keeps both sides", pairs(on), condition(filter))
         }

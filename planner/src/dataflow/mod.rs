@@ -3,17 +3,22 @@
 //! Made once from an optimised logical plan; printed by EXPLAIN; built into operators by the
 //! executor. Invariant: every node is one that the executor has an operator for.
 
+mod aggregate;
 mod convert;
 mod explain;
+mod fragment;
 mod outer;
 mod properties;
+mod ranking;
 
 use std::sync::Arc;
 
 use datafusion::common::DFSchemaRef;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 pub use explain::explain;
+pub use fragment::RowsInput;
 
 use crate::catalog::{Relation, RelationId};
 use crate::window_assign::WindowSpec;
@@ -73,6 +78,35 @@ pub enum NodeKind {
         /// What is computed for each group.
         aggregates: Vec<Expr>,
     },
+    /// The first rows of each partition.
+    TopN {
+        /// What names a partition.
+        partition: Vec<Expr>,
+        /// The order; rows that are equal in it come in the order of their values.
+        order: Vec<Sort>,
+        /// Rows left out first.
+        skip: usize,
+        /// Rows kept then.
+        fetch: usize,
+        /// Each row's number in its partition is the last column.
+        numbered: bool,
+    },
+    /// Keeps the rows of each partition and runs a fragment over those that change.
+    Recompute {
+        /// What names a partition.
+        partition: Vec<Expr>,
+        /// Columns of the result that name the partition.
+        key_columns: Vec<usize>,
+        /// Over [`RowsInput`]; any number of whole partitions at a time.
+        fragment: Arc<LogicalPlan>,
+    },
+    /// Expands the elements of lists.
+    Unnest {
+        /// Over [`RowsInput`] with the weight behind the input's columns.
+        fragment: Arc<LogicalPlan>,
+    },
+    /// Rows that are there from the beginning.
+    Values(Vec<Vec<Expr>>),
     /// All pairs of rows with equal keys, kept up to date on both sides.
     Join {
         /// Equal expressions, left and right.

@@ -1,6 +1,6 @@
 //! What is known about a node's rows: whether they may be taken back, and which columns name one.
 
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::{Node, NodeId, NodeKind};
 use crate::catalog::RelationKind;
@@ -10,7 +10,10 @@ pub(super) fn append_only(nodes: &[Node], id: NodeId) -> bool {
     let node = &nodes[id];
     match &node.kind {
         NodeKind::Source { relation, .. } => relation.is_stream(),
-        NodeKind::Aggregate { .. } | NodeKind::Negate => false,
+        NodeKind::Aggregate { .. }
+        | NodeKind::TopN { .. }
+        | NodeKind::Recompute { .. }
+        | NodeKind::Negate => false,
         NodeKind::Lookup { .. } => node.inputs.first().is_some_and(|left| append_only(nodes, *left)),
         _ => node.inputs.iter().all(|input| append_only(nodes, *input)),
     }
@@ -24,13 +27,18 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
         NodeKind::Source { relation, columns } if relation.kind != RelationKind::Stream => {
             positions(&relation.key, |k| columns.iter().position(|c| c == k))
         }
-        NodeKind::Filter(_) => input(0).map(|(key, _)| key).unwrap_or_default(),
+        NodeKind::Filter(_) | NodeKind::TopN { .. } => input(0).map(|(key, _)| key).unwrap_or_default(),
         NodeKind::Project(exprs) => {
             let (key, _) = input(0).unwrap_or_default();
             let schema = &nodes[node.inputs[0]].schema;
             positions(&key, |k| exprs.iter().position(|e| column_index(e, schema) == Some(*k)))
         }
         NodeKind::Aggregate { group, .. } => (0..group.len()).collect(),
+        NodeKind::Recompute { key_columns, fragment, .. } => match fragment.as_ref() {
+            LogicalPlan::Aggregate(_) => key_columns.clone(),
+            // A window adds columns to rows.
+            _ => input(0).map(|(key, _)| key).unwrap_or_default(),
+        },
         NodeKind::Window { .. } => match input(0) {
             Some((key, width)) if !key.is_empty() => key.into_iter().chain([width]).collect(),
             _ => Vec::new(),

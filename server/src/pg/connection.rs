@@ -261,10 +261,10 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             .filter(|(s, _)| s.reported)
             .map(|(s, value)| (display_name(s.name).to_owned(), value))
             .collect();
+        self.session.settings.take_reports();
         for (name, value) in reported {
             self.put(Backend::ParameterStatus(ParameterStatus::new(name, value)));
         }
-        self.put(Backend::ParameterStatus(ParameterStatus::new("TimeZone".into(), "UTC".into())));
         self.put(Backend::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(key))));
         self.ready().await?;
         let mut interrupt = self.interrupt.clone();
@@ -443,9 +443,8 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
 
     /// Tells the client of settings it keeps a copy of.
     fn put_status_changes(&mut self) {
-        let application = self.session.settings.get("application_name").unwrap_or_default();
-        if !application.is_empty() {
-            self.put(Backend::ParameterStatus(ParameterStatus::new("application_name".into(), application)));
+        for (name, value) in self.session.settings.take_reports() {
+            self.put(Backend::ParameterStatus(ParameterStatus::new(name.into(), value)));
         }
     }
 

@@ -15,10 +15,7 @@ use datafusion::arrow::datatypes::{
 };
 
 use super::WireError;
-use super::types::type_name;
-
-const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
+use super::types::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, type_name};
 
 /// A column that grows value by value.
 pub enum ColumnBuilder {
@@ -158,10 +155,12 @@ impl ColumnBuilder {
                 );
             }
             Self::Bytes(b) => b.append_value(bytes),
-            Self::Date(b) => b.append_value(i32::from_be_bytes(fixed(bytes)?).saturating_add(EPOCH_DAYS)),
+            Self::Date(b) => {
+                b.append_value(i32::from_be_bytes(fixed(bytes)?).saturating_add(POSTGRES_EPOCH_DAYS))
+            }
             Self::Time(b) => b.append_value(i64::from_be_bytes(fixed(bytes)?)),
             Self::Timestamp(b, _) => {
-                b.append_value(i64::from_be_bytes(fixed(bytes)?).saturating_add(EPOCH_MICROS))
+                b.append_value(i64::from_be_bytes(fixed(bytes)?).saturating_add(POSTGRES_EPOCH_MICROS))
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::WireError;
-use super::types::pg_type;
+use super::types::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, pg_type};
 
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +27,6 @@ pub enum Format {
     /// As PostgreSQL sends it in binary.
     Binary,
 }
-
-/// Days from 1970-01-01 to 2000-01-01.
-const EPOCH_DAYS: i32 = 10_957;
-/// Microseconds of the same.
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Writes rows of one layout.
 #[derive(Debug, Clone)]
@@ -308,10 +303,10 @@ fn binary(column: &ArrayRef, row: usize, out: &mut BytesMut) {
             numeric(column.as_primitive::<Decimal128Type>().value(row), *scale, out)
         }
         DataType::Binary => out.put_slice(column.as_binary::<i32>().value(row)),
-        DataType::Date32 => out.put_i32(column.as_primitive::<Date32Type>().value(row) - EPOCH_DAYS),
+        DataType::Date32 => out.put_i32(column.as_primitive::<Date32Type>().value(row) - POSTGRES_EPOCH_DAYS),
         DataType::Time64(_) => out.put_i64(column.as_primitive::<Time64MicrosecondType>().value(row)),
         DataType::Timestamp(..) => {
-            out.put_i64(column.as_primitive::<TimestampMicrosecondType>().value(row) - EPOCH_MICROS)
+            out.put_i64(column.as_primitive::<TimestampMicrosecondType>().value(row) - POSTGRES_EPOCH_MICROS)
         }
         DataType::Interval(_) => {
             let v = column.as_primitive::<IntervalMonthDayNanoType>().value(row);

@@ -13,6 +13,11 @@ pub struct PgType {
     pub modifier: i32,
 }
 
+/// PostgreSQL counts days and microseconds from 2000-01-01; this is that day in days since 1970.
+pub(super) const POSTGRES_EPOCH_DAYS: i32 = 10_957;
+/// The same in microseconds.
+pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
 const fn plain(oid: u32, size: i16) -> PgType {
     PgType { oid, size, modifier: -1 }
 }

@@ -1,46 +1,40 @@
 //! CREATE and DROP.
 
-use planner::{Binder, Relation, RelationKind};
+use planner::{Binder, Relation};
 use sql::{CreateAs, CreateRelation, Drop};
 
 use super::Outcome;
 use crate::pg::WireError;
 use crate::session::Session;
 
-fn tag(kind: RelationKind) -> String {
-    format!("CREATE {}", kind.sql())
+/// What a CREATE statement says.
+pub(super) enum Definition<'a> {
+    Base(&'a CreateRelation),
+    As(&'a CreateAs),
 }
 
 pub(super) async fn create(
     session: &mut Session,
-    create: &CreateRelation,
-    text: &str,
-) -> Result<Outcome, WireError> {
-    let engine = std::sync::Arc::clone(session.engine());
-    let turn = engine.ddl().await;
-    let relation = planner::plan_create(create, turn.next_id(), text)?;
-    if exists(session, &turn.catalog(), &relation, create.if_not_exists)? {
-        return Ok(Outcome::done(tag(create.kind)));
-    }
-    turn.create(relation).await?;
-    Ok(Outcome::done(tag(create.kind)))
-}
-
-pub(super) async fn create_as(
-    session: &mut Session,
-    create: &CreateAs,
+    definition: Definition<'_>,
     text: &str,
 ) -> Result<Outcome, WireError> {
     let engine = std::sync::Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let catalog = turn.catalog();
-    let binder = Binder { catalog: &catalog, state: &session.shared.state, fallback: None, target: None };
-    let relation = planner::plan_create_as(&binder, create, turn.next_id(), text)?;
-    if exists(session, &catalog, &relation, create.if_not_exists)? {
-        return Ok(Outcome::done(tag(create.kind)));
+    let (relation, if_not_exists) = match definition {
+        Definition::Base(create) => {
+            (planner::plan_create(create, turn.next_id(), text)?, create.if_not_exists)
+        }
+        Definition::As(create) => {
+            let binder = Binder::new(&catalog, &session.shared.state);
+            (planner::plan_create_as(&binder, create, turn.next_id(), text)?, create.if_not_exists)
+        }
+    };
+    let tag = format!("CREATE {}", relation.kind.sql());
+    if !exists(session, &catalog, &relation, if_not_exists)? {
+        turn.create(relation).await?;
     }
-    turn.create(relation).await?;
-    Ok(Outcome::done(tag(create.kind)))
+    Ok(Outcome::done(tag))
 }
 
 /// Whether the name is taken and that is all right.

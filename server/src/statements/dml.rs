@@ -11,7 +11,7 @@ use planner::{Binder, Relation};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName};
 use sql::{Delete, Statement, Update};
 
-use super::insert::{fold, relation, strict_cast};
+use super::insert::{relation, strict_cast};
 use super::{Outcome, Parameters};
 use crate::pg::WireError;
 use crate::session::Session;
@@ -132,7 +132,7 @@ fn refuse_after_own_write(session: &Session, relation: &Relation) -> Result<(), 
 fn assigned(relation: &Relation, assignments: &[(Ident, Expr)]) -> Result<Vec<usize>, WireError> {
     let mut targets = Vec::new();
     for (name, _) in assignments {
-        let name = fold(name);
+        let name = sql::fold(name);
         let index = relation.column(&name).ok_or_else(|| {
             WireError::new(
                 "42703",
@@ -151,7 +151,7 @@ fn assigned(relation: &Relation, assignments: &[(Ident, Expr)]) -> Result<Vec<us
 fn reading(relation: &Relation, change: &Change<'_>) -> Result<sql::Query, WireError> {
     let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let schema = Write::memory_schema(relation);
-    let source = change.alias.map_or_else(|| quote(&relation.name), |a| quote(&fold(a)));
+    let source = change.alias.map_or_else(|| quote(&relation.name), |a| quote(&sql::fold(a)));
     let mut items: Vec<String> =
         schema.fields().iter().map(|f| format!("{source}.{}", quote(f.name()))).collect();
     items.extend(
@@ -173,7 +173,7 @@ async fn read(
     let snapshot = session.snapshot().await?;
     let schema = Write::memory_schema(relation);
     let target = Some((relation.id, &schema));
-    let binder = Binder { catalog: &snapshot.catalog, state: &session.shared.state, fallback: None, target };
+    let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_target(target);
     let bound = binder.batch(&query)?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.shared.state.clone() }.answer(plan).await?;
@@ -196,7 +196,7 @@ pub(super) async fn parameter_types(
     let snapshot = session.snapshot().await?;
     let schema = Write::memory_schema(&relation);
     let target = Some((relation.id, &schema));
-    let binder = Binder { catalog: &snapshot.catalog, state: &session.shared.state, fallback: None, target };
+    let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_target(target);
     let bound = binder.batch(&query)?;
     let mut types = super::prepare::parameter_types(&bound.plan)?;
     // SET column = $1 needs the column's type, which a bare parameter does not tell.

@@ -25,12 +25,7 @@ pub(super) async fn explain(session: &mut Session, explain: &Explain) -> Result<
             context.optimized(bound.plan)?.display_indent().to_string()
         }
         Statement::CreateAs(create) => {
-            let binder = Binder {
-                catalog: &snapshot.catalog,
-                state: &session.shared.state,
-                fallback: None,
-                target: None,
-            };
+            let binder = Binder::new(&snapshot.catalog, &session.shared.state);
             let relation = planner::plan_create_as(&binder, create, 0, "")?;
             match relation.dataflow() {
                 Some(dataflow) => dataflow_text(dataflow),

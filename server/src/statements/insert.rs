@@ -24,17 +24,7 @@ pub(super) struct Target {
 
 /// The relation that a name means.
 pub(super) fn relation(session: &Session, name: &ObjectName) -> Result<Arc<Relation>, WireError> {
-    let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(fold).collect();
-    let bare = match parts.as_slice() {
-        [name] => name,
-        [schema, name] if schema == "public" => name,
-        _ => return Err(WireError::new("42P01", format!("relation \"{name}\" does not exist"))),
-    };
-    Ok(Arc::clone(session.engine().catalog().find(bare)?))
-}
-
-pub(super) fn fold(ident: &Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+    Ok(Arc::clone(session.engine().catalog().resolve(name)?))
 }
 
 impl Target {
@@ -44,7 +34,7 @@ impl Target {
             return Err(WireError::new("42809", message));
         }
         let mut columns = Vec::new();
-        for name in names.iter().map(fold) {
+        for name in names.iter().map(sql::fold) {
             let column = match relation.column(&name) {
                 Some(index) => Some(index),
                 None if name == "rowtime" => None,

@@ -17,6 +17,7 @@ use futures::stream::BoxStream;
 use sql::{CopyOptions, Parsed, Statement};
 
 pub(crate) use copy::CopyIn;
+use ddl::Definition;
 pub(crate) use prepare::{Parameters, Prepared, prepare};
 
 use crate::pg::WireError;
@@ -75,8 +76,8 @@ async fn run(
         ));
     }
     match statement {
-        Statement::CreateRelation(create) => ddl::create(session, create, text).await,
-        Statement::CreateAs(create) => ddl::create_as(session, create, text).await,
+        Statement::CreateRelation(create) => ddl::create(session, Definition::Base(create), text).await,
+        Statement::CreateAs(create) => ddl::create(session, Definition::As(create), text).await,
         Statement::Drop(drop) => ddl::drop(session, drop).await,
         Statement::Insert(insert) => insert::insert(session, insert, parameters).await,
         Statement::Update(update) => dml::update(session, update, parameters).await,
@@ -97,7 +98,7 @@ async fn run(
         }
         Statement::ShowObjects(objects) => show::objects(session, *objects).await,
         Statement::ShowSetting(name) => show::setting(session, name.as_deref()),
-        Statement::Describe(name) => show::describe(session, &name.to_string()).await,
+        Statement::Describe(name) => show::describe(session, name).await,
         Statement::Set { name, value } => {
             if !session.settings.set(name, value.clone())? {
                 let notice = format!("\"{name}\" has no meaning here and is ignored");

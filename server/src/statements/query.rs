@@ -11,7 +11,7 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::logical_expr::LogicalPlan;
 use executor::{PullContext, PushItem, Snapshot, Subscription};
 use futures::{StreamExt, stream};
-use planner::{BatchQuery, Binder, Dataflow, Joins, RelationId};
+use planner::{BatchQuery, Binder, Dataflow, Joins};
 use sql::sqlparser::ast::{Expr, LimitClause, Value};
 use sql::{Query, Subscribe};
 
@@ -28,12 +28,7 @@ pub(crate) fn bind(
 ) -> Result<BatchQuery, WireError> {
     let system = SystemRelations::new(Arc::clone(snapshot), session);
     let query = crate::system::adapt(query, &snapshot.catalog);
-    let binder = Binder {
-        catalog: &snapshot.catalog,
-        state: &session.shared.state,
-        fallback: Some(&system),
-        target: None,
-    };
+    let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_fallback(&system);
     Ok(binder.batch(&query)?)
 }
 
@@ -59,7 +54,7 @@ fn refuse_own_writes(session: &Session, snapshot: &Snapshot, plan: &LogicalPlan)
     if written.is_empty() {
         return Ok(());
     }
-    let read = sources(plan);
+    let read = planner::sources(plan);
     let touched = written.iter().any(|id| {
         read.contains(id) || snapshot.catalog.dependents(*id).iter().any(|reader| read.contains(&reader.id))
     });
@@ -68,22 +63,6 @@ fn refuse_own_writes(session: &Session, snapshot: &Snapshot, plan: &LogicalPlan)
         return Err(WireError::unsupported(message).hint("COMMIT first; the rows become visible together."));
     }
     Ok(())
-}
-
-fn sources(plan: &LogicalPlan) -> Vec<RelationId> {
-    use datafusion::common::tree_node::TreeNodeRecursion;
-    let mut ids = Vec::new();
-    // The closure never fails.
-    let _ = plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let source: &dyn std::any::Any = scan.source.as_ref();
-            if let Some(source) = source.downcast_ref::<planner::RelationSource>() {
-                ids.push(source.relation.id);
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    ids
 }
 
 /// The dataflow of a push query, names of its columns, and its LIMIT.
@@ -97,8 +76,7 @@ pub(crate) fn plan_push(
         return Err(WireError::unsupported("EMIT FINAL").hint("EMIT CHANGES is."));
     }
     let limit = take_limit(&mut query)?;
-    let binder =
-        Binder { catalog: &snapshot.catalog, state: &session.shared.state, fallback: None, target: None };
+    let binder = Binder::new(&snapshot.catalog, &session.shared.state);
     let bound = binder.batch(&query)?;
     let dataflow = Dataflow::try_new(&session.shared.state, &bound.plan, Joins::StreamTable)?;
     Ok((dataflow, bound.names, limit))
@@ -130,7 +108,7 @@ pub(crate) async fn push(
     let (dataflow, mut names, limit) = plan_push(session, &snapshot, query)?;
     let (first, progress) = subscribe.map_or((true, false), |s| (s.snapshot, s.progress));
     let subscription = session.engine().subscribe(Arc::new(dataflow), first, progress).await?;
-    let inner = nullable(&subscription.schema);
+    let inner = executor::nullable(&subscription.schema);
     let shape = Shape {
         changes: subscribe.is_some(),
         progress,
@@ -175,11 +153,6 @@ async fn next(subscription: &mut Subscription) -> Result<PushItem, WireError> {
         Some(item) => Ok(item?),
         None => Err(WireError::shutting_down()),
     }
-}
-
-fn nullable(schema: &SchemaRef) -> SchemaRef {
-    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-    Arc::new(Schema::new(fields))
 }
 
 /// How changes become rows.

@@ -2,6 +2,7 @@
 
 use planner::{Relation, RelationKind, explain as dataflow_text};
 use sql::ShowObjects;
+use sql::sqlparser::ast::ObjectName;
 
 use super::{Outcome, text_rows};
 use crate::pg::WireError;
@@ -78,9 +79,9 @@ fn key(relation: &Relation) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-pub(super) async fn describe(session: &mut Session, name: &str) -> Result<Outcome, WireError> {
+pub(super) async fn describe(session: &mut Session, name: &ObjectName) -> Result<Outcome, WireError> {
     let snapshot = session.snapshot().await?;
-    let relation = snapshot.catalog.find(&name.trim_start_matches("public.").to_lowercase())?;
+    let relation = snapshot.catalog.resolve(name)?;
     let mut rows: Vec<Row> = relation
         .columns
         .iter()

@@ -67,7 +67,7 @@ pub(crate) fn parse_expression(text: &str) -> std::result::Result<Expr, ParserEr
 }
 
 /// An identifier's name: folded to lower case unless quoted.
-pub(crate) fn fold(ident: &Ident) -> String {
+pub fn fold(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 

@@ -1,18 +1,20 @@
-//! One side of a join: its rows by key, with weights.
+//! Rows by key, with weights: a side of a join, the partitions of a recomputation.
 
-use datafusion::arrow::array::{Array, Int64Array};
+use datafusion::arrow::array::{Array, Int64Array, UInt32Array};
 use datafusion::arrow::datatypes::SchemaRef;
 
+use super::shards::shard_of;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
-use crate::expression::Expression;
-use crate::keys::{EncodedRows, KeyTable, RowCodec, Slot};
+use crate::expression::{Expression, resilient};
+use crate::keys::{EncodedRows, KeyTable, RowCodec, Slot, hash};
+use crate::rejects::StepRejects;
 
 /// Number of a row in a side.
 pub(crate) type RowId = u32;
 
-/// Rows by key.
-pub(crate) struct JoinSide {
+/// Rows by key, each distinct row once.
+pub(crate) struct KeyedRows {
     exprs: Vec<Expression>,
     key_codec: RowCodec,
     row_codec: RowCodec,
@@ -23,6 +25,8 @@ pub(crate) struct JoinSide {
     /// Distinct rows; the slot is the row's id.
     rows: KeyTable,
     weights: Vec<i64>,
+    /// Bytes behind the lists: kept, since counting them would take time in proportion to the keys.
+    list_bytes: usize,
 }
 
 /// The keys of a batch; rows with a NULL in theirs match nothing.
@@ -37,7 +41,48 @@ impl BatchKeys {
     }
 }
 
-impl JoinSide {
+/// A batch of changes with its keys.
+pub(crate) type Keyed = (ChangeBatch, BatchKeys);
+
+/// Changes cut by the shard of their keys; one list for each shard. Rows whose key cannot be
+/// computed are rejected.
+pub(crate) fn shard_changes(
+    changes: impl IntoIterator<Item = ChangeBatch>,
+    shards: &[&KeyedRows],
+    rejects: &mut StepRejects,
+) -> Result<Vec<Vec<Keyed>>> {
+    let mut out: Vec<Vec<Keyed>> = shards.iter().map(|_| Vec::new()).collect();
+    for batch in changes {
+        for (shard, keyed) in resilient(&batch, rejects, &mut |b| split(b, shards))?.into_iter().flatten() {
+            out[shard].push(keyed);
+        }
+    }
+    Ok(out)
+}
+
+fn split(batch: &ChangeBatch, shards: &[&KeyedRows]) -> Result<Vec<(usize, Keyed)>> {
+    let keys = shards[0].batch_keys(batch)?;
+    if shards.len() == 1 {
+        return Ok(vec![(0, (batch.clone(), keys))]);
+    }
+    let mut rows = vec![Vec::new(); shards.len()];
+    for row in 0..batch.len() {
+        if let Some(key) = keys.key(row) {
+            rows[shard_of(hash(key), shards.len())].push(u32::try_from(row).unwrap_or(u32::MAX));
+        }
+    }
+    rows.into_iter()
+        .enumerate()
+        .filter(|(_, rows)| !rows.is_empty())
+        .map(|(shard, rows)| {
+            let part = batch.take(&UInt32Array::from(rows))?;
+            let keys = shards[shard].batch_keys(&part)?;
+            Ok((shard, (part, keys)))
+        })
+        .collect()
+}
+
+impl KeyedRows {
     pub(crate) fn try_new(
         exprs: Vec<Expression>,
         key_types: Vec<datafusion::arrow::datatypes::DataType>,
@@ -53,6 +98,7 @@ impl JoinSide {
             lists: Vec::new(),
             rows: KeyTable::default(),
             weights: Vec::new(),
+            list_bytes: 0,
         })
     }
 
@@ -91,7 +137,10 @@ impl JoinSide {
             self.lists.resize(self.keys.capacity(), Vec::new());
         }
         if new {
-            self.lists[slot as usize].push(id);
+            let list = &mut self.lists[slot as usize];
+            let before = list.capacity();
+            list.push(id);
+            self.list_bytes += (list.capacity() - before) * size_of::<RowId>();
         }
         if self.weights[id as usize] == 0 {
             self.forget(slot, id);
@@ -104,7 +153,7 @@ impl JoinSide {
             list.remove(at);
         }
         if list.is_empty() {
-            *list = Vec::new();
+            self.list_bytes -= std::mem::take(list).capacity() * size_of::<RowId>();
             self.keys.remove(slot);
         }
         self.rows.remove(id);
@@ -119,20 +168,27 @@ impl JoinSide {
         self.weights[id as usize]
     }
 
+    /// The rows with that key, oldest first, each as often as its weight says.
+    pub(crate) fn expand(&self, key: &[u8], into: &mut Vec<RowId>) {
+        for id in self.matches(key) {
+            into.extend((0..self.weight(*id)).map(|_| *id));
+        }
+    }
+
     /// Columns of the rows with these ids.
     pub(crate) fn columns(&self, ids: &[RowId]) -> Result<Vec<datafusion::arrow::array::ArrayRef>> {
         self.row_codec.decode(ids.iter().map(|id| self.rows.key(*id)))
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let lists: usize = self.lists.iter().map(|l| l.capacity() * 4 + size_of::<Vec<RowId>>()).sum();
-        self.keys.bytes() + self.rows.bytes() + self.weights.capacity() * 8 + lists
+        let lists = self.lists.capacity() * size_of::<Vec<RowId>>() + self.list_bytes;
+        self.keys.bytes() + self.rows.bytes() + self.weights.capacity() * size_of::<i64>() + lists
     }
 
     /// Refuses a state in which a row was taken back that never came.
     pub(crate) fn check(&self) -> Result<()> {
         if cfg!(debug_assertions) && self.weights.iter().any(|w| *w < 0) {
-            return Err(Error::bug("join", "a row was taken back that was never there"));
+            return Err(Error::bug("keyed rows", "a row was taken back that was never there"));
         }
         Ok(())
     }

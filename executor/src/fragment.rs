@@ -1,0 +1,164 @@
+//! Runs a piece of a batch plan over rows that an operator holds.
+//!
+//! Invariant: one partition, nothing spawned, nothing read: the same rows give the same result, and
+//! the calling thread does all the work.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, reset_plan_states};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, execute_stream,
+};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use futures::TryStreamExt;
+use parking_lot::Mutex;
+use planner::RowsInput;
+
+use crate::error::Result;
+use crate::layout::nullable;
+
+/// Functions and options of fragments.
+static STATE: LazyLock<SessionState> = LazyLock::new(|| planner::session_state(1));
+
+/// The rows a fragment is to read next.
+type Slot = Arc<Mutex<Vec<RecordBatch>>>;
+
+/// A compiled fragment.
+pub(crate) struct Fragment {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    input: SchemaRef,
+    slot: Slot,
+}
+
+impl Fragment {
+    pub(crate) fn compile(plan: &LogicalPlan) -> Result<Self> {
+        let leaf = plan.inputs().first().map_or_else(|| plan.schema(), |input| input.schema());
+        let input = nullable(leaf.as_arrow());
+        let slot = Slot::default();
+        let leaf = Leaf { slot: Arc::clone(&slot), schema: Arc::clone(&input) };
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(leaf)]);
+        let plan = futures::executor::block_on(planner.create_physical_plan(plan, &*STATE))?;
+        Ok(Self { plan, context: STATE.task_ctx(), input, slot })
+    }
+
+    /// The layout of the rows it reads.
+    pub(crate) fn input(&self) -> &SchemaRef {
+        &self.input
+    }
+
+    /// The fragment's result over `rows`, in the layout `schema`.
+    pub(crate) fn run(&self, rows: RecordBatch, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        *self.slot.lock() = vec![rows];
+        let plan = reset_plan_states(Arc::clone(&self.plan))?;
+        let stream = execute_stream(plan, Arc::clone(&self.context))?;
+        let batches: Vec<RecordBatch> = futures::executor::block_on(stream.try_collect())?;
+        batches
+            .into_iter()
+            .map(|batch| {
+                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                let columns = batch.columns().to_vec();
+                Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+            })
+            .collect()
+    }
+}
+
+/// Plans a fragment's leaf.
+struct Leaf {
+    slot: Slot,
+    schema: SchemaRef,
+}
+
+#[async_trait]
+impl ExtensionPlanner for Leaf {
+    async fn plan_extension(
+        &self,
+        _: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _: &[&LogicalPlan],
+        _: &[Arc<dyn ExecutionPlan>],
+        _: &dyn Session,
+        _: &PhysicalPlanningContext,
+    ) -> datafusion::common::Result<Option<Arc<dyn ExecutionPlan>>> {
+        if !node.as_any().is::<RowsInput>() {
+            return Ok(None);
+        }
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&self.schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(Some(Arc::new(SlotExec {
+            slot: Arc::clone(&self.slot),
+            schema: Arc::clone(&self.schema),
+            properties: Arc::new(properties),
+        })))
+    }
+}
+
+/// Reads the rows in a slot.
+#[derive(Debug)]
+struct SlotExec {
+    slot: Slot,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl DisplayAs for SlotExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlotExec")
+    }
+}
+
+impl ExecutionPlan for SlotExec {
+    fn name(&self) -> &'static str {
+        "SlotExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> datafusion::common::Result<TreeNodeRecursion>,
+    ) -> datafusion::common::Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(
+        &self,
+        _: usize,
+        _: Arc<TaskContext>,
+    ) -> datafusion::common::Result<SendableRecordBatchStream> {
+        let batches: Vec<datafusion::common::Result<RecordBatch>> =
+            std::mem::take(&mut *self.slot.lock()).into_iter().map(Ok).collect();
+        let rows = futures::stream::iter(batches);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows)))
+    }
+}

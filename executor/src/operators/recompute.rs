@@ -1,0 +1,102 @@
+//! Any operation that works on whole partitions, kept up to date by doing it again for the
+//! partitions that change: their rows and their results are kept, a fragment of a batch plan runs
+//! over the rows, and the difference to the results before is what changed.
+//!
+//! Invariant: the results kept are the fragment's over the rows kept, whatever order it breaks ties
+//! in: what is taken back is what was given.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
+
+use super::keyed_rows::{Keyed, KeyedRows, RowId, shard_changes};
+use super::shards::step_shards;
+use crate::change::{ChangeBatch, consolidate};
+use crate::error::Result;
+use crate::fragment::Fragment;
+use crate::keys::KeyTable;
+use crate::operator::{Changes, Operator};
+use crate::rejects::StepRejects;
+
+pub(crate) struct Recompute {
+    shards: Vec<Shard>,
+    started: bool,
+}
+
+/// What a shard is made of: the rows' layout and key, the results' layout and key, the fragment.
+pub(crate) struct Shard {
+    pub(crate) rows: KeyedRows,
+    pub(crate) results: KeyedRows,
+    pub(crate) fragment: Fragment,
+    pub(crate) schema: SchemaRef,
+    /// There is one partition, and it is there without rows.
+    pub(crate) whole: bool,
+}
+
+impl Recompute {
+    pub(crate) fn new(shards: Vec<Shard>) -> Self {
+        Self { shards, started: false }
+    }
+}
+
+impl Operator for Recompute {
+    fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes> {
+        let whole = self.shards.iter().any(|s| s.whole);
+        let first = !std::mem::replace(&mut self.started, true) && whole;
+        let rows: usize = inputs.iter().flatten().map(ChangeBatch::len).sum();
+        if rows == 0 && !first {
+            return Ok(Vec::new());
+        }
+        let sides: Vec<&KeyedRows> = self.shards.iter().map(|s| &s.rows).collect();
+        let parts = shard_changes(inputs.into_iter().flatten(), &sides, rejects)?;
+        step_shards(&mut self.shards, parts, rows, |shard, changes| shard.step(&changes, first))
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.shards.iter().map(|s| s.rows.bytes() + s.results.bytes()).sum()
+    }
+}
+
+impl Shard {
+    fn step(&mut self, changes: &[Keyed], first: bool) -> Result<Changes> {
+        let mut touched = KeyTable::default();
+        if first {
+            touched.insert(&[]);
+        }
+        for (batch, keys) in changes {
+            (0..batch.len()).filter_map(|row| keys.key(row)).for_each(|key| {
+                touched.insert(key);
+            });
+            self.rows.apply(batch, keys)?;
+        }
+        self.rows.check()?;
+        let (mut now, mut before): (Vec<RowId>, Vec<RowId>) = (Vec::new(), Vec::new());
+        for slot in touched.slots() {
+            self.rows.expand(touched.key(slot), &mut now);
+            self.results.expand(touched.key(slot), &mut before);
+        }
+        let mut difference = Vec::new();
+        if !before.is_empty() {
+            let rows = batch(&self.schema, &self.results, &before)?;
+            let weights = Int64Array::from_value(-1, before.len());
+            difference.push(ChangeBatch::weighted(rows, weights));
+        }
+        if !now.is_empty() || self.whole {
+            let rows = batch(self.fragment.input(), &self.rows, &now)?;
+            let results = self.fragment.run(rows, &self.schema)?;
+            difference.extend(results.into_iter().filter(|b| b.num_rows() > 0).map(ChangeBatch::inserted));
+        }
+        let difference = consolidate(&self.schema, difference)?;
+        for change in &difference {
+            let keys = self.results.batch_keys(change)?;
+            self.results.apply(change, &keys)?;
+        }
+        Ok(difference)
+    }
+}
+
+fn batch(schema: &SchemaRef, rows: &KeyedRows, ids: &[RowId]) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), rows.columns(ids)?, &options)?)
+}

@@ -1,0 +1,229 @@
+//! The first rows of each partition: ORDER BY … LIMIT, and row_number() <= n.
+//!
+//! Rows that are equal in the order come in the order of their values, so that the answer does not
+//! depend on how the rows came. Where rows only come, those that can never be among the first are
+//! forgotten at once: state is then n rows for each partition.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+
+use super::keyed_rows::{Keyed, KeyedRows, shard_changes};
+use super::shards::step_shards;
+use crate::change::ChangeBatch;
+use crate::error::Result;
+use crate::expression::Expression;
+use crate::keys::{KeyTable, RowCodec, Slot};
+use crate::operator::{Changes, Operator};
+use crate::rejects::StepRejects;
+
+/// What a B-tree keeps for each entry beside the row's own bytes.
+const ENTRY_BYTES: usize = 48;
+
+/// What a top-n is made of.
+pub(crate) struct TopNSpec {
+    pub(crate) partition: Vec<Expression>,
+    pub(crate) partition_types: Vec<DataType>,
+    pub(crate) order: Vec<(Expression, DataType, SortOptions)>,
+    pub(crate) skip: usize,
+    pub(crate) fetch: usize,
+    pub(crate) numbered: bool,
+    /// Rows may be taken back.
+    pub(crate) retracting: bool,
+    pub(crate) input: SchemaRef,
+    pub(crate) schema: SchemaRef,
+}
+
+pub(crate) struct TopN {
+    spec: Arc<TopNSpec>,
+    /// Encodes partitions; holds no rows.
+    keyed: KeyedRows,
+    shards: Vec<Shard>,
+}
+
+/// The rows of a partition in order: the order's bytes and then the row's own, with the length of
+/// the first and the row's weight.
+type Ordered = BTreeMap<Box<[u8]>, (u32, i64)>;
+
+struct Shard {
+    spec: Arc<TopNSpec>,
+    order_codec: RowCodec,
+    row_codec: RowCodec,
+    keys: KeyTable,
+    partitions: Vec<Ordered>,
+    bytes: usize,
+}
+
+/// A row of the result and its number.
+type Numbered = (Box<[u8]>, u64);
+
+impl TopN {
+    pub(crate) fn try_new(spec: TopNSpec, shards: usize) -> Result<Self> {
+        let spec = Arc::new(spec);
+        let keyed =
+            KeyedRows::try_new(spec.partition.clone(), spec.partition_types.clone(), &spec.input, true)?;
+        let shards = if spec.partition.is_empty() { 1 } else { shards.max(1) };
+        let shards = (0..shards).map(|_| Shard::try_new(&spec)).collect::<Result<_>>()?;
+        Ok(Self { spec, keyed, shards })
+    }
+}
+
+impl Operator for TopN {
+    fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes> {
+        let rows: usize = inputs.iter().flatten().map(ChangeBatch::len).sum();
+        if rows == 0 || self.spec.fetch == 0 {
+            return Ok(Vec::new());
+        }
+        let sides = vec![&self.keyed; self.shards.len()];
+        let parts = shard_changes(inputs.into_iter().flatten(), &sides, rejects)?;
+        step_shards(&mut self.shards, parts, rows, |shard, changes| shard.step(&changes))
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.shards.iter().map(|s| s.bytes + s.keys.bytes()).sum()
+    }
+}
+
+impl Shard {
+    fn try_new(spec: &Arc<TopNSpec>) -> Result<Self> {
+        let order = spec.order.iter().map(|(_, data_type, options)| (data_type.clone(), *options));
+        Ok(Self {
+            spec: Arc::clone(spec),
+            order_codec: RowCodec::ordered(order)?,
+            row_codec: RowCodec::try_new(spec.input.fields().iter().map(|f| f.data_type().clone()))?,
+            keys: KeyTable::default(),
+            partitions: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    fn step(&mut self, changes: &[Keyed]) -> Result<Changes> {
+        let mut before: BTreeMap<Slot, Vec<Numbered>> = BTreeMap::new();
+        for (batch, keys) in changes {
+            let order = self.spec.order.iter().map(|(e, ..)| e.evaluate(&batch.rows));
+            let order = self.order_codec.encode(&order.collect::<Result<Vec<_>>>()?, batch.len())?;
+            let rows = self.row_codec.encode(batch.rows.columns(), batch.len())?;
+            for row in 0..batch.len() {
+                let Some(key) = keys.key(row) else { continue };
+                let (slot, _) = self.keys.insert(key);
+                if self.partitions.len() <= slot as usize {
+                    self.partitions.resize(self.keys.capacity(), Ordered::new());
+                }
+                if !before.contains_key(&slot) {
+                    before.insert(slot, self.first(slot));
+                }
+                self.change(slot, order.row(row), rows.row(row), batch.weight(row));
+            }
+        }
+        let mut gone: Vec<Numbered> = Vec::new();
+        let mut came: Vec<Numbered> = Vec::new();
+        for (slot, before) in before {
+            differences(before, self.first(slot), self.spec.numbered, &mut gone, &mut came);
+            if self.partitions[slot as usize].is_empty() {
+                self.keys.remove(slot);
+            }
+        }
+        let mut out = Vec::new();
+        for (rows, weight) in [(gone, -1), (came, 1)] {
+            if !rows.is_empty() {
+                out.push(self.batch(&rows, weight)?);
+            }
+        }
+        Ok(out)
+    }
+
+    fn change(&mut self, slot: Slot, order: &[u8], row: &[u8], weight: i64) {
+        let partition = &mut self.partitions[slot as usize];
+        if !self.spec.retracting && self.spec.kept() <= partition.len() {
+            // A row behind the last of those kept can never come forward again.
+            let behind = partition.last_key_value().is_some_and(|(last, (length, _))| {
+                let last_order = &last[..*length as usize];
+                (order, row) > (last_order, &last[*length as usize..])
+            });
+            if behind {
+                return;
+            }
+        }
+        let key: Box<[u8]> = [order, row].concat().into();
+        let length = u32::try_from(order.len()).unwrap_or(u32::MAX);
+        let size = key.len() + ENTRY_BYTES;
+        match partition.get_mut(&key) {
+            Some((_, count)) => {
+                *count += weight;
+                if *count == 0 {
+                    partition.remove(&key);
+                    self.bytes -= size;
+                }
+            }
+            None => {
+                partition.insert(key, (length, weight));
+                self.bytes += size;
+            }
+        }
+        if !self.spec.retracting {
+            while partition.len() > self.spec.kept() {
+                if let Some((key, _)) = partition.pop_last() {
+                    self.bytes -= key.len() + ENTRY_BYTES;
+                }
+            }
+        }
+    }
+
+    /// The rows that are in the result now, with their numbers.
+    fn first(&self, slot: Slot) -> Vec<Numbered> {
+        let mut out = Vec::new();
+        let mut number = 0u64;
+        let end = self.spec.kept() as u64;
+        for (key, (length, weight)) in &self.partitions[slot as usize] {
+            for _ in 0..*weight {
+                number += 1;
+                if number > end {
+                    return out;
+                }
+                if number > self.spec.skip as u64 {
+                    out.push((key[*length as usize..].into(), number));
+                }
+            }
+        }
+        out
+    }
+
+    fn batch(&self, rows: &[Numbered], weight: i64) -> Result<ChangeBatch> {
+        let mut columns = self.row_codec.decode(rows.iter().map(|(row, _)| row.as_ref()))?;
+        if self.spec.numbered {
+            let numbers: ArrayRef = Arc::new(rows.iter().map(|(_, n)| *n).collect::<UInt64Array>());
+            columns.push(numbers);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let rows_batch = RecordBatch::try_new_with_options(Arc::clone(&self.spec.schema), columns, &options)?;
+        Ok(ChangeBatch::weighted(rows_batch, Int64Array::from_value(weight, rows.len())))
+    }
+}
+
+impl TopNSpec {
+    /// Rows of a partition that matter.
+    fn kept(&self) -> usize {
+        self.skip.saturating_add(self.fetch)
+    }
+}
+
+/// What of a partition's result went and what came.
+fn differences(
+    before: Vec<Numbered>,
+    now: Vec<Numbered>,
+    numbered: bool,
+    gone: &mut Vec<Numbered>,
+    came: &mut Vec<Numbered>,
+) {
+    let mut net: BTreeMap<(Box<[u8]>, u64), i64> = BTreeMap::new();
+    let name = |(row, number): Numbered| (row, if numbered { number } else { 0 });
+    now.into_iter().for_each(|n| *net.entry(name(n)).or_default() += 1);
+    before.into_iter().for_each(|n| *net.entry(name(n)).or_default() -= 1);
+    for (row, weight) in net {
+        let into = if weight < 0 { &mut *gone } else { &mut *came };
+        into.extend((0..weight.unsigned_abs()).map(|_| row.clone()));
+    }
+}

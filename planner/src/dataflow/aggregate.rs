@@ -1,0 +1,185 @@
+//! GROUP BY: incremental where the executor has accumulators for all calls, else recomputed for
+//! the groups that change; GROUPING SETS as a union of plain groupings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue};
+use datafusion::logical_expr::logical_plan as logical;
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
+use datafusion::logical_expr::{Expr, ExprSchemable, GroupingSet, LogicalPlan};
+
+use super::convert::Converter;
+use super::fragment::{Hoisted, RowsInput};
+use super::{NodeId, NodeKind};
+use crate::error::{Error, Result};
+
+/// Most columns of a CUBE, as PostgreSQL has it.
+const MAX_CUBE: usize = 12;
+
+impl Converter {
+    pub(super) fn aggregate(&mut self, aggregate: &logical::Aggregate) -> Result<NodeId> {
+        let input = self.node(&aggregate.input)?;
+        match aggregate.group_expr.as_slice() {
+            [Expr::GroupingSet(sets)] => self.grouping_sets(input, aggregate, &plain_sets(sets)?),
+            group => self.group_by(input, group, &aggregate.aggr_expr, &aggregate.schema),
+        }
+    }
+
+    /// Groups by `group`; the result has its values and then those of the calls.
+    fn group_by(
+        &mut self,
+        input: NodeId,
+        group: &[Expr],
+        calls: &[Expr],
+        schema: &DFSchemaRef,
+    ) -> Result<NodeId> {
+        let input_schema = Arc::clone(&self.nodes[input].schema);
+        let incremental = calls
+            .iter()
+            .enumerate()
+            .map(|(i, call)| is_incremental(call, &input_schema, schema.field(group.len() + i).data_type()))
+            .collect::<Result<Vec<_>>>()?;
+        if incremental.into_iter().all(|yes| yes) {
+            let kind = NodeKind::Aggregate { group: group.to_vec(), aggregates: calls.to_vec() };
+            return Ok(self.push(kind, vec![input], schema));
+        }
+        let mut hoisted = Hoisted::default();
+        let group: Vec<Expr> = group.iter().map(|e| hoisted.column(e.clone())).collect();
+        let calls = calls.iter().map(|c| hoisted.call(c)).collect::<Result<Vec<_>>>()?;
+        let below = self.hoist(input, hoisted)?;
+        let leaf = Arc::new(RowsInput::plan(&self.nodes[below].schema)?);
+        let fragment = LogicalPlan::Aggregate(logical::Aggregate::try_new(leaf, group.clone(), calls)?);
+        let key_columns = (0..group.len()).collect();
+        let kind = NodeKind::Recompute { partition: group, key_columns, fragment: Arc::new(fragment) };
+        Ok(self.push(kind, vec![below], schema))
+    }
+
+    /// Computes hoisted expressions, after the input's columns where those are kept.
+    pub(super) fn hoist(&mut self, input: NodeId, hoisted: Hoisted) -> Result<NodeId> {
+        let from = Arc::clone(&self.nodes[input].schema);
+        if hoisted.keep_columns && hoisted.exprs.is_empty() {
+            return Ok(input);
+        }
+        let (mut fields, mut exprs) = (Vec::new(), Vec::new());
+        if hoisted.keep_columns {
+            fields.extend(from.iter().map(|(q, f)| (q.cloned(), Arc::clone(f))));
+            exprs.extend(from.columns().into_iter().map(Expr::Column));
+        }
+        for (at, expr) in hoisted.exprs.into_iter().enumerate() {
+            let field = Field::new(Hoisted::name(at), expr.get_type(&from)?, true);
+            fields.push((None, Arc::new(field)));
+            exprs.push(expr);
+        }
+        let schema: DFSchemaRef = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
+        Ok(self.push(NodeKind::Project(exprs), vec![input], &schema))
+    }
+
+    /// One grouping for each set, the missing keys NULL, with DataFusion's number of the set: a bit
+    /// for each missing key, the first key highest, and above them how often the set came before.
+    fn grouping_sets(
+        &mut self,
+        input: NodeId,
+        aggregate: &logical::Aggregate,
+        sets: &[Vec<Expr>],
+    ) -> Result<NodeId> {
+        let all: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
+        let schema = &aggregate.schema;
+        let mut seen: HashMap<u64, u64> = HashMap::new();
+        let mut parts = Vec::new();
+        for set in sets {
+            let missing = all.iter().fold(0u64, |bits, key| bits << 1 | u64::from(!set.contains(key)));
+            let before = seen.entry(missing).or_default();
+            let id = missing | *before << all.len();
+            *before += 1;
+            parts.push(self.grouping_set(input, aggregate, &all, set, id)?);
+        }
+        Ok(self.push(NodeKind::Union, parts, schema))
+    }
+
+    fn grouping_set(
+        &mut self,
+        input: NodeId,
+        aggregate: &logical::Aggregate,
+        all: &[Expr],
+        set: &[Expr],
+        id: u64,
+    ) -> Result<NodeId> {
+        let schema = &aggregate.schema;
+        let keys: Vec<usize> = (0..all.len()).filter(|i| set.contains(&all[*i])).collect();
+        let group: Vec<Expr> = keys.iter().map(|k| all[*k].clone()).collect();
+        let calls = all.len() + 1..schema.fields().len();
+        let fields = keys
+            .iter()
+            .copied()
+            .chain(calls.clone())
+            .enumerate()
+            .map(|(n, i)| {
+                let field = schema.field(i).as_ref().clone().with_name(name(n)).with_nullable(true);
+                (None, Arc::new(field))
+            })
+            .collect();
+        let narrow: DFSchemaRef = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
+        let grouped = self.group_by(input, &group, &aggregate.aggr_expr, &narrow)?;
+        let column = |n: usize| Expr::Column(Column::from_name(name(n)));
+        let mut exprs = Vec::new();
+        for i in 0..all.len() {
+            exprs.push(match keys.iter().position(|k| *k == i) {
+                Some(n) => column(n),
+                None => Expr::Literal(ScalarValue::try_from(schema.field(i).data_type())?, None),
+            });
+        }
+        let id = ScalarValue::UInt64(Some(id)).cast_to(schema.field(all.len()).data_type())?;
+        exprs.push(Expr::Literal(id, None));
+        exprs.extend((0..calls.len()).map(|n| column(keys.len() + n)));
+        Ok(self.push(NodeKind::Project(exprs), vec![grouped], schema))
+    }
+}
+
+/// ROLLUP and CUBE as the sets they stand for.
+fn plain_sets(sets: &GroupingSet) -> Result<Vec<Vec<Expr>>> {
+    match sets {
+        GroupingSet::GroupingSets(sets) => Ok(sets.clone()),
+        GroupingSet::Rollup(keys) => Ok((0..=keys.len()).map(|n| keys[..n].to_vec()).collect()),
+        GroupingSet::Cube(keys) if keys.len() <= MAX_CUBE => Ok((0u32..1 << keys.len())
+            .map(|bits| {
+                let chosen = keys.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1);
+                chosen.map(|(_, key)| key.clone()).collect()
+            })
+            .collect()),
+        GroupingSet::Cube(_) => {
+            Err(Error::Definition(format!("CUBE of more than {MAX_CUBE} columns has too many groupings")))
+        }
+    }
+}
+
+fn name(n: usize) -> String {
+    format!("\u{1}set{n}")
+}
+
+/// Whether the executor has an accumulator for the call that can take rows back.
+fn is_incremental(call: &Expr, input: &DFSchema, result: &DataType) -> Result<bool> {
+    let Expr::AggregateFunction(function) = call.clone().unalias() else {
+        return Err(Error::continuous(format!("the aggregate {call}"), ""));
+    };
+    let params = &function.params;
+    if !params.order_by.is_empty() || params.null_treatment.is_some() || params.args.len() > 1 {
+        return Ok(false);
+    }
+    let argument = params.args.first().map(|a| a.get_type(input)).transpose()?;
+    let numeric = argument.as_ref().is_some_and(|t| t.is_numeric() && *t != DataType::Float16);
+    Ok(match function.func.name() {
+        "count" => true,
+        "sum" | "avg" => {
+            let accumulates = matches!(
+                result,
+                DataType::Int64 | DataType::UInt64 | DataType::Float64 | DataType::Decimal128(..)
+            );
+            numeric && accumulates
+        }
+        "min" | "max" => argument.is_some_and(|t| !t.is_nested() && t != DataType::Null),
+        "bool_and" | "bool_or" => argument == Some(DataType::Boolean),
+        _ => false,
+    })
+}
