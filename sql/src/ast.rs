@@ -65,6 +65,8 @@ pub enum Statement {
     Discard,
     /// DEALLOCATE; None is ALL.
     Deallocate(Option<String>),
+    /// CREATE INDEX and others that in PostgreSQL change speed and no answer, by their command tag.
+    Tuning(&'static str),
 }
 
 /// What a CREATE or DROP names.

@@ -3,6 +3,7 @@
 mod naming;
 mod pseudo;
 mod rewrite;
+mod spelling;
 mod windows;
 
 use std::ops::ControlFlow;

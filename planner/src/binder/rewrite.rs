@@ -5,9 +5,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::logical_expr::AggregateUDF;
-use sql::sqlparser::ast::{Expr, GroupByExpr, Ident, Select, SelectItem, Visit, Visitor, VisitorMut};
+use sql::sqlparser::ast::{
+    Expr, GroupByExpr, Ident, Select, SelectItem, TableFactor, Visit, Visitor, VisitorMut,
+};
 
-use super::{BindOptions, naming, pseudo, windows};
+use super::{BindOptions, naming, pseudo, spelling, windows};
 use crate::catalog::Catalog;
 use crate::error::Error;
 
@@ -47,6 +49,7 @@ impl<'a> Rewrite<'a> {
         if let Some(window) = window {
             windows::apply(select, &window, outermost && self.options.window_bounds)?;
         }
+        select.projection.iter_mut().for_each(spelling::select_item);
         naming::name_items(select);
         Ok(())
     }
@@ -95,5 +98,15 @@ impl VisitorMut for Rewrite<'_> {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        spelling::expression(expr);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        spelling::table_factor(factor);
+        ControlFlow::Continue(())
     }
 }

@@ -120,7 +120,9 @@ fn common_partition(calls: &[Expr]) -> Vec<Expr> {
     let partitions: Vec<&Vec<Expr>> =
         calls.iter().filter_map(function).map(|f| &f.params.partition_by).collect();
     let Some((first, rest)) = partitions.split_first() else { return Vec::new() };
-    first.iter().filter(|e| rest.iter().all(|p| p.contains(e))).cloned().collect()
+    let common = first.iter().filter(|e| rest.iter().all(|p| p.contains(e)));
+    // A constant parts nothing.
+    common.filter(|e| !matches!(e, Expr::Literal(..))).cloned().collect()
 }
 
 fn function(expr: &Expr) -> Option<&WindowFunction> {

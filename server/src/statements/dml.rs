@@ -154,9 +154,16 @@ fn reading(relation: &Relation, change: &Change<'_>) -> Result<sql::Query, WireE
     let source = change.alias.map_or_else(|| quote(&relation.name), |a| quote(&sql::fold(a)));
     let mut items: Vec<String> =
         schema.fields().iter().map(|f| format!("{source}.{}", quote(f.name()))).collect();
-    items.extend(
-        change.assignments.iter().enumerate().map(|(i, (_, value))| format!("({value}) AS \"\u{1}set{i}\"")),
-    );
+    for (i, (column, value)) in change.assignments.iter().enumerate() {
+        let value = match value {
+            Expr::Identifier(word) if sql::fold(word) == "default" && word.quote_style.is_none() => {
+                let column = relation.column(&sql::fold(column)).map(|c| &relation.columns[c]);
+                column.and_then(|c| c.default.clone()).unwrap_or_else(|| "NULL".into())
+            }
+            value => value.to_string(),
+        };
+        items.push(format!("({value}) AS \"\u{1}set{i}\""));
+    }
     let alias = change.alias.map(|a| format!(" AS {a}")).unwrap_or_default();
     let condition = change.selection.map(|s| format!(" WHERE {s}")).unwrap_or_default();
     let text = format!("SELECT {} FROM {}{alias}{condition}", items.join(", "), change.name);

@@ -20,6 +20,8 @@ pub(super) struct Target {
     pub(super) relation: Arc<Relation>,
     /// For each value its column; None is ROWTIME.
     columns: Vec<Option<usize>>,
+    /// The statement says which columns.
+    named: bool,
 }
 
 /// The relation that a name means.
@@ -52,7 +54,7 @@ impl Target {
         if names.is_empty() {
             columns = (0..relation.columns.len()).map(Some).collect();
         }
-        Ok(Self { relation, columns })
+        Ok(Self { relation, columns, named: !names.is_empty() })
     }
 
     fn type_of(&self, column: Option<usize>) -> DataType {
@@ -193,6 +195,9 @@ fn literal_rows(
         if row.len() > width {
             return Err(WireError::new("42601", "INSERT has more expressions than target columns"));
         }
+        if row.len() < width && target.named {
+            return Err(WireError::new("42601", "INSERT has more target columns than expressions"));
+        }
         for index in 0..width {
             let literal = match row.get(index) {
                 None => Some(Literal::Null),
@@ -269,6 +274,9 @@ async fn query_rows(
     let all = concat_batches(&answer.schema, &batches)?;
     if all.num_columns() > target.columns.len() {
         return Err(WireError::new("42601", "INSERT has more expressions than target columns"));
+    }
+    if all.num_columns() < target.columns.len() && target.named {
+        return Err(WireError::new("42601", "INSERT has more target columns than expressions"));
     }
     let schema = target.schema();
     let columns = schema

@@ -128,6 +128,12 @@ async fn run(
             session.settings.reset();
             Ok(Outcome::done("DISCARD ALL"))
         }
+        Statement::Tuning(tag) => {
+            let notice =
+                format!("{tag} is accepted and has no effect: primary keys are indexed, and no others");
+            session.notices.push(WireError::new("00000", notice));
+            Ok(Outcome::done(*tag))
+        }
         Statement::Deallocate(name) => {
             Ok(Outcome::done(if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }))
         }

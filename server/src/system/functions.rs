@@ -2,16 +2,13 @@
 //!
 //! Source: PostgreSQL, "System Information Functions and Operators".
 
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 
 use executor::Engine;
 
@@ -19,65 +16,14 @@ use super::pg_catalog::{Definition, definition};
 use crate::pg::base_name;
 use crate::settings::SERVER_VERSION;
 
-type Body = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
-
 /// The engine, once it runs: some functions look things up in its catalog.
 pub(crate) type EngineCell = Arc<OnceLock<Arc<Engine>>>;
-
-/// A function of any arguments.
-struct SystemFunction {
-    name: &'static str,
-    signature: Signature,
-    result: DataType,
-    body: Body,
-}
-
-impl std::fmt::Debug for SystemFunction {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for SystemFunction {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for SystemFunction {}
-
-impl Hash for SystemFunction {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for SystemFunction {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.result.clone())
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = args.number_rows;
-        let arrays = args.args.into_iter().map(|a| a.into_array(rows)).collect::<Result<Vec<_>>>()?;
-        Ok(ColumnarValue::Array((self.body)(&arrays, rows)?))
-    }
-}
 
 fn function(
     name: &'static str,
     result: DataType,
     body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
 ) -> Arc<ScalarUDF> {
-    let body: Body = Arc::new(body);
     let signature = Signature::one_of(
         vec![
             datafusion::logical_expr::TypeSignature::VariadicAny,
@@ -85,7 +31,7 @@ fn function(
         ],
         Volatility::Stable,
     );
-    Arc::new(ScalarUDF::from(SystemFunction { name, signature, result, body }))
+    planner::scalar_function(name, signature, result, body)
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of all bodies")]
@@ -211,6 +157,10 @@ pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
         functions.push(function(name, DataType::Utf8, nothing));
     }
     functions.push(function("pg_get_userbyid", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
+    functions.push(function("pg_typeof", DataType::Utf8, |args, rows| {
+        let name = args.first().map(|a| crate::pg::type_name(a.data_type()));
+        Ok(constant(name.as_deref().unwrap_or("unknown"), rows))
+    }));
     functions.push(function("pg_encoding_to_char", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
     functions.push(function("current_schema", DataType::Utf8, |_, rows| Ok(constant("public", rows))));
     functions.push(function("current_database", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));

@@ -52,7 +52,20 @@ impl StatementParser<'_, '_> {
                 Ok(Statement::Deallocate(Some(super::fold(&self.ident()?))))
             };
         }
+        for word in ["VACUUM", "ANALYZE"] {
+            if self.word(word) {
+                return Ok(self.tuning(word));
+            }
+        }
         self.unknown()
+    }
+
+    /// A statement whose details have no meaning here.
+    pub(super) fn tuning(&mut self, tag: &'static str) -> Statement {
+        while !self.at(&Token::EOF) {
+            self.parser.next_token();
+        }
+        Statement::Tuning(tag)
     }
 
     fn unknown(&mut self) -> Result<Statement> {
@@ -71,8 +84,6 @@ impl StatementParser<'_, '_> {
             "LISTEN",
             "UNLISTEN",
             "NOTIFY",
-            "VACUUM",
-            "ANALYZE",
             "LOCK",
             "CALL",
             "DO",

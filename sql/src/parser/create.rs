@@ -14,6 +14,9 @@ impl StatementParser<'_, '_> {
         if self.words(&["OR", "REPLACE"]) {
             return Err(Error::unsupported("CREATE OR REPLACE", "DROP the relation and CREATE it again"));
         }
+        if self.word("INDEX") {
+            return Ok(self.tuning("CREATE INDEX"));
+        }
         let kind = self.created_kind()?;
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
@@ -124,7 +127,8 @@ impl StatementParser<'_, '_> {
                 }
                 columns.push(self.column()?);
             }
-            if !self.parser.consume_token(&Token::Comma) {
+            // A comma before the end is forgiven.
+            if !self.parser.consume_token(&Token::Comma) || self.at(&Token::RParen) {
                 break;
             }
         }
@@ -179,6 +183,9 @@ impl StatementParser<'_, '_> {
 
     pub(super) fn drop_relation(&mut self) -> Result<Statement> {
         self.expect_word("DROP")?;
+        if self.word("INDEX") {
+            return Ok(self.tuning("DROP INDEX"));
+        }
         let kind = self.created_kind()?;
         let if_exists = self.words(&["IF", "EXISTS"]);
         let names = self.with(|p| p.parse_comma_separated(|p| p.parse_object_name(false)))?;

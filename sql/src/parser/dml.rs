@@ -1,8 +1,8 @@
 //! INSERT, UPDATE and DELETE: sqlparser's trees, cut down to what has a meaning here.
 
 use sqlparser::ast::{
-    self, AssignmentTarget, FromTable, Ident, ObjectName, ObjectNamePart, OnConflictAction, OnInsert,
-    TableFactor, TableObject,
+    self, AssignmentTarget, Expr, FromTable, Ident, ObjectName, ObjectNamePart, OnConflictAction, OnInsert,
+    SelectItem, SetExpr, TableFactor, TableObject,
 };
 
 use super::StatementParser;
@@ -57,9 +57,7 @@ impl StatementParser<'_, '_> {
         for assignment in update.assignments {
             match assignment.target {
                 AssignmentTarget::ColumnName(name) => assignments.push((column(&name)?, assignment.value)),
-                AssignmentTarget::Tuple(_) => {
-                    return Err(Error::unsupported("SET (a, b) = …", "assign each column"));
-                }
+                AssignmentTarget::Tuple(names) => assignments.extend(each(&names, assignment.value)?),
             }
         }
         Ok(Statement::Update(Update { name, alias, assignments, selection: update.selection }))
@@ -84,6 +82,43 @@ impl StatementParser<'_, '_> {
             _ => Err(Error::unsupported("DELETE from several relations", "delete from one at a time")),
         }
     }
+}
+
+/// The assignments of `SET (a, b) = (x, y)`.
+fn each(names: &[ObjectName], value: Expr) -> Result<Vec<(Ident, Expr)>> {
+    let values = match value {
+        Expr::Tuple(values) => values,
+        Expr::Nested(value) => vec![*value],
+        Expr::Subquery(query) => one_by_one(*query)?,
+        _ => return Err(Error::unsupported("SET (a, b) = a query", "assign each column")),
+    };
+    if values.len() != names.len() {
+        return Err(Error::Syntax {
+            message: "number of columns does not match number of values".into(),
+            position: 0,
+            hint: None,
+        });
+    }
+    names.iter().zip(values).map(|(name, value)| Ok((column(name)?, value))).collect()
+}
+
+/// A query for each column of a query: all of them read the same rows.
+fn one_by_one(query: ast::Query) -> Result<Vec<Expr>> {
+    let unsupported = || Error::unsupported("SET (a, b) = this query", "assign each column");
+    let SetExpr::Select(select) = query.body.as_ref() else { return Err(unsupported()) };
+    let plain =
+        |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+    if !select.projection.iter().all(plain) {
+        return Err(unsupported());
+    }
+    let one = |item: &SelectItem| {
+        let mut query = query.clone();
+        let mut select = select.clone();
+        select.projection = vec![item.clone()];
+        query.body = Box::new(SetExpr::Select(select));
+        Expr::Subquery(Box::new(query))
+    };
+    Ok(select.projection.iter().map(one).collect())
 }
 
 fn target(factor: TableFactor) -> Result<(ObjectName, Option<Ident>)> {

@@ -1,13 +1,24 @@
-//! The functions, types and options every session plans with.
+//! The functions, types and options every session plans with: DataFusion's, and over them
+//! PostgreSQL's where theirs are missing or mean something else.
+
+mod interval;
+mod scalar;
+mod template;
+mod text;
+mod time;
 
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::common::Result;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::prelude::SessionConfig;
+
+use interval::IntervalPlanner;
+pub use scalar::scalar_function;
 
 use crate::binder::WindowFunctions;
 use crate::error::Error;
@@ -20,12 +31,19 @@ pub fn session_state(partitions: usize) -> SessionState {
     options.sql_parser.parse_float_as_decimal = false;
     options.sql_parser.collect_spans = true;
     options.execution.time_zone = Some("UTC".into());
-    SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(Types))
-        .build()
+        .build();
+    let own = [interval::functions(), text::functions(), time::functions()].concat();
+    for function in own {
+        // Never refused: a function of that name is replaced.
+        let _ = state.register_udf(function);
+    }
+    let _ = state.register_expr_planner(Arc::new(IntervalPlanner));
+    state
 }
 
 /// SQL types as tables have them, also in casts.

@@ -1,0 +1,249 @@
+//! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
+
+use sql::sqlparser::ast::{
+    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, SelectItem,
+    TableAlias, TableAliasColumnDef, TableFactor, Value,
+};
+
+/// An expression, its parts being done already.
+pub(super) fn expression(expr: &mut Expr) {
+    match expr {
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            *expr = call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()]);
+        }
+        // A cast would take the text's own bytes.
+        Expr::Cast { expr: inner, data_type: DataType::Bytea, .. } => {
+            *expr = call("bytea_in", vec![inner.as_ref().clone()]);
+        }
+        Expr::Cast { expr: inner, data_type: DataType::Timestamp(..), .. } => {
+            if let Expr::Value(value) = inner.as_mut() {
+                with_seconds(&mut value.value);
+            }
+        }
+        Expr::TypedString(typed) if matches!(typed.data_type, DataType::Timestamp(..)) => {
+            with_seconds(&mut typed.value.value);
+        }
+        Expr::Function(function) => {
+            rename(function);
+            if let Some(value) = discrete_percentile(function) {
+                *expr = value;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// percentile_disc(f) WITHIN GROUP (ORDER BY v): the element of the sorted values at f of their number.
+fn discrete_percentile(function: &Function) -> Option<Expr> {
+    let (FunctionArguments::List(list), [order]) = (&function.args, function.within_group.as_slice()) else {
+        return None;
+    };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(fraction))] = list.args.as_slice() else { return None };
+    if name_of(&function.name) != "percentile_disc" {
+        return None;
+    }
+    let there = Expr::IsNotNull(Box::new(order.expr.clone()));
+    let filter = match &function.filter {
+        Some(filter) => binary(Expr::Nested(filter.clone()), BinaryOperator::And, there),
+        None => there,
+    };
+    let aggregate = |name: &str, clauses| {
+        let mut call = call_of(name, vec![order.expr.clone()]);
+        call.filter = Some(Box::new(filter.clone()));
+        if let FunctionArguments::List(list) = &mut call.args {
+            list.clauses = clauses;
+        }
+        Expr::Function(call)
+    };
+    let sorted = aggregate("array_agg", vec![FunctionArgumentClause::OrderBy(vec![order.clone()])]);
+    let place = call(
+        "ceil",
+        vec![binary(
+            Expr::Nested(Box::new(fraction.clone())),
+            BinaryOperator::Multiply,
+            aggregate("count", Vec::new()),
+        )],
+    );
+    let place = Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(place),
+        data_type: DataType::BigInt(None),
+        array: false,
+        format: None,
+    };
+    let one = Expr::value(Value::Number("1".into(), false));
+    Some(call("array_element", vec![sorted, call("greatest", vec![place, one])]))
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+/// PostgreSQL takes times without seconds.
+fn with_seconds(value: &mut Value) {
+    let Value::SingleQuotedString(text) = value else { return };
+    let bytes = text.trim().as_bytes();
+    let digits = |range: std::ops::Range<usize>| bytes[range].iter().all(u8::is_ascii_digit);
+    let short = bytes.len() == 16
+        && matches!(bytes[10], b' ' | b'T')
+        && bytes[13] == b':'
+        && digits(11..13)
+        && digits(14..16);
+    if short {
+        *text = format!("{}:00", text.trim());
+    }
+}
+
+/// Functions under other names.
+fn rename(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    match name_of(&function.name).as_str() {
+        name @ ("arg_min" | "arg_max") if list.args.len() == 2 => {
+            let descending = name == "arg_max";
+            let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(by))) = list.args.pop() else { return };
+            let options = OrderByOptions { asc: Some(!descending), nulls_first: Some(false) };
+            list.clauses.push(FunctionArgumentClause::OrderBy(vec![OrderByExpr {
+                expr: by,
+                options,
+                with_fill: None,
+            }]));
+            function.name = ObjectName::from(vec![Ident::new("first_value")]);
+        }
+        "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => {
+            function.name = ObjectName::from(vec![Ident::new("now")]);
+        }
+        _ => {}
+    }
+}
+
+/// A function in a select list that gives several rows: its list, expanded.
+pub(super) fn select_item(item: &mut SelectItem) {
+    let (expr, alias) = match item {
+        SelectItem::UnnamedExpr(expr) => (expr, None),
+        SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias.clone())),
+        _ => return,
+    };
+    let Expr::Function(function) = expr else { return };
+    let name = name_of(&function.name);
+    let Some(list) = as_list(function) else { return };
+    let alias = alias.unwrap_or_else(|| Ident::new(name));
+    *item = SelectItem::ExprWithAlias { expr: call("unnest", vec![list]), alias };
+}
+
+/// A function in FROM that gives several rows.
+pub(super) fn table_factor(factor: &mut TableFactor) {
+    match factor {
+        TableFactor::Table { name, args: Some(arguments), alias, with_ordinality: false, .. } => {
+            let function = Function {
+                name: name.clone(),
+                args: FunctionArguments::List(FunctionArgumentList {
+                    duplicate_treatment: None,
+                    args: arguments.args.clone(),
+                    clauses: Vec::new(),
+                }),
+                ..empty_call()
+            };
+            let default = name_of(name);
+            let Some(list) = as_list(&function) else { return };
+            *factor = unnest(vec![list], alias.clone(), &default);
+        }
+        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
+            *alias = named(alias.clone(), "unnest", array_exprs.len());
+        }
+        _ => {}
+    }
+}
+
+/// The expression whose elements are the rows of a function; None for another function.
+fn as_list(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let arguments = list
+        .args
+        .iter()
+        .map(|a| match a {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()?;
+    match (name_of(&function.name).as_str(), arguments.as_slice()) {
+        (name @ ("generate_series" | "range"), _) => Some(call(name, arguments)),
+        ("regexp_matches", [text, pattern, rest @ ..]) => {
+            let flags = match rest {
+                [Expr::Value(flags)] => flags.value.to_string().trim_matches('\'').to_owned(),
+                _ => String::new(),
+            };
+            let flags = Expr::value(Value::SingleQuotedString(flags));
+            Some(call("regexp_match_list", vec![text.clone(), pattern.clone(), flags]))
+        }
+        ("regexp_split_to_table", _) => Some(call("regexp_split_to_array", arguments)),
+        ("string_to_table", _) => Some(call("string_to_array", arguments)),
+        ("generate_subscripts", [array, dimension]) => {
+            let one = Expr::value(Value::Number("1".into(), false));
+            Some(call(
+                "generate_series",
+                vec![one, call("array_length", vec![array.clone(), dimension.clone()])],
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn unnest(array_exprs: Vec<Expr>, alias: Option<TableAlias>, default: &str) -> TableFactor {
+    let alias = named(alias, default, array_exprs.len());
+    TableFactor::UNNEST {
+        alias,
+        array_exprs,
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: false,
+    }
+}
+
+/// The alias with a name for the column: a function's only column is called like the function's alias.
+fn named(alias: Option<TableAlias>, default: &str, columns: usize) -> Option<TableAlias> {
+    let mut alias = alias.unwrap_or_else(|| TableAlias {
+        explicit: false,
+        name: Ident::new(default),
+        columns: Vec::new(),
+        at: None,
+    });
+    if alias.columns.is_empty() && columns == 1 {
+        alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+    }
+    Some(alias)
+}
+
+fn name_of(name: &ObjectName) -> String {
+    name.0.last().and_then(|part| part.as_ident()).map(sql::fold).unwrap_or_default()
+}
+
+fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    Expr::Function(call_of(name, arguments))
+}
+
+fn call_of(name: &str, arguments: Vec<Expr>) -> Function {
+    let args = arguments.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: Vec::new(),
+        }),
+        ..empty_call()
+    }
+}
+
+fn empty_call() -> Function {
+    Function {
+        name: ObjectName::from(Vec::<Ident>::new()),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::None,
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }
+}

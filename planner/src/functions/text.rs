@@ -1,0 +1,223 @@
+//! PostgreSQL's functions on text and bytes that DataFusion has not.
+//!
+//! Source: PostgreSQL, "String Functions and Operators", "Binary String Functions and Operators",
+//! "Pattern Matching".
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::builder::{ListBuilder, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::common::{DataFusionError, Result, exec_err};
+use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
+
+use super::scalar::scalar_function;
+
+/// Most memory of a compiled regular expression.
+const REGEX_BYTES: usize = 1 << 20;
+
+fn exact(types: Vec<DataType>) -> Signature {
+    Signature::exact(types, Volatility::Immutable)
+}
+
+fn texts() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
+}
+
+/// All of them.
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
+    use DataType::{Binary, Int64, Utf8};
+    let two_or_three = || {
+        Signature::one_of(
+            vec![TypeSignature::Exact(vec![Utf8; 2]), TypeSignature::Exact(vec![Utf8; 3])],
+            Volatility::Immutable,
+        )
+    };
+    vec![
+        scalar_function("bytea_in", Signature::any(1, Volatility::Immutable), Binary, |args, _| {
+            bytea_in(&args[0])
+        }),
+        scalar_function("regexp_split_to_array", two_or_three(), texts(), |args, _| split(args)),
+        scalar_function("regexp_match_list", exact(vec![Utf8; 3]), matches_type(), |args, _| matches(args)),
+        scalar_function("convert_from", Signature::any(2, Volatility::Immutable), Utf8, |args, _| {
+            convert_from(&[bytea_in(&args[0])?, cast(&args[1], &Utf8)?])
+        }),
+        scalar_function("set_byte", exact(vec![Binary, Int64, Int64]), Binary, |args, _| {
+            changed_bytes(args, |bytes, at, value| {
+                *bytes.get_mut(at)? = u8::try_from(value & 0xff).ok()?;
+                Some(())
+            })
+        }),
+        scalar_function("set_bit", exact(vec![Binary, Int64, Int64]), Binary, |args, _| {
+            changed_bytes(args, |bytes, at, value| {
+                let byte = bytes.get_mut(at / 8)?;
+                *byte = if value == 0 { *byte & !(1 << (at % 8)) } else { *byte | 1 << (at % 8) };
+                Some(())
+            })
+        }),
+        scalar_function("convert_to", exact(vec![Utf8; 2]), Binary, |args, _| {
+            args[1].as_string::<i32>().iter().flatten().try_for_each(utf8_only)?;
+            Ok(cast(&args[0], &Binary)?)
+        }),
+        scalar_function("get_byte", exact(vec![Binary, Int64]), Int64, |args, _| {
+            bytes_at(args, |bytes, at| bytes.get(at).map(|b| i64::from(*b)))
+        }),
+        scalar_function("get_bit", exact(vec![Binary, Int64]), Int64, |args, _| {
+            bytes_at(args, |bytes, at| Some(i64::from(bytes.get(at / 8)? >> (at % 8) & 1)))
+        }),
+        scalar_function("bit_count", exact(vec![Binary]), Int64, |args, _| {
+            let count = |bytes: &[u8]| bytes.iter().map(|b| i64::from(b.count_ones())).sum::<i64>();
+            Ok(Arc::new(args[0].as_binary::<i32>().iter().map(|b| b.map(count)).collect::<Int64Array>()))
+        }),
+        scalar_function("mod", exact(vec![Int64, Int64]), Int64, |args, _| {
+            Ok(datafusion::arrow::compute::kernels::numeric::rem(&args[0], &args[1])?)
+        }),
+    ]
+}
+
+/// Bytes from PostgreSQL's two spellings; bytes stay what they are.
+fn bytea_in(array: &ArrayRef) -> Result<ArrayRef> {
+    if *array.data_type() == DataType::Binary {
+        return Ok(Arc::clone(array));
+    }
+    let array = cast(array, &DataType::Utf8)?;
+    let bytes = array.as_string::<i32>().iter().map(|text| text.map(parse_bytes).transpose());
+    let bytes = bytes.collect::<Result<Vec<Option<Vec<u8>>>>>()?;
+    Ok(Arc::new(bytes.iter().map(Option::as_deref).collect::<BinaryArray>()))
+}
+
+fn parse_bytes(text: &str) -> Result<Vec<u8>> {
+    let invalid = || DataFusionError::Execution("invalid input syntax for type bytea".to_owned());
+    if let Some(hex) = text.strip_prefix("\\x") {
+        let digits: Vec<u32> = hex
+            .chars()
+            .filter(|c| !c.is_ascii_whitespace())
+            .map(|c| c.to_digit(16).ok_or_else(invalid))
+            .collect::<Result<_>>()?;
+        if digits.len() % 2 == 1 {
+            return Err(invalid());
+        }
+        return Ok(digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap_or(0)).collect());
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        match (first, after) {
+            (b'\\', [b'\\', after @ ..]) => {
+                out.push(b'\\');
+                rest = after;
+            }
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            (b'\\', _) => return Err(invalid()),
+            (byte, after) => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn split(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let (values, patterns) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
+    let flags = args.get(2).map(|a| a.as_string::<i32>());
+    let mut out = ListBuilder::new(StringBuilder::new());
+    for row in 0..values.len() {
+        if values.is_null(row) || patterns.is_null(row) || flags.is_some_and(|f| f.is_null(row)) {
+            out.append_null();
+            continue;
+        }
+        let pattern = regex(patterns.value(row), flags.map_or("", |f| f.value(row)))?;
+        pattern.split(values.value(row)).for_each(|part| out.values().append_value(part));
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn matches_type() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(texts(), true)))
+}
+
+/// The captures of each match (of the first only, without the flag g); the whole match where a
+/// pattern has no captures.
+fn matches(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let columns = [0, 1, 2].map(|i| args[i].as_string::<i32>());
+    let mut out = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
+    for row in 0..columns[0].len() {
+        if columns.iter().any(|c| c.is_null(row)) {
+            out.append_null();
+            continue;
+        }
+        let [text, pattern, flags] = columns.map(|c| c.value(row));
+        let limit = if flags.contains('g') { usize::MAX } else { 1 };
+        for captures in regex(pattern, flags)?.captures_iter(text).take(limit) {
+            let skipped = usize::from(captures.len() > 1);
+            for group in captures.iter().skip(skipped) {
+                out.values().values().append_option(group.map(|g| g.as_str()));
+            }
+            out.values().append(true);
+        }
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn regex(pattern: &str, flags: &str) -> Result<regex::Regex> {
+    regex::RegexBuilder::new(pattern)
+        .case_insensitive(flags.contains('i'))
+        .size_limit(REGEX_BYTES)
+        .build()
+        .map_err(|e| DataFusionError::Execution(format!("invalid regular expression: {e}")))
+}
+
+fn utf8_only(encoding: &str) -> Result<()> {
+    match encoding.to_ascii_uppercase().replace('-', "").as_str() {
+        "UTF8" => Ok(()),
+        _ => exec_err!("encoding \"{encoding}\" is not supported; UTF8 is"),
+    }
+}
+
+fn convert_from(args: &[ArrayRef]) -> Result<ArrayRef> {
+    args[1].as_string::<i32>().iter().flatten().try_for_each(utf8_only)?;
+    let texts = args[0].as_binary::<i32>().iter().map(|bytes| {
+        let text = bytes.map(std::str::from_utf8).transpose();
+        text.map_err(|_| DataFusionError::Execution("invalid byte sequence for encoding \"UTF8\"".into()))
+    });
+    Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
+}
+
+/// Bytes with one place of them changed.
+fn changed_bytes(
+    args: &[ArrayRef],
+    change: impl Fn(&mut [u8], usize, i64) -> Option<()>,
+) -> Result<ArrayRef> {
+    let bytes = args[0].as_binary::<i32>();
+    let (indices, values) = (args[1].as_primitive::<Int64Type>(), args[2].as_primitive::<Int64Type>());
+    let changed = bytes.iter().zip(indices).zip(values).map(|((bytes, at), value)| {
+        let (Some(bytes), Some(at), Some(value)) = (bytes, at, value) else { return Ok(None) };
+        let mut bytes = bytes.to_vec();
+        match usize::try_from(at).ok().and_then(|at| change(&mut bytes, at, value)) {
+            Some(()) => Ok(Some(bytes)),
+            None => exec_err!("index {at} out of valid range"),
+        }
+    });
+    let changed = changed.collect::<Result<Vec<Option<Vec<u8>>>>>()?;
+    Ok(Arc::new(changed.iter().map(Option::as_deref).collect::<BinaryArray>()))
+}
+
+/// What `get` finds at an index of bytes.
+fn bytes_at(args: &[ArrayRef], get: impl Fn(&[u8], usize) -> Option<i64>) -> Result<ArrayRef> {
+    let (bytes, indices) = (args[0].as_binary::<i32>(), args[1].as_primitive::<Int64Type>());
+    let values = bytes.iter().zip(indices).map(|(bytes, at)| {
+        let (Some(bytes), Some(at)) = (bytes, at) else { return Ok(None) };
+        match usize::try_from(at).ok().and_then(|at| get(bytes, at)) {
+            Some(value) => Ok(Some(value)),
+            None => exec_err!("index {at} out of valid range, 0..{}", bytes.len().saturating_sub(1)),
+        }
+    });
+    Ok(Arc::new(values.collect::<Result<Int64Array>>()?))
+}
