@@ -69,11 +69,8 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
         NodeKind::Unnest { fragment } => {
             Box::new(Unnest::new(Fragment::compile(fragment)?, nullable(&schema)))
         }
-        NodeKind::Values(rows) => {
-            let nothing = DFSchema::empty();
-            let rows =
-                rows.iter().map(|row| Expression::compile_all(row, &nothing)).collect::<Result<Vec<_>>>()?;
-            Box::new(Values { rows, schema: nullable(&schema), given: false })
+        NodeKind::Values(plan) => {
+            Box::new(Values { fragment: Some(Fragment::compile(plan)?), schema: nullable(&schema) })
         }
         NodeKind::Join { on, filter, null_equal } => {
             Box::new(Join::try_new(&join_spec(dataflow, node, on, filter.as_ref(), *null_equal)?, shards)?)

@@ -1,38 +1,27 @@
-//! Rows that are there from the beginning: VALUES, and SELECT without FROM.
+//! Rows that are there from the beginning: VALUES, SELECT without FROM, generate_series.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
-use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::change::ChangeBatch;
 use crate::error::Result;
-use crate::expression::Expression;
+use crate::fragment::Fragment;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
 pub(crate) struct Values {
-    pub(crate) rows: Vec<Vec<Expression>>,
+    /// Gives the rows, once.
+    pub(crate) fragment: Option<Fragment>,
     pub(crate) schema: SchemaRef,
-    pub(crate) given: bool,
 }
 
 impl Operator for Values {
     fn step(&mut self, _: Vec<Changes>, _: &mut StepRejects) -> Result<Changes> {
-        if std::mem::replace(&mut self.given, true) {
-            return Ok(Vec::new());
-        }
-        let one = RecordBatchOptions::new().with_row_count(Some(1));
-        let nothing = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one)?;
-        let rows = self
-            .rows
-            .iter()
-            .map(|row| {
-                let columns = row.iter().map(|e| e.evaluate(&nothing)).collect::<Result<Vec<_>>>()?;
-                Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &one)?)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(vec![ChangeBatch::inserted(concat_batches(&self.schema, &rows)?)])
+        let Some(fragment) = self.fragment.take() else { return Ok(Vec::new()) };
+        let nothing = RecordBatch::new_empty(Arc::clone(fragment.input()));
+        let rows = fragment.run(nothing, &self.schema)?;
+        Ok(rows.into_iter().map(ChangeBatch::inserted).collect())
     }
 }

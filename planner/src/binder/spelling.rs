@@ -145,6 +145,12 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
                 ..empty_call()
             };
             let default = name_of(name);
+            // A series of numbers is generated row by row, not as one list.
+            if matches!(default.as_str(), "generate_series" | "range") && arguments.args.iter().all(is_number)
+            {
+                *alias = named(alias.clone(), &default, 1);
+                return;
+            }
             let Some(list) = as_list(&function) else { return };
             *factor = unnest(vec![list], alias.clone(), &default);
         }
@@ -152,6 +158,18 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
             *alias = named(alias.clone(), "unnest", array_exprs.len());
         }
         _ => {}
+    }
+}
+
+fn is_number(argument: &FunctionArg) -> bool {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::UnaryOp { expr, .. })) => {
+            matches!(expr.as_ref(), Expr::Value(value) if matches!(value.value, Value::Number(..)))
+        }
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => {
+            matches!(value.value, Value::Number(..))
+        }
+        _ => false,
     }
 }
 

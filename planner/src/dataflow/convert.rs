@@ -76,6 +76,7 @@ impl Converter {
 
     pub(super) fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
         match plan {
+            LogicalPlan::TableScan(scan) if is_series(scan) => Ok(self.values(plan)),
             LogicalPlan::TableScan(scan) => self.source(scan),
             LogicalPlan::Filter(filter) => {
                 refuse_subqueries(&filter.predicate)?;
@@ -120,15 +121,14 @@ impl Converter {
             LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => {
                 Ok(self.push(NodeKind::Union, Vec::new(), plan.schema()))
             }
-            LogicalPlan::EmptyRelation(_) => {
-                Ok(self.push(NodeKind::Values(vec![Vec::new()]), Vec::new(), plan.schema()))
-            }
-            LogicalPlan::Values(values) => {
-                Ok(self.push(NodeKind::Values(values.values.clone()), Vec::new(), plan.schema()))
-            }
+            LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Ok(self.values(plan)),
             LogicalPlan::RecursiveQuery(_) => Err(Error::continuous("WITH RECURSIVE", "")),
             other => Err(Error::continuous(format!("the operation {}", other.display()), "")),
         }
+    }
+
+    fn values(&mut self, plan: &LogicalPlan) -> NodeId {
+        self.push(NodeKind::Values(Arc::new(plan.clone())), Vec::new(), plan.schema())
     }
 
     fn source(&mut self, scan: &logical::TableScan) -> Result<NodeId> {
@@ -223,6 +223,11 @@ pub(super) fn inner(join: &logical::Join) -> NodeKind {
         filter: join.filter.clone(),
         null_equal: join.null_equality == NullEquality::NullEqualsNull,
     }
+}
+
+/// Whether a scan is of a function that always gives the same rows.
+fn is_series(scan: &logical::TableScan) -> bool {
+    matches!(scan.table_name.table(), "generate_series()" | "range()")
 }
 
 fn refuse_subqueries(expr: &Expr) -> Result<()> {

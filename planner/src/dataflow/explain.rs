@@ -48,7 +48,7 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, out: &mut String) {
             format!("Recompute: {} by [{partition}]; keeps rows and results", fragment.display())
         }
         NodeKind::Unnest { fragment } => format!("{}", fragment.display()),
-        NodeKind::Values(rows) => format!("Values: {} rows", rows.len()),
+        NodeKind::Values(plan) => format!("Values: {}", plan.display()),
         NodeKind::Join { on, filter, .. } => {
             format!("Join: {}{}; keeps both sides", pairs(on), condition(filter))
         }

@@ -105,8 +105,8 @@ pub enum NodeKind {
         /// Over [`RowsInput`] with the weight behind the input's columns.
         fragment: Arc<LogicalPlan>,
     },
-    /// Rows that are there from the beginning.
-    Values(Vec<Vec<Expr>>),
+    /// Rows that are there from the beginning: those of a plan that reads no relation.
+    Values(Arc<LogicalPlan>),
     /// All pairs of rows with equal keys, kept up to date on both sides.
     Join {
         /// Equal expressions, left and right.

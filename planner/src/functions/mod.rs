@@ -39,7 +39,9 @@ pub fn session_state(partitions: usize) -> SessionState {
         .build();
     let own = [interval::functions(), text::functions(), time::functions()].concat();
     for function in own {
-        // Never refused: a function of that name is replaced.
+        // Neither is ever refused. What it replaces goes with its aliases: left under one of them, it
+        // would take its name back when a state is made from this one.
+        let _ = state.deregister_udf(function.name());
         let _ = state.register_udf(function);
     }
     let _ = state.register_expr_planner(Arc::new(IntervalPlanner));

@@ -299,7 +299,9 @@ async fn lookups() -> Result<()> {
     let client = connect(&url).await?;
     client.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await?;
     client
-        .batch_execute(&format!("INSERT INTO t SELECT value, value * 2 FROM generate_series(1, {ROWS})"))
+        .batch_execute(&format!(
+            "INSERT INTO t SELECT value, value * 2 FROM generate_series(1, {ROWS}) AS value"
+        ))
         .await?;
     client.batch_execute("FLUSH").await?;
     let (started, cpu) = (Instant::now(), cpu_seconds());
