@@ -191,6 +191,10 @@ fn source(random: &mut StdRng) -> (String, Vec<&'static str>) {
                 format!("(SELECT z.* FROM {base} z WHERE {kind} (SELECT 1 FROM u y WHERE y.id = z.v)) x");
             (inner, vec!["x.g", "x.v"])
         }
+        8 => (
+            format!("SESSION({base}, ts, INTERVAL '3 seconds', g) x"),
+            vec!["x.window_start", "x.window_end", "x.g"],
+        ),
         3 => (format!("t x JOIN {base} y ON x.g = y.g AND x.v < y.v"), vec!["x.g", "y.v"]),
         _ => (format!("{base} x"), keys),
     }
@@ -438,7 +442,8 @@ impl Folded {
         let catalog = world.engine.catalog();
         let binder = Binder::new(&catalog, &world.state);
         let plan = binder.batch(&sql::parse_query(&format!("SELECT * FROM {name}")).unwrap()).unwrap().plan;
-        let dataflow = Dataflow::try_new(&world.state, &plan, Joins::StreamTable).unwrap();
+        let dataflow =
+            Dataflow::try_new(&world.state, &plan, Joins::StreamTable, sql::Emit::Changes).unwrap();
         let subscription = world.engine.subscribe(Arc::new(dataflow), true, true).await.unwrap();
         Self { name: name.to_owned(), subscription, rows: BTreeMap::new() }
     }

@@ -294,3 +294,24 @@ async fn a_full_disk_refuses_writes_and_keeps_the_rest() {
     drop(again);
     let _ = std::process::Command::new("umount").arg(data.path()).status();
 }
+
+#[tokio::test]
+async fn what_one_session_was_promised_another_reads() {
+    let (_data, server) = server().await;
+    let writer = server.connect().await;
+    let reader = server.connect().await;
+    // A view that takes its time, so that what is written is long acknowledged before it is shown.
+    writer
+        .batch_execute(
+            "CREATE TABLE t (id INT PRIMARY KEY, v INT);
+             CREATE MATERIALIZED VIEW slow AS
+               SELECT a.id, count(*) AS n FROM t a JOIN t b ON a.v <= b.v JOIN t c ON b.v <= c.v GROUP BY a.id",
+        )
+        .await
+        .unwrap();
+    for n in 1..=100 {
+        writer.batch_execute(&format!("INSERT INTO t VALUES ({n}, {})", n % 7)).await.unwrap();
+        let rows: i64 = reader.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
+        assert_eq!(rows, n, "a read after the acknowledgement");
+    }
+}

@@ -15,8 +15,8 @@ use crate::fragment::Fragment;
 use crate::layout::nullable;
 use crate::operator::Operator;
 use crate::operators::{
-    Aggregate, AggregateCall, AssignWindows, Filter, Join, JoinSpec, KeyedRows, Lookup, Negate, Project,
-    Recompute, RecomputeShard, TopN, TopNSpec, Union, Unnest, Values,
+    Aggregate, AggregateCall, AssignWindows, EmitFinal, Filter, Join, JoinSpec, KeyedRows, Lookup, Negate,
+    Project, Recompute, RecomputeShard, TopN, TopNSpec, Union, Unnest, Values,
 };
 
 /// The operator of a node; None for a source.
@@ -36,6 +36,12 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
         NodeKind::Window { time, spec } => {
             Box::new(AssignWindows::new(Expression::compile(time, input(0))?, *spec, schema))
         }
+        NodeKind::EmitFinal { end, time, grace_ms } => Box::new(EmitFinal::try_new(
+            Expression::compile(end, input(0))?,
+            Expression::compile(time, input(1))?,
+            *grace_ms,
+            nullable(&schema),
+        )?),
         NodeKind::Aggregate { group, aggregates } => {
             let retracting = !dataflow.append_only_at(node.inputs[0]);
             let calls = aggregates

@@ -92,12 +92,10 @@ pub fn plan_create_as(
     text: &str,
 ) -> Result<Relation> {
     let name = relation_name(&statement.name)?;
-    if statement.query.emit == Some(sql::Emit::Final) {
-        return Err(Error::continuous("EMIT FINAL", "EMIT CHANGES is"));
-    }
     let bind = BindOptions {
         window_bounds: statement.kind == RelationKind::Table,
         row_time: statement.kind == RelationKind::Stream,
+        emit_final: statement.query.emit == Some(sql::Emit::Final),
     };
     let plan = binder.plan(&statement.query, bind)?;
     let columns = result_columns(&plan, &statement.columns, &name)?;
@@ -107,7 +105,8 @@ pub fn plan_create_as(
         (ViewQuery::Expanded { plan: Arc::new(plan), sources }, Vec::new())
     } else {
         let joins = if bind.row_time { Joins::StreamTable } else { Joins::Relational };
-        let dataflow = Dataflow::try_new(binder.state, &plan, joins)?;
+        let emit = statement.query.emit.unwrap_or(sql::Emit::Changes);
+        let dataflow = Dataflow::try_new(binder.state, &plan, joins, emit)?;
         if bind.row_time && !dataflow.append_only {
             return Err(Error::Definition(
                 "the query's rows change, so its result is a table: use CREATE TABLE or CREATE MATERIALIZED VIEW".into(),

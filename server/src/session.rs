@@ -76,6 +76,10 @@ impl Session {
         if let Some(snapshot) = self.transaction.as_ref().and_then(|t| t.snapshot.clone()) {
             return Ok(snapshot);
         }
+        if self.transaction.is_some() {
+            // All its statements read this epoch: what it reads is not known yet.
+            self.saw(self.engine().acknowledged());
+        }
         let limit = self.settings.milliseconds("read_timeout").unwrap_or(Duration::from_secs(60));
         let snapshot = self.engine().snapshot_at(self.seen_epoch, limit).await?;
         self.seen_epoch = self.seen_epoch.max(snapshot.epoch);

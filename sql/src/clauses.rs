@@ -1,11 +1,12 @@
-//! ksqlDB's clauses that sqlparser does not know: `WINDOW …` after FROM and `EMIT …` at the end.
+//! ksqlDB's clauses that sqlparser does not know: `WINDOW …` after FROM, `WITHIN …` in
+//! joins and `EMIT …` at the end.
 //!
 //! They are cut out of the tokens before parsing and left as marker calls at the head of the
 //! select list they belong to, so that spans, nesting and everything else stay sqlparser's.
 //! `take_clauses` removes the markers again. Invariant: no marker outlives planning.
 
 use sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Select, SelectItem, SetExpr, Value,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Select, SelectItem, SetExpr, Value,
 };
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
@@ -15,6 +16,7 @@ use crate::position;
 
 const WINDOW_MARKER: &str = "__millpond_window";
 const EMIT_MARKER: &str = "__millpond_emit";
+const WITHIN_MARKER: &str = "__millpond_within";
 
 /// When a continuous query shows its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +62,22 @@ pub struct Window {
     pub retention_ms: Option<i64>,
 }
 
+/// ksqlDB's WITHIN of a join of two streams: how much earlier and later than the left row the right
+/// one may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Within {
+    /// How much earlier, ms.
+    pub before_ms: i64,
+    /// How much later, ms.
+    pub after_ms: i64,
+}
+
 /// Replaces the clauses in `tokens` by markers.
 ///
 /// # Errors
 /// [`Error::Syntax`] for a clause that is not complete, with its place in `text`.
 pub(crate) fn mark(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
-    if !tokens.iter().any(|t| word_is(t, "EMIT") || word_is(t, "WINDOW")) {
+    if !tokens.iter().any(|t| ["EMIT", "WINDOW", "WITHIN"].iter().any(|word| word_is(t, word))) {
         return Ok(tokens);
     }
     let mut cursor = Cursor { text, tokens: &tokens, at: 0 };
@@ -83,6 +95,12 @@ pub(crate) fn mark(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWi
                 return Err(cursor.error_at(token, "this clause needs a SELECT before it"));
             };
             markers.push((select, marker, clause));
+            continue;
+        }
+        if word_is(token, "WITHIN")
+            && let Some(within) = cursor.within()?
+        {
+            push_within(&mut kept, token.span, within);
             continue;
         }
         match &token.token {
@@ -135,6 +153,54 @@ fn push_marker(out: &mut Vec<TokenWithSpan>, span: Span, name: &str, value: Stri
     }
 }
 
+/// `ON` with the clause as the first of its conditions.
+fn push_within(out: &mut Vec<TokenWithSpan>, span: Span, within: Within) {
+    let word =
+        |value: &str, keyword| Token::Word(Word { value: value.to_owned(), quote_style: None, keyword });
+    let value = format!("{},{}", within.before_ms, within.after_ms);
+    for token in [
+        word("ON", Keyword::ON),
+        word(WITHIN_MARKER, Keyword::NoKeyword),
+        Token::LParen,
+        Token::SingleQuotedString(value),
+        Token::RParen,
+        word("AND", Keyword::AND),
+    ] {
+        out.push(TokenWithSpan::new(token, span));
+    }
+}
+
+/// Takes the WITHIN clause off a join's condition.
+///
+/// # Errors
+/// When the rest of the condition is an OR without parentheses.
+pub fn take_within(condition: &mut Expr) -> Result<Option<Within>> {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            if let Some(within) = within_marker(left) {
+                *condition = right.as_ref().clone();
+                return Ok(Some(within));
+            }
+            take_within(left)
+        }
+        Expr::BinaryOp { left, op: BinaryOperator::Or, .. } => match take_within(left)? {
+            None => Ok(None),
+            Some(_) => Err(Error::Syntax {
+                message: "syntax error: the condition of a join WITHIN needs parentheses around OR".into(),
+                position: 0,
+                hint: None,
+            }),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn within_marker(expr: &Expr) -> Option<Within> {
+    let (name, value) = marker(&SelectItem::UnnamedExpr(expr.clone()))?;
+    let (before, after) = value.split_once(',').filter(|_| name == WITHIN_MARKER)?;
+    Some(Within { before_ms: before.parse().ok()?, after_ms: after.parse().ok()? })
+}
+
 /// Takes the clauses of one SELECT off its select list.
 pub fn take_clauses(select: &mut Select) -> (Option<Emit>, Option<Window>) {
     let (mut emit, mut window) = (None, None);
@@ -167,7 +233,7 @@ pub(crate) fn take_emit(body: &mut SetExpr) -> Option<Emit> {
 fn marker(item: &SelectItem) -> Option<(String, String)> {
     let SelectItem::UnnamedExpr(Expr::Function(function)) = item else { return None };
     let name = function.name.to_string();
-    if name != WINDOW_MARKER && name != EMIT_MARKER {
+    if ![WINDOW_MARKER, EMIT_MARKER, WITHIN_MARKER].contains(&name.as_str()) {
         return None;
     }
     let FunctionArguments::List(list) = &function.args else { return None };
@@ -288,6 +354,33 @@ impl<'a> Cursor<'a> {
         let window = self.window_body(kind)?;
         self.expect(&Token::RParen, "expected ) at the end of the window")?;
         Ok(Some(encode_window(&window)))
+    }
+
+    /// `WITHIN n UNIT | (n UNIT, n UNIT) [GRACE PERIOD n UNIT] ON`; None when it is SQL's WITHIN GROUP.
+    fn within(&mut self) -> Result<Option<Within>> {
+        let Some((next, first)) = self.solid(1) else { return Ok(None) };
+        let within = match &first.token {
+            Token::LParen => {
+                self.at = next;
+                let before_ms = self.duration()?;
+                self.expect(&Token::Comma, "expected a comma between the two lengths")?;
+                let after_ms = self.duration()?;
+                self.expect(&Token::RParen, "expected ) after the two lengths")?;
+                Within { before_ms, after_ms }
+            }
+            Token::Number(..) => {
+                self.at += 1;
+                let length = self.duration()?;
+                Within { before_ms: length, after_ms: length }
+            }
+            _ => return Ok(None),
+        };
+        if self.take_word("grace") {
+            self.take_word("period");
+            // Pairs are kept and found however late a row comes.
+            self.duration()?;
+        }
+        if self.take_word("on") { Ok(Some(within)) } else { Err(self.error("expected ON after WITHIN")) }
     }
 
     fn window_body(&mut self, kind: &str) -> Result<Window> {

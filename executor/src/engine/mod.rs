@@ -18,7 +18,7 @@ mod step;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -69,6 +69,8 @@ pub struct Engine {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     in_flight: Arc<Semaphore>,
     next_id: AtomicU32,
+    /// The newest epoch that a writer has been told of.
+    acknowledged: AtomicU64,
     ddl: tokio::sync::Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     rejects: Rejects,
@@ -101,6 +103,7 @@ impl Engine {
             snapshots,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
             next_id: AtomicU32::new(recovered.next_id),
+            acknowledged: AtomicU64::new(0),
             ddl: tokio::sync::Mutex::new(()),
             threads: Mutex::new(threads),
             rejects,
@@ -113,6 +116,12 @@ impl Engine {
     /// The newest published epoch.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// The newest epoch that any writer has been told of: who reads a base relation waits for it, so
+    /// that what one session was promised another one sees.
+    pub fn acknowledged(&self) -> Epoch {
+        self.acknowledged.load(Ordering::SeqCst)
     }
 
     /// The newest snapshot that holds `epoch`, when there is one.
@@ -156,6 +165,7 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Append(AppendRequest { writes, bytes, permit, reply })).await?;
         let epoch = answer.await.map_err(|_| Error::ShuttingDown)??;
+        self.acknowledged.fetch_max(epoch, Ordering::SeqCst);
         Ok(Receipt { epoch })
     }
 

@@ -3,6 +3,7 @@
 mod accumulators;
 mod aggregate;
 mod distinct;
+mod emit_final;
 mod filter;
 mod join;
 mod keyed_rows;
@@ -18,6 +19,7 @@ mod values;
 mod window_assign;
 
 pub(crate) use aggregate::{Aggregate, AggregateCall};
+pub(crate) use emit_final::EmitFinal;
 pub(crate) use filter::Filter;
 pub(crate) use join::{Join, JoinSpec};
 pub(crate) use keyed_rows::KeyedRows;

@@ -112,9 +112,7 @@ impl Shard {
                 if self.partitions.len() <= slot as usize {
                     self.partitions.resize(self.keys.capacity(), Ordered::new());
                 }
-                if !before.contains_key(&slot) {
-                    before.insert(slot, self.first(slot));
-                }
+                before.entry(slot).or_insert_with(|| self.first(slot));
                 self.change(slot, order.row(row), rows.row(row), batch.weight(row));
             }
         }

@@ -3,6 +3,7 @@
 mod naming;
 mod pseudo;
 mod rewrite;
+mod sessions;
 mod spelling;
 mod windows;
 
@@ -54,6 +55,8 @@ pub(crate) struct BindOptions {
     pub(crate) window_bounds: bool,
     /// CREATE STREAM … AS: the record time of the first relation comes last in the result.
     pub(crate) row_time: bool,
+    /// EMIT FINAL: a window without GRACE closes with its end.
+    pub(crate) emit_final: bool,
 }
 
 /// A query that is answered once.
@@ -88,7 +91,8 @@ impl<'a> Binder<'a> {
     /// # Errors
     /// Unknown names, types that do not fit, and what DataFusion cannot do.
     pub fn batch(&self, query: &sql::Query) -> Result<BatchQuery> {
-        let plan = self.plan(query, BindOptions::default())?;
+        let emit_final = query.emit == Some(sql::Emit::Final);
+        let plan = self.plan(query, BindOptions { emit_final, ..BindOptions::default() })?;
         let names = plan.schema().fields().iter().map(|f| visible_name(f.name()).to_owned()).collect();
         Ok(BatchQuery { plan, names })
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::AggregateUDF;
 use sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, Select, SelectItem, TableFactor, Visit, Visitor, VisitorMut,
+    BinaryOperator, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, Select, SelectItem, TableFactor,
+    Visit, Visitor, VisitorMut,
 };
 
 use super::{BindOptions, naming, pseudo, spelling, windows};
@@ -39,19 +40,54 @@ impl<'a> Rewrite<'a> {
         if emit.is_some() {
             return Err(Error::Definition("EMIT belongs to the end of a statement".into()));
         }
-        self.pseudo |= window.is_some();
+        let within = self.within(select)?;
+        self.pseudo |= window.is_some() || within;
         if self.pseudo {
             pseudo::expand_wildcards(select, self.catalog);
         }
         if outermost && self.options.row_time {
-            self.carry_row_time(select);
+            self.carry_row_time(select, within);
         }
         if let Some(window) = window {
-            windows::apply(select, &window, outermost && self.options.window_bounds)?;
+            windows::apply(
+                select,
+                &window,
+                outermost && self.options.window_bounds,
+                self.options.emit_final,
+            )?;
         }
         select.projection.iter_mut().for_each(spelling::select_item);
         naming::name_items(select);
         Ok(())
+    }
+
+    /// Joins WITHIN become joins with a condition more; true when there is one.
+    fn within(&self, select: &mut Select) -> Result<bool, Error> {
+        let mut found = false;
+        for table in &mut select.from {
+            let mut left = table.relation.clone();
+            for join in &mut table.joins {
+                if let Some(condition) = condition(&mut join.join_operator)
+                    && let Some(within) = sql::take_within(condition)?
+                {
+                    let times = [&left, &join.relation].map(|f| {
+                        pseudo::source(f, self.catalog).filter(|(_, relation)| relation.is_stream())
+                    });
+                    let [Some((left, _)), Some((right, _))] = times else {
+                        return Err(Error::Definition("WITHIN joins two streams".into()));
+                    };
+                    let more = sql::parse_condition(&format!(
+                        "{right}.rowtime BETWEEN {left}.rowtime - {} AND {left}.rowtime + {}",
+                        within.before_ms, within.after_ms
+                    ))?;
+                    let own = Expr::Nested(Box::new(condition.clone()));
+                    *condition = spelling::binary(own, BinaryOperator::And, more);
+                    found = true;
+                }
+                left = join.relation.clone();
+            }
+        }
+        Ok(found)
     }
 
     fn calls_aggregate(&self, item: &SelectItem) -> bool {
@@ -71,7 +107,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Puts the record time of the first relation at the end of the select list.
-    fn carry_row_time(&self, select: &mut Select) {
+    fn carry_row_time(&self, select: &mut Select, within: bool) {
         // Rows that are grouped have no record time of their own.
         let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
         let aggregated = select.projection.iter().any(|item| self.calls_aggregate(item));
@@ -83,10 +119,30 @@ impl<'a> Rewrite<'a> {
         if relation.full_schema().column_with_name("rowtime").is_none() {
             return;
         }
-        let expr = Expr::CompoundIdentifier(vec![alias, Ident::new("rowtime")]);
+        let mut expr = Expr::CompoundIdentifier(vec![alias, Ident::new("rowtime")]);
+        // A pair of rows is as old as the younger of them.
+        if within {
+            let joined = first.joins.iter().filter_map(|j| pseudo::source(&j.relation, self.catalog));
+            let times = joined.map(|(alias, _)| Expr::CompoundIdentifier(vec![alias, Ident::new("rowtime")]));
+            expr = spelling::call("greatest", std::iter::once(expr).chain(times).collect());
+        }
         select
             .projection
             .push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', super::ROW_TIME) });
+    }
+}
+
+/// The ON of a join.
+fn condition(join: &mut JoinOperator) -> Option<&mut Expr> {
+    match join {
+        JoinOperator::Join(JoinConstraint::On(on))
+        | JoinOperator::Inner(JoinConstraint::On(on))
+        | JoinOperator::Left(JoinConstraint::On(on))
+        | JoinOperator::LeftOuter(JoinConstraint::On(on))
+        | JoinOperator::Right(JoinConstraint::On(on))
+        | JoinOperator::RightOuter(JoinConstraint::On(on))
+        | JoinOperator::FullOuter(JoinConstraint::On(on)) => Some(on),
+        _ => None,
     }
 }
 

@@ -76,7 +76,7 @@ fn discrete_percentile(function: &Function) -> Option<Expr> {
     Some(call("array_element", vec![sorted, call("greatest", vec![place, one])]))
 }
 
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
@@ -236,7 +236,7 @@ fn name_of(name: &ObjectName) -> String {
     name.0.last().and_then(|part| part.as_ident()).map(sql::fold).unwrap_or_default()
 }
 
-fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     Expr::Function(call_of(name, arguments))
 }
 

@@ -13,11 +13,14 @@ use sql::sqlparser::ast::{
 use sql::{Window, WindowKind};
 use std::sync::Arc;
 
+use super::sessions::Sessions;
 use crate::error::Error;
 use crate::window_assign::{WindowAssign, WindowSpec};
 
 /// The clause's own function: relation, size, advance, grace, all in ms.
 const CLAUSE: &str = "__millpond_windowed";
+/// The same for sessions: rows, gap in ms, keys.
+const SESSION_CLAUSE: &str = "__millpond_sessions";
 /// Grace where a WINDOW clause names none: ksqlDB's 24 hours, less the window.
 const DEFAULT_GRACE_MS: i64 = 24 * 3_600_000;
 /// Most windows one row may fall into.
@@ -25,37 +28,105 @@ const MAX_WINDOWS: i64 = 10_000;
 const BOUNDS: [&str; 2] = ["windowstart", "windowend"];
 
 /// Rewrites a SELECT with a WINDOW clause to one over the windowed first relation.
-pub(super) fn apply(select: &mut Select, window: &Window, show_bounds: bool) -> Result<(), Error> {
-    let (size, advance) = match window.kind {
-        WindowKind::Tumbling { size_ms } => (size_ms, size_ms),
-        WindowKind::Hopping { size_ms, advance_ms } => (size_ms, advance_ms),
-        WindowKind::Session { .. } => {
-            return Err(Error::NotSupported {
-                what: "WINDOW SESSION".into(),
-                continuous: false,
-                hint: Some("WINDOW TUMBLING and WINDOW HOPPING are".into()),
-            });
-        }
+pub(super) fn apply(
+    select: &mut Select,
+    window: &Window,
+    show_bounds: bool,
+    emit_final: bool,
+) -> Result<(), Error> {
+    let grace = |size_ms: i64| {
+        let default = if emit_final { 0 } else { (DEFAULT_GRACE_MS - size_ms).max(0) };
+        window.grace_ms.unwrap_or(default)
     };
-    let grace = window.grace_ms.unwrap_or((DEFAULT_GRACE_MS - size).max(0));
-    let Some(TableFactor::Table { name, alias, args, .. }) = select.from.first_mut().map(|t| &mut t.relation)
-    else {
-        return Err(Error::Definition("WINDOW needs a stream after FROM".into()));
+    let lengths = match window.kind {
+        WindowKind::Tumbling { size_ms } => [size_ms, size_ms, grace(size_ms)],
+        WindowKind::Hopping { size_ms, advance_ms } => [size_ms, advance_ms, grace(size_ms)],
+        WindowKind::Session { gap_ms } => return apply_session(select, window, gap_ms, show_bounds),
     };
-    if args.is_some() {
-        return Err(Error::Definition("WINDOW and a window function exclude each other".into()));
-    }
-    let relation = name.0.last().and_then(|part| part.as_ident()).cloned().unwrap_or_else(|| Ident::new(""));
+    let (name, alias, args) = windowed(select)?;
+    let relation = last_ident(name);
     if alias.is_none() {
         *alias = Some(plain_alias(relation.clone()));
     }
     let mut arguments = vec![argument(Expr::Identifier(relation))];
-    arguments
-        .extend([size, advance, grace].map(|n| argument(Expr::value(Value::Number(n.to_string(), false)))));
+    arguments.extend(lengths.map(number));
     *args = Some(TableFunctionArgs { args: arguments, settings: None });
     *name = ObjectName::from(vec![Ident::new(CLAUSE)]);
     group_by_bounds(select, show_bounds);
     Ok(())
+}
+
+/// Sessions are of the rows that pass WHERE, so the condition goes below them; their keys are those
+/// of GROUP BY.
+fn apply_session(select: &mut Select, window: &Window, gap_ms: i64, show_bounds: bool) -> Result<(), Error> {
+    if window.grace_ms.is_some() {
+        return Err(Error::NotSupported {
+            what: "GRACE PERIOD of a session window".into(),
+            continuous: false,
+            hint: Some("leave it out: rows join their session however late they come".into()),
+        });
+    }
+    if select.from.len() != 1 || select.from.iter().any(|t| !t.joins.is_empty()) {
+        return Err(Error::NotSupported {
+            what: "WINDOW SESSION over a join".into(),
+            continuous: false,
+            hint: Some("make the join a stream of its own".into()),
+        });
+    }
+    let GroupByExpr::Expressions(keys, _) = &select.group_by else {
+        return Err(Error::Definition("WINDOW needs GROUP BY".into()));
+    };
+    let keys: Vec<Expr> = keys.iter().cloned().map(unqualified).collect();
+    let condition = select.selection.take();
+    let (name, alias, args) = windowed(select)?;
+    let relation = last_ident(name);
+    let inner_alias = alias.as_ref().map(|a| format!(" AS {}", a.name)).unwrap_or_default();
+    let condition = condition.map(|c| format!(" WHERE {c}")).unwrap_or_default();
+    let rows = sql::parse_query(&format!("SELECT *, rowtime FROM {name}{inner_alias}{condition}"))?;
+    if alias.is_none() {
+        *alias = Some(plain_alias(relation));
+    }
+    let mut arguments = vec![argument(Expr::Subquery(rows.ast)), number(gap_ms)];
+    arguments.extend(keys.into_iter().map(argument));
+    *args = Some(TableFunctionArgs { args: arguments, settings: None });
+    *name = ObjectName::from(vec![Ident::new(SESSION_CLAUSE)]);
+    group_by_bounds(select, show_bounds);
+    Ok(())
+}
+
+type Windowed<'a> =
+    (&'a mut ObjectName, &'a mut Option<sql::sqlparser::ast::TableAlias>, &'a mut Option<TableFunctionArgs>);
+
+/// The relation that a WINDOW clause is about.
+fn windowed(select: &mut Select) -> Result<Windowed<'_>, Error> {
+    match select.from.first_mut().map(|t| &mut t.relation) {
+        Some(TableFactor::Table { args: Some(_), .. }) => {
+            Err(Error::Definition("WINDOW and a window function exclude each other".into()))
+        }
+        Some(TableFactor::Table { name, alias, args, .. }) => Ok((name, alias, args)),
+        _ => Err(Error::Definition("WINDOW needs a stream after FROM".into())),
+    }
+}
+
+fn last_ident(name: &ObjectName) -> Ident {
+    name.0.last().and_then(|part| part.as_ident()).cloned().unwrap_or_else(|| Ident::new(""))
+}
+
+/// The expression over the one relation there is, whatever it is called.
+fn unqualified(mut expr: Expr) -> Expr {
+    let _ = sql::sqlparser::ast::visit_expressions_mut(&mut expr, |e| {
+        if let Expr::CompoundIdentifier(parts) = e
+            && let Some(last) = parts.last()
+        {
+            *e = Expr::Identifier(last.clone());
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    expr
+}
+
+fn number(n: i64) -> FunctionArg {
+    argument(Expr::value(Value::Number(n.to_string(), false)))
 }
 
 fn plain_alias(name: Ident) -> sql::sqlparser::ast::TableAlias {
@@ -112,18 +183,52 @@ impl RelationPlanner for WindowFunctions {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let function = name.to_string().to_ascii_lowercase();
-        if !matches!(function.as_str(), "tumble" | "hop" | CLAUSE) {
+        let known = ["tumble", "hop", "session", CLAUSE, SESSION_CLAUSE];
+        if !known.contains(&function.as_str()) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
         let arguments = expressions(&function, &arguments.args)?;
         let (source, rest) = arguments.split_first().ok_or_else(|| wrong_arguments(&function))?;
         let input = context.plan(table_of(&function, source)?)?;
         let qualifier = input.schema().iter().next().and_then(|(q, _)| q.cloned());
+        if matches!(function.as_str(), "session" | SESSION_CLAUSE) {
+            let plan = sessions(&function, rest, &input, context)?.plan(input, qualifier)?;
+            return Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))));
+        }
         let (time, spec, names) = window(&function, rest, &input, context)?;
         let node = WindowAssign::try_new(input, time, spec, qualifier, names)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
     }
+}
+
+fn sessions(
+    function: &str,
+    rest: &[Expr],
+    input: &LogicalPlan,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Sessions> {
+    let mut keys = |exprs: &[Expr]| {
+        exprs.iter().map(|e| context.sql_to_expr(e.clone(), input.schema())).collect::<Result<Vec<_>>>()
+    };
+    let (time, gap_ms, keys, names) = match (function, rest) {
+        (SESSION_CLAUSE, [gap, by @ ..]) => {
+            let gap = gap.to_string().parse::<i64>().map_err(|_| wrong_arguments(function))?;
+            let keys = keys(by)?;
+            let time = context.sql_to_expr(Expr::Identifier(Ident::new("rowtime")), input.schema())?;
+            (time, gap, keys, BOUNDS.map(str::to_owned))
+        }
+        ("session", [time, gap, by @ ..]) => {
+            let keys = keys(by)?;
+            let time = context.sql_to_expr(time.clone(), input.schema())?;
+            (time, length_ms(gap.clone(), context)?, keys, ["window_start".into(), "window_end".into()])
+        }
+        _ => return Err(wrong_arguments(function)),
+    };
+    if gap_ms <= 0 {
+        return Err(Error::invalid("window", "its lengths must be positive").into());
+    }
+    Ok(Sessions { time, gap_ms, keys, end_after_gap: function == "session", names })
 }
 
 type Planned = (LogicalExpr, WindowSpec, [String; 2]);
@@ -196,6 +301,14 @@ fn expressions(function: &str, args: &[FunctionArg]) -> Result<Vec<Expr>> {
 /// The first argument names a relation: as an identifier, not as a value.
 fn table_of(function: &str, expr: &Expr) -> Result<TableFactor> {
     let parts = match expr {
+        Expr::Subquery(query) => {
+            return Ok(TableFactor::Derived {
+                lateral: false,
+                subquery: query.clone(),
+                alias: Some(plain_alias(Ident::new("rows"))),
+                sample: None,
+            });
+        }
         Expr::Identifier(ident) => vec![ident.clone()],
         Expr::CompoundIdentifier(parts) => parts.clone(),
         _ => return Err(wrong_arguments(function)),
@@ -216,6 +329,7 @@ fn table_of(function: &str, expr: &Expr) -> Result<TableFactor> {
 
 fn wrong_arguments(function: &str) -> datafusion::common::DataFusionError {
     let expected = match function {
+        "session" => "SESSION(relation, time column, INTERVAL gap, key column, …)",
         "hop" => "HOP(relation, time column, INTERVAL slide, INTERVAL size)",
         _ => "TUMBLE(relation, time column, INTERVAL size)",
     };

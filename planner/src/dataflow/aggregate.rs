@@ -23,7 +23,10 @@ impl Converter {
         let input = self.node(&aggregate.input)?;
         match aggregate.group_expr.as_slice() {
             [Expr::GroupingSet(sets)] => self.grouping_sets(input, aggregate, &plain_sets(sets)?),
-            group => self.group_by(input, group, &aggregate.aggr_expr, &aggregate.schema),
+            group => {
+                let grouped = self.group_by(input, group, &aggregate.aggr_expr, &aggregate.schema)?;
+                Ok(self.when_closed(grouped, input, group))
+            }
         }
     }
 
@@ -54,6 +57,31 @@ impl Converter {
         let key_columns = (0..group.len()).collect();
         let kind = NodeKind::Recompute { partition: group, key_columns, fragment: Arc::new(fragment) };
         Ok(self.push(kind, vec![below], schema))
+    }
+
+    /// Under EMIT FINAL, groups of a window come when it closes.
+    fn when_closed(&mut self, grouped: NodeId, input: NodeId, group: &[Expr]) -> NodeId {
+        let Some(window) = self.window_below(input).filter(|_| self.emit == sql::Emit::Final) else {
+            return grouped;
+        };
+        let NodeKind::Window { time, spec } = self.nodes[window].kind.clone() else { return grouped };
+        let bounds = self.nodes[window].schema.fields();
+        let end = bounds.last().map(|f| f.name().clone()).unwrap_or_default();
+        let is_end = |e: &Expr| matches!(e, Expr::Column(c) if c.name == end);
+        let Some(at) = group.iter().position(is_end) else { return grouped };
+        let schema = Arc::clone(&self.nodes[grouped].schema);
+        let end = Expr::Column(schema.columns()[at].clone());
+        let timeline = self.nodes[window].inputs[0];
+        let kind = NodeKind::EmitFinal { end, time, grace_ms: spec.grace_ms.unwrap_or(0) };
+        self.push(kind, vec![grouped, timeline], &schema)
+    }
+
+    /// The nearest window assignment that a node's rows come from.
+    fn window_below(&self, node: NodeId) -> Option<NodeId> {
+        match &self.nodes[node].kind {
+            NodeKind::Window { .. } => Some(node),
+            _ => self.nodes[node].inputs.iter().find_map(|input| self.window_below(*input)),
+        }
     }
 
     /// Computes hoisted expressions, after the input's columns where those are kept.

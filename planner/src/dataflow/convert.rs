@@ -21,15 +21,19 @@ impl Dataflow {
     ///
     /// # Errors
     /// [`Error::NotSupported`] for anything that cannot be kept up to date, before anything exists.
-    pub fn try_new(state: &SessionState, plan: &LogicalPlan, joins: Joins) -> Result<Self> {
+    pub fn try_new(state: &SessionState, plan: &LogicalPlan, joins: Joins, emit: sql::Emit) -> Result<Self> {
         refuse_volatile(plan)?;
         // Scalar subqueries become joins, so that they are kept up to date too.
         let mut state = state.clone();
         state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let optimized = state.optimize(plan)?;
-        let mut converter = Converter { nodes: Vec::new(), joins };
+        let mut converter = Converter { nodes: Vec::new(), joins, emit };
         let root = converter.node(&optimized)?;
         let nodes = converter.nodes;
+        let waits = nodes.iter().any(|n| matches!(n.kind, NodeKind::EmitFinal { .. }));
+        if emit == sql::Emit::Final && !waits {
+            return Err(Error::Definition("EMIT FINAL needs a window: WINDOW … GROUP BY".into()));
+        }
         let (key, append_only) = (properties::key(&nodes, root), properties::append_only(&nodes, root));
         Ok(Self { nodes, root, key, append_only })
     }
@@ -66,6 +70,7 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
 pub(super) struct Converter {
     pub(super) nodes: Vec<Node>,
     joins: Joins,
+    pub(super) emit: sql::Emit,
 }
 
 impl Converter {
@@ -108,7 +113,11 @@ impl Converter {
             {
                 Some(window) => {
                     let input = self.node(&window.input)?;
-                    let kind = NodeKind::Window { time: window.time.clone(), spec: window.spec };
+                    let mut spec = window.spec;
+                    if self.emit == sql::Emit::Final {
+                        spec.grace_ms.get_or_insert(0);
+                    }
+                    let kind = NodeKind::Window { time: window.time.clone(), spec };
                     Ok(self.push(kind, vec![input], plan.schema()))
                 }
                 None => Err(Error::continuous(extension.node.name(), "")),
@@ -192,9 +201,10 @@ impl Converter {
             (Joins::StreamTable, [true, false], JoinType::Inner | JoinType::Left) => {
                 NodeKind::Lookup { on, filter, outer: join.join_type == JoinType::Left }
             }
+            (Joins::StreamTable, [true, true], JoinType::Inner) => inner(join),
             (Joins::StreamTable, [true, true], _) => {
                 return Err(Error::continuous(
-                    "a join of two streams with a stream as its result",
+                    "an outer join of two streams with a stream as its result",
                     "CREATE MATERIALIZED VIEW keeps all pairs",
                 ));
             }

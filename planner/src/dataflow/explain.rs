@@ -31,6 +31,9 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, out: &mut String) {
             let grace = spec.grace_ms.map_or_else(|| "none".to_owned(), |g| format!("{g} ms"));
             format!("Window: {time}, size {} ms, advance {} ms, grace {grace}", spec.size_ms, spec.advance_ms)
         }
+        NodeKind::EmitFinal { end, grace_ms, .. } => {
+            format!("EmitFinal: when stream time passes {end} + {grace_ms} ms; keeps open windows")
+        }
         NodeKind::Aggregate { group, aggregates } => {
             format!("Aggregate: by [{}], [{}]; keeps every group", list(group), list(aggregates))
         }

@@ -71,6 +71,16 @@ pub enum NodeKind {
         /// The windows.
         spec: WindowSpec,
     },
+    /// Rows of windows, each once, when stream time has passed the window's end and its grace. The
+    /// second input is what stream time is the time of.
+    EmitFinal {
+        /// The window's end, of a row of the first input.
+        end: Expr,
+        /// The time of a row of the second.
+        time: Expr,
+        /// How long after its end a window takes rows, ms.
+        grace_ms: i64,
+    },
     /// Groups rows.
     Aggregate {
         /// By what.

@@ -10,6 +10,7 @@ pub(super) fn append_only(nodes: &[Node], id: NodeId) -> bool {
     let node = &nodes[id];
     match &node.kind {
         NodeKind::Source { relation, .. } => relation.is_stream(),
+        NodeKind::EmitFinal { .. } => true,
         NodeKind::Aggregate { .. }
         | NodeKind::TopN { .. }
         | NodeKind::Recompute { .. }
@@ -27,7 +28,9 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
         NodeKind::Source { relation, columns } if relation.kind != RelationKind::Stream => {
             positions(&relation.key, |k| columns.iter().position(|c| c == k))
         }
-        NodeKind::Filter(_) | NodeKind::TopN { .. } => input(0).map(|(key, _)| key).unwrap_or_default(),
+        NodeKind::Filter(_) | NodeKind::TopN { .. } | NodeKind::EmitFinal { .. } => {
+            input(0).map(|(key, _)| key).unwrap_or_default()
+        }
         NodeKind::Project(exprs) => {
             let (key, _) = input(0).unwrap_or_default();
             let schema = &nodes[node.inputs[0]].schema;

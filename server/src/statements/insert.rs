@@ -266,8 +266,7 @@ async fn query_rows(
         return Err(WireError::unsupported("INSERT from a push query")
             .hint("CREATE STREAM … AS SELECT keeps a stream up to date."));
     }
-    let snapshot = session.snapshot().await?;
-    let bound = query::bind(session, &snapshot, source)?;
+    let (snapshot, bound) = query::bind_current(session, source).await?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.shared.state.clone() }.answer(plan).await?;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;

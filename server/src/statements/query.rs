@@ -32,14 +32,35 @@ pub(crate) fn bind(
     Ok(binder.batch(&query)?)
 }
 
+/// Binds a query against a snapshot that holds, of every base relation it reads, whatever anybody
+/// was told is written. Views it reads may be as old as the session allows.
+pub(super) async fn bind_current(
+    session: &mut Session,
+    query: &Query,
+) -> Result<(Arc<Snapshot>, BatchQuery), WireError> {
+    let acknowledged = session.engine().acknowledged();
+    let snapshot = session.snapshot().await?;
+    let bound = bind(session, &snapshot, query)?;
+    let reads_base = || {
+        let relations = planner::sources(&bound.plan);
+        relations.iter().filter_map(|id| snapshot.catalog.by_id(*id)).any(|r| r.dataflow().is_none())
+    };
+    if session.transaction.is_some() || snapshot.epoch >= acknowledged || !reads_base() {
+        return Ok((snapshot, bound));
+    }
+    session.saw(acknowledged);
+    let snapshot = session.snapshot().await?;
+    let bound = bind(session, &snapshot, query)?;
+    Ok((snapshot, bound))
+}
+
 /// A query that is answered once, at one epoch.
 pub(crate) async fn pull(
     session: &mut Session,
     query: &Query,
     parameters: &Parameters,
 ) -> Result<Rows, WireError> {
-    let snapshot = session.snapshot().await?;
-    let bound = bind(session, &snapshot, query)?;
+    let (snapshot, bound) = bind_current(session, query).await?;
     refuse_own_writes(session, &snapshot, &bound.plan)?;
     let plan = parameters.apply(bound.plan)?;
     let context = PullContext { snapshot, state: session.shared.state.clone() };
@@ -72,13 +93,15 @@ pub(crate) fn plan_push(
     query: &Query,
 ) -> Result<(Dataflow, Vec<String>, Option<usize>), WireError> {
     let mut query = query.clone();
-    if query.emit == Some(sql::Emit::Final) {
-        return Err(WireError::unsupported("EMIT FINAL").hint("EMIT CHANGES is."));
-    }
     let limit = take_limit(&mut query)?;
     let binder = Binder::new(&snapshot.catalog, &session.shared.state);
     let bound = binder.batch(&query)?;
-    let dataflow = Dataflow::try_new(&session.shared.state, &bound.plan, Joins::StreamTable)?;
+    let dataflow = Dataflow::try_new(
+        &session.shared.state,
+        &bound.plan,
+        Joins::StreamTable,
+        query.emit.unwrap_or(sql::Emit::Changes),
+    )?;
     Ok((dataflow, bound.names, limit))
 }
 

@@ -66,6 +66,14 @@ pub(crate) fn parse_expression(text: &str) -> std::result::Result<Expr, ParserEr
     Parser::new(&MillpondDialect).try_with_sql(text)?.parse_expr()
 }
 
+/// Parses a condition that the planner makes itself.
+///
+/// # Errors
+/// [`Error::Syntax`].
+pub fn parse_condition(text: &str) -> Result<Expr> {
+    parse_expression(text).map_err(|error| position::from_parser(text, error))
+}
+
 /// An identifier's name: folded to lower case unless quoted.
 pub fn fold(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
