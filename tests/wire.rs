@@ -315,3 +315,45 @@ async fn what_one_session_was_promised_another_reads() {
         assert_eq!(rows, n, "a read after the acknowledgement");
     }
 }
+
+#[tokio::test]
+async fn a_new_view_reads_history_beside_the_others() {
+    let (_data, server) = server().await;
+    let builder = server.connect().await;
+    let writer = server.connect().await;
+    builder
+        .batch_execute(
+            "CREATE STREAM s (v BIGINT);
+             INSERT INTO s SELECT value FROM generate_series(1, 1000000) AS value",
+        )
+        .await
+        .unwrap();
+    let create = builder.batch_execute(
+        "CREATE MATERIALIZED VIEW m AS SELECT v % 100000 AS k, count(*) AS n, count(DISTINCT v) AS d
+         FROM s GROUP BY v % 100000",
+    );
+    let mut create = std::pin::pin!(create);
+    let (mut written, mut seen_building) = (0, false);
+    loop {
+        tokio::select! {
+            made = &mut create => {
+                made.unwrap();
+                break;
+            }
+            () = async {
+                writer.batch_execute("INSERT INTO s VALUES (7)").await.unwrap();
+                let state = "SELECT rows_total FROM millpond.queries WHERE state = 'backfilling'";
+                for row in writer.query(state, &[]).await.unwrap() {
+                    assert!(row.get::<_, i64>(0) >= 1_000_000);
+                    seen_building = true;
+                }
+            } => written += 1,
+        }
+    }
+    assert!(seen_building && written > 3, "others went on: {written} writes, building seen: {seen_building}");
+    writer.batch_execute("INSERT INTO s VALUES (7); FLUSH").await.unwrap();
+    let live = builder.query_one("SELECT sum(n), sum(d) FROM m", &[]).await.unwrap();
+    let batch = builder.query_one("SELECT count(*), count(DISTINCT v) FROM s", &[]).await.unwrap();
+    assert_eq!(live.get::<_, i64>(0), batch.get::<_, i64>(0));
+    assert_eq!(live.get::<_, i64>(1), batch.get::<_, i64>(1));
+}

@@ -43,6 +43,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A query needed more memory than it may have, and was stopped.
+    #[error("the query of \"{relation}\" needed more than its memory limit of {limit} bytes")]
+    MemoryLimit {
+        /// The relation.
+        relation: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
     /// A limit was reached.
     #[error("{what} exceeds the limit of {limit}")]
     Limit {

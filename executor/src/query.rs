@@ -107,6 +107,11 @@ impl Query {
         result.first().map_or_else(|| Arc::clone(&self.schema), |b| b.rows.schema())
     }
 
+    /// Lets the state go: the query will not be stepped again.
+    pub(crate) fn release(&mut self) {
+        self.operators.clear();
+    }
+
     /// Bytes of state.
     pub fn state_bytes(&self) -> usize {
         self.operators.iter().flatten().map(|o| o.state_bytes()).sum()

@@ -16,7 +16,7 @@ const MAX_COLUMNS: usize = 1600;
 /// Most partitions of a topic.
 const MAX_PARTITIONS: i64 = 1024;
 /// Options of WITH (…) that are understood; the rest is refused by name.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "kafka_topic",
     "partitions",
     "replicas",
@@ -26,6 +26,7 @@ const OPTIONS: [&str; 9] = [
     "format",
     "retention_ms",
     "retention_bytes",
+    "memory_limit",
 ];
 
 /// The relation that CREATE STREAM or CREATE TABLE makes.
@@ -64,6 +65,9 @@ pub fn plan_create(statement: &CreateRelation, id: RelationId, text: &str) -> Re
         key = key_names.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
     }
     let (partitions, retention) = check_options(&statement.options)?;
+    if statement.options.text("memory_limit").is_some() {
+        return Err(Error::invalid("option \"memory_limit\"", "it belongs to CREATE … AS SELECT"));
+    }
     let mut relation = Relation {
         id,
         name,
@@ -74,6 +78,7 @@ pub fn plan_create(statement: &CreateRelation, id: RelationId, text: &str) -> Re
         partitions,
         time_column: None,
         retention,
+        memory_limit: None,
         query: None,
         text: text.to_owned(),
     };
@@ -125,6 +130,7 @@ pub fn plan_create_as(
         partitions,
         time_column: None,
         retention,
+        memory_limit: memory_limit(&statement.options)?,
         query: Some(query),
         text: text.to_owned(),
     })
@@ -218,6 +224,24 @@ fn result_columns(
             default: None,
         })
         .collect())
+}
+
+/// A number of bytes, or of PostgreSQL's units: `64MB`.
+fn memory_limit(options: &Options) -> Result<Option<u64>> {
+    let Some(text) = options.text("memory_limit") else { return Ok(None) };
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1u64),
+        "kb" => Some(1 << 10),
+        "mb" => Some(1 << 20),
+        "gb" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.zip(text[..digits].parse::<u64>().ok()).and_then(|(unit, n)| n.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes > 0 => Ok(Some(bytes)),
+        _ => Err(Error::invalid("option \"memory_limit\"", "expected bytes, or a size such as '64MB'")),
+    }
 }
 
 type Retention = (Option<i64>, Option<u64>);

@@ -34,6 +34,8 @@ const EPOCH_BYTES: usize = 64 << 20;
 const AHEAD: usize = 2;
 /// Batches smaller than this become one.
 const SMALL_ROWS: usize = 1024;
+/// How often it is looked whether a new query has its first result.
+const BUILDING: Duration = Duration::from_millis(1);
 /// How often waiting subscribers are tried again.
 const RETRY: Duration = Duration::from_millis(20);
 /// How often old segments are looked for, in milliseconds.
@@ -115,7 +117,9 @@ pub(crate) fn spawn(
 fn step_loop(mut stepper: Stepper, work: &Receiver<Work>, publish: &watch::Sender<Arc<Snapshot>>) {
     let mut waiting = false;
     loop {
-        let next = if waiting {
+        let next = if stepper.is_building() {
+            work.recv_timeout(BUILDING)
+        } else if waiting {
             work.recv_timeout(RETRY)
         } else {
             work.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -126,21 +130,9 @@ fn step_loop(mut stepper: Stepper, work: &Receiver<Work>, publish: &watch::Sende
                 publish.send_replace(Arc::new(stepper.snapshot()));
                 drop(permits);
             }
-            Ok(Work::Ddl(request)) => {
-                let result = match &request.change {
-                    Change::Create(relation) => stepper.create(relation, 0, 0),
-                    Change::Drop(relations) => {
-                        stepper.drop_relations(&relations.iter().map(|r| r.id).collect::<Vec<_>>());
-                        Ok(())
-                    }
-                };
-                publish.send_replace(Arc::new(stepper.snapshot()));
-                // Whoever asked may have gone.
-                let _ = request.reply.send(result);
-            }
+            Ok(Work::Ddl(request)) => ddl(&mut stepper, request, publish),
             Ok(Work::Subscribe(request)) => {
-                let subscription = stepper.subscribe(request.query, request.snapshot, request.progress);
-                let _ = request.reply.send(subscription);
+                stepper.subscribe(request.query, request.snapshot, request.progress, request.reply);
             }
             Ok(Work::Flush(reply)) => {
                 let _ = reply.send(stepper.epoch());
@@ -148,7 +140,27 @@ fn step_loop(mut stepper: Stepper, work: &Receiver<Work>, publish: &watch::Sende
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        if stepper.is_building() && stepper.finish_built() {
+            publish.send_replace(Arc::new(stepper.snapshot()));
+        }
+        stepper.send_answers();
         waiting = stepper.retry_subscribers();
+    }
+}
+
+fn ddl(stepper: &mut Stepper, request: DdlRequest, publish: &watch::Sender<Arc<Snapshot>>) {
+    let DdlRequest { change, reply } = request;
+    match change {
+        Change::Create(relation) => {
+            stepper.create(&relation, Some(reply));
+            publish.send_replace(Arc::new(stepper.snapshot()));
+        }
+        Change::Drop(relations) => {
+            stepper.drop_relations(&relations.iter().map(|r| r.id).collect::<Vec<_>>());
+            publish.send_replace(Arc::new(stepper.snapshot()));
+            // Whoever asked may have gone.
+            let _ = reply.send(Ok(()));
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! the first run and on every replay. An append is acknowledged when its epoch is on disk; a
 //! reader that needs to see it waits for the snapshot of that epoch.
 
+mod backfill;
 mod commit;
 mod history;
 mod meta;
@@ -27,6 +28,7 @@ use planner::{Catalog, Dataflow, Relation, RelationId};
 use storage::{Clock, Epoch, Fs};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+pub use backfill::Progress;
 pub(crate) use history::StreamReader;
 pub use snapshot::{QueryStatus, Snapshot};
 

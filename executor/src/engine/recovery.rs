@@ -137,7 +137,7 @@ fn create(live: &Live, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> 
         last = last_epoch(log, relation, end)?;
     }
     stepper.begin_at(stepper.epoch().max(live.after_epoch), 0);
-    stepper.create(relation, last, end)
+    stepper.create_again(relation, last, end)
 }
 
 /// The epoch of the last frame of a result topic.

@@ -7,6 +7,7 @@ use planner::{Catalog, RelationId};
 use storage::log::Log;
 use storage::{Epoch, Offset};
 
+use super::backfill::Progress;
 use super::history::StreamReader;
 use crate::error::{Error, Result};
 use crate::table::TableVersion;
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub(crate) streams: HashMap<RelationId, Vec<(Offset, Offset)>>,
     /// Queries, by the relation they keep.
     pub(crate) queries: HashMap<RelationId, QueryStatus>,
+    /// Views on their way to their first result.
+    pub building: Vec<(String, Arc<Progress>)>,
     pub(crate) log: Arc<dyn Log>,
 }
 
@@ -43,6 +46,8 @@ pub struct QueryStatus {
     pub rejected: u64,
     /// Why it stopped, if it did.
     pub error: Option<String>,
+    /// The memory limit it went over, if that is why.
+    pub over_limit: Option<u64>,
 }
 
 impl Snapshot {
@@ -68,13 +73,14 @@ impl Snapshot {
     }
 
     fn check(&self, id: RelationId) -> Result<()> {
-        match self.queries.get(&id).and_then(|q| q.error.clone()) {
-            Some(reason) => {
-                let relation = self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
-                Err(Error::QueryFailed { relation, reason })
-            }
-            None => Ok(()),
-        }
+        let Some(QueryStatus { error: Some(reason), over_limit, .. }) = self.queries.get(&id) else {
+            return Ok(());
+        };
+        let relation = self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
+        Err(match over_limit {
+            Some(limit) => Error::MemoryLimit { relation, limit: *limit },
+            None => Error::QueryFailed { relation, reason: reason.clone() },
+        })
     }
 
     /// How the query of a relation does.

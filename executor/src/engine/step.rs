@@ -14,11 +14,13 @@ use planner::{Catalog, Relation, RelationId};
 use rayon::prelude::*;
 use storage::log::{Append, Log, Sync, TopicPartition};
 use storage::{Epoch, Offset};
+use tokio::sync::oneshot;
 
-use super::history::{EpochMerge, StreamReader};
+use super::backfill::{Backfill, Building, Built, Progress};
+use super::history::StreamReader;
 use super::relations::{Input, State, View, base_changes, new_base};
 use super::snapshot::{QueryStatus, Snapshot};
-use crate::change::{ChangeBatch, consolidate};
+use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, encode_batches};
 use crate::layout::nullable;
@@ -30,8 +32,6 @@ use crate::table::{TableStore, TableVersion};
 
 /// Name of the weight in a result topic's rows.
 const WEIGHT: &str = "\u{1}weight";
-/// Rows fed to a new query at a time.
-const BACKFILL_ROWS: usize = 256 * 1024;
 
 /// Everything the step thread owns.
 pub(crate) struct Stepper {
@@ -44,7 +44,24 @@ pub(crate) struct Stepper {
     versions: HashMap<RelationId, TableVersion>,
     streams: HashMap<RelationId, Vec<(Offset, Offset)>>,
     subscribers: Vec<Subscriber>,
+    building: Vec<Building<Target>>,
+    answers: Vec<Answer>,
     rejects: Rejects,
+}
+
+/// What a query becomes when it has its first result.
+pub(crate) enum Target {
+    View { relation: Arc<Relation>, topic_epoch: Epoch, topic_end: Offset, reply: Reply<()> },
+    Subscriber { snapshot: bool, progress: bool, reply: Reply<Subscription> },
+}
+
+/// Where an answer goes; nowhere, when the journal asks again after a restart.
+pub(crate) type Reply<T> = Option<oneshot::Sender<Result<T>>>;
+
+/// An answer that waits until what it tells of is published.
+enum Answer {
+    Made(Reply<()>, Result<()>),
+    Subscribed(Reply<Subscription>, Result<Subscription>),
 }
 
 impl Stepper {
@@ -59,6 +76,8 @@ impl Stepper {
             versions: HashMap::new(),
             streams: HashMap::new(),
             subscribers: Vec::new(),
+            building: Vec::new(),
+            answers: Vec::new(),
             rejects: Rejects::default(),
         }
     }
@@ -94,6 +113,7 @@ impl Stepper {
             tables: self.versions.clone(),
             streams: self.streams.clone(),
             queries: queries.collect(),
+            building: self.building.iter().filter_map(Building::view).collect(),
             log: Arc::clone(&self.log),
         }
     }
@@ -111,6 +131,9 @@ impl Stepper {
             self.publish_table(*id);
         }
         self.step_subscribers(&changes);
+        for building in &mut self.building {
+            building.miss(epoch, now_ms, &changes);
+        }
     }
 
     fn take_input(&mut self, input: &Input, changes: &mut EpochChanges) {
@@ -157,7 +180,11 @@ impl Stepper {
                     Some(new) => {
                         changes.insert(id, Arc::new(new));
                     }
-                    None => self.fail_readers(id),
+                    None => {
+                        // Nobody may read its rows any more.
+                        self.versions.remove(&id);
+                        self.fail_readers(id);
+                    }
                 }
             }
         }
@@ -226,37 +253,171 @@ impl Stepper {
         self.subscribers.iter().any(Subscriber::has_pending)
     }
 
-    /// Makes a relation, with a view's first result. `topic_epoch` is the last epoch whose changes
-    /// its topic already holds, after a restart.
-    pub(crate) fn create(
+    /// Makes a relation; a view's first result is computed beside everything else, and the view is
+    /// there when it is done.
+    pub(crate) fn create(&mut self, relation: &Arc<Relation>, reply: Reply<()>) {
+        if let Err((error, reply)) = self.begin(relation, 0, 0, reply) {
+            self.answers.push(Answer::Made(reply, Err(error)));
+        }
+    }
+
+    /// Tells who waits, now that everything is published.
+    pub(crate) fn send_answers(&mut self) {
+        for answer in self.answers.drain(..) {
+            // Whoever asked may have gone.
+            match answer {
+                Answer::Made(Some(reply), result) => drop(reply.send(result)),
+                Answer::Subscribed(Some(reply), result) => drop(reply.send(result)),
+                Answer::Made(None, _) | Answer::Subscribed(None, _) => {}
+            }
+        }
+    }
+
+    /// Makes a relation again, as the journal says. `topic_epoch` is the last epoch whose changes its
+    /// topic holds already, `topic_end` the end of that.
+    pub(crate) fn create_again(
         &mut self,
         relation: &Arc<Relation>,
         topic_epoch: Epoch,
         topic_end: Offset,
     ) -> Result<()> {
+        self.begin(relation, topic_epoch, topic_end, None).map_err(|(error, _)| error)?;
+        while let Some(building) = self.building.pop() {
+            let built = building.wait();
+            self.finish(building, built);
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        relation: &Arc<Relation>,
+        topic_epoch: Epoch,
+        topic_end: Offset,
+        reply: Reply<()>,
+    ) -> std::result::Result<(), (Error, Reply<()>)> {
         let state = match relation.dataflow() {
-            None if relation.is_base() => new_base(relation)?,
+            None if relation.is_base() => match new_base(relation) {
+                Ok(state) => state,
+                Err(error) => return Err((error, reply)),
+            },
             None => State::Expanded,
             Some(dataflow) => {
-                let query = Query::try_new(Arc::clone(dataflow), self.shards)?;
-                let mut view = self.view(relation, query, topic_epoch)?;
-                self.backfill_view(&mut view, topic_end);
-                State::View(Box::new(view))
+                let query = match Query::try_new(Arc::clone(dataflow), self.shards) {
+                    Ok(query) => query,
+                    Err(error) => return Err((error, reply)),
+                };
+                let relation = Arc::clone(relation);
+                let target = Target::View { relation, topic_epoch, topic_end, reply };
+                return self.build(target, query).map_err(|e| (e, None));
             }
         };
-        self.streams.insert(relation.id, self.bounds(relation));
-        if let State::View(view) = &state
-            && view.store.is_none()
-        {
-            self.streams.insert(relation.id, vec![(0, view.next_offset)]);
+        self.install(relation, state);
+        self.answers.push(Answer::Made(reply, Ok(())));
+        Ok(())
+    }
+
+    /// Starts a query's way to its first result.
+    fn build(&mut self, target: Target, query: Query) -> Result<()> {
+        let backfill = self.backfill(&query)?;
+        self.building.push(Building::start(target, query, backfill, (self.epoch, self.now_ms))?);
+        Ok(())
+    }
+
+    /// Whether queries are on their way to their first result.
+    pub(crate) fn is_building(&self) -> bool {
+        !self.building.is_empty()
+    }
+
+    /// Takes in the queries that have their first result; true when there were any.
+    pub(crate) fn finish_built(&mut self) -> bool {
+        let (mut waiting, mut done) = (Vec::new(), Vec::new());
+        for building in std::mem::take(&mut self.building) {
+            match building.built() {
+                Some(built) => done.push((building, built)),
+                None => waiting.push(building),
+            }
         }
-        if !relation.is_stream() {
-            self.streams.remove(&relation.id);
+        self.building = waiting;
+        let any = !done.is_empty();
+        for (building, built) in done {
+            self.finish(building, built);
+        }
+        any
+    }
+
+    fn finish(&mut self, building: Building<Target>, built: Result<Built>) {
+        let Building { target, at, missed, .. } = building;
+        match (target, built) {
+            (Target::View { relation, topic_epoch, topic_end, reply }, Ok(built)) => {
+                let made = self.finished_view(&relation, built, topic_epoch, topic_end, at);
+                let made = made.map(|mut view| {
+                    for epoch in missed {
+                        if view.status.error.is_none() {
+                            view.step(epoch.epoch, epoch.now_ms, &epoch.changes, &self.log, &self.rejects);
+                        }
+                    }
+                    self.install(&relation, State::View(Box::new(view)));
+                });
+                self.answers.push(Answer::Made(reply, made));
+            }
+            (Target::Subscriber { snapshot, progress, reply }, Ok(built)) => {
+                let Built { mut query, result, .. } = built;
+                let readable = self.check_sources(&query);
+                let started = readable.and(result).and_then(|current| {
+                    let mut rejects = StepRejects::default();
+                    let mut later = Vec::new();
+                    for epoch in missed {
+                        later.push((epoch.epoch, query.step(&epoch.changes, &mut rejects)?));
+                    }
+                    let (mut subscriber, subscription) = Subscriber::new(query, progress);
+                    let first = if snapshot { current } else { Vec::new() };
+                    let mut open = subscriber.send(at.0, first);
+                    for (epoch, changes) in later {
+                        open = open && subscriber.send(epoch, changes);
+                    }
+                    if open {
+                        self.subscribers.push(subscriber);
+                    }
+                    Ok(subscription)
+                });
+                self.answers.push(Answer::Subscribed(reply, started));
+            }
+            (Target::View { reply, .. }, Err(error)) => self.answers.push(Answer::Made(reply, Err(error))),
+            (Target::Subscriber { reply, .. }, Err(error)) => {
+                self.answers.push(Answer::Subscribed(reply, Err(error)));
+            }
+        }
+    }
+
+    /// Whether everything a query reads is still there and runs.
+    fn check_sources(&self, query: &Query) -> Result<()> {
+        for id in query.dataflow().sources() {
+            let status = self.states.get(&id).map(|state| state.view().map(|v| &v.status));
+            let name = || self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
+            match status {
+                None => return Err(Error::Dropped(name())),
+                Some(Some(QueryStatus { error: Some(reason), .. })) => {
+                    return Err(Error::QueryFailed { relation: name(), reason: reason.clone() });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a relation where everybody sees it.
+    fn install(&mut self, relation: &Arc<Relation>, state: State) {
+        if relation.is_stream() {
+            let bounds = match &state {
+                State::View(view) if view.store.is_none() => vec![(0, view.next_offset)],
+                _ => self.bounds(relation),
+            };
+            self.streams.insert(relation.id, bounds);
         }
         self.states.insert(relation.id, state);
         self.publish_table(relation.id);
         self.catalog = Arc::new(self.catalog.with(Arc::clone(relation)));
-        Ok(())
     }
 
     fn bounds(&self, relation: &Relation) -> Vec<(Offset, Offset)> {
@@ -280,21 +441,27 @@ impl Stepper {
         Ok(View { relation, query, store, status, topic_epoch, next_offset: 0, level })
     }
 
-    /// Runs a new view over everything that is there. What goes wrong sets the view aside.
-    fn backfill_view(&mut self, view: &mut View, topic_end: Offset) {
-        let sources = view.relation.sources();
+    /// The view that a first result makes. What goes wrong sets the view aside.
+    fn finished_view(
+        &self,
+        relation: &Arc<Relation>,
+        built: Built,
+        topic_epoch: Epoch,
+        topic_end: Offset,
+        (epoch, now_ms): (Epoch, i64),
+    ) -> Result<View> {
+        let Built { query, result, rejects, busy_us } = built;
+        let mut view = self.view(relation, query, topic_epoch)?;
+        let sources = relation.sources();
         let failed =
             sources.iter().find_map(|id| self.states.get(id)?.view()?.status.error.clone().map(|_| *id));
         if let Some(id) = failed {
             let name = self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
             view.status.error = Some(format!("it reads \"{name}\", whose query has failed"));
-            return;
+            return Ok(view);
         }
-        let started = Instant::now();
-        let mut rejects = StepRejects::default();
-        let result = self.backfill(&mut view.query, &mut rejects);
-        let (epoch, now_ms) = (self.epoch, self.now_ms);
         let kept = result.and_then(|changes| view.keep(changes, now_ms)).and_then(|changes| {
+            view.check_memory()?;
             // After a restart the topic may hold the first result and more.
             if topic_end == 0 { view.write_topic(epoch, now_ms, &changes, &self.log) } else { Ok(()) }
         });
@@ -303,46 +470,29 @@ impl Stepper {
             view.fail(&error);
         }
         view.note(&self.rejects, rejects, epoch, now_ms);
-        view.status.busy_us += u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        view.status.busy_us += busy_us;
         view.status.state_bytes = view.query.state_bytes();
+        Ok(view)
     }
 
-    /// The result of a new query over all there is at this epoch: tables as they are, streams in
-    /// the order of their epochs.
-    fn backfill(&self, query: &mut Query, rejects: &mut StepRejects) -> Result<Changes> {
-        let mut out = Vec::new();
+    /// All that a new query has to read, at this epoch.
+    fn backfill(&self, query: &Query) -> Result<Backfill> {
         let mut tables = EpochChanges::new();
         let mut streams = Vec::new();
+        let mut total = 0;
         for id in query.dataflow().sources() {
             if let Some(version) = self.versions.get(&id) {
                 let batches =
                     version.batches()?.into_iter().filter(|b| b.num_rows() > 0).map(ChangeBatch::inserted);
+                total += version.num_rows() as u64;
                 tables.insert(id, Arc::new(batches.collect()));
             } else if let (Some(bounds), Some(relation)) = (self.streams.get(&id), self.catalog.by_id(id)) {
+                total += bounds.iter().map(|(start, end)| end - start).sum::<u64>();
                 streams.push(StreamReader::new(Arc::clone(&self.log), Arc::clone(relation), bounds.clone()));
             }
         }
-        out.extend(query.step(&tables, rejects)?);
-        let by_epoch = query.needs_epochs();
-        let mut history = EpochMerge::new(streams);
-        let mut pending = EpochChanges::new();
-        let mut rows = 0;
-        while let Some(epoch) = history.next_epoch()? {
-            for input in &epoch.inputs {
-                rows += input.batches.iter().map(|b| b.num_rows()).sum::<usize>();
-                let all = pending.entry(input.relation.id).or_default();
-                Arc::make_mut(all).extend(base_changes(&State::Stream, input)?);
-            }
-            if by_epoch || rows >= BACKFILL_ROWS {
-                out.extend(query.step(&std::mem::take(&mut pending), rejects)?);
-                rows = 0;
-            }
-        }
-        out.extend(query.step(&pending, rejects)?);
-        match out.first().map(|b| b.rows.schema()) {
-            Some(schema) => consolidate(&schema, out),
-            None => Ok(out),
-        }
+        let progress = Arc::new(Progress { total, ..Progress::default() });
+        Ok(Backfill { tables, streams, progress })
     }
 
     /// Removes relations and everything kept for them.
@@ -363,18 +513,26 @@ impl Stepper {
     /// Starts a push query; with `snapshot` its reader first gets the current result.
     pub(crate) fn subscribe(
         &mut self,
-        mut query: Query,
+        query: Query,
         snapshot: bool,
         progress: bool,
-    ) -> Result<Subscription> {
-        let mut rejects = StepRejects::default();
-        let current = self.backfill(&mut query, &mut rejects)?;
-        let (mut subscriber, subscription) = Subscriber::new(query, progress);
-        let first = if snapshot { current } else { Vec::new() };
-        if subscriber.send(self.epoch, first) {
-            self.subscribers.push(subscriber);
+        reply: oneshot::Sender<Result<Subscription>>,
+    ) {
+        let target = Target::Subscriber { snapshot, progress, reply: Some(reply) };
+        // A target that cannot be built is dropped, which its reader notices.
+        if let Err(error) = self.build(target, query) {
+            tracing::error!(%error, "could not start a push query");
         }
-        Ok(subscription)
+    }
+}
+
+impl Building<Target> {
+    /// The view that is being made, and how far it is.
+    fn view(&self) -> Option<(String, Arc<Progress>)> {
+        match &self.target {
+            Target::View { relation, .. } => Some((relation.name.clone(), Arc::clone(&self.progress))),
+            Target::Subscriber { .. } => None,
+        }
     }
 }
 
@@ -406,6 +564,7 @@ impl View {
         let kept = catch_unwind(AssertUnwindSafe(|| -> Result<Changes> {
             let result = self.query.step(changes, &mut rejects)?;
             let kept = self.keep(result, now_ms)?;
+            self.check_memory()?;
             self.write_topic(epoch, now_ms, &kept, log)?;
             Ok(kept)
         }))
@@ -429,6 +588,24 @@ impl View {
     fn fail(&mut self, error: &Error) {
         tracing::error!(relation = %self.relation.name, %error, "query failed and is set aside");
         self.status.error = Some(error.to_string());
+        if let Error::MemoryLimit { limit, .. } = error {
+            self.status.over_limit = Some(*limit);
+        }
+        self.query.release();
+        self.status.state_bytes = 0;
+        if let Some(store) = &mut self.store {
+            store.clear();
+        }
+    }
+
+    /// Refuses to go on with more state and rows than the view may have.
+    fn check_memory(&self) -> Result<()> {
+        let Some(limit) = self.relation.memory_limit else { return Ok(()) };
+        let rows = self.store.as_ref().map_or(0, TableStore::bytes);
+        if (self.query.state_bytes() + rows) as u64 > limit {
+            return Err(Error::MemoryLimit { relation: self.relation.name.clone(), limit });
+        }
+        Ok(())
     }
 
     fn note(&mut self, all: &Rejects, step: StepRejects, epoch: Epoch, now_ms: i64) {

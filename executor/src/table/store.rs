@@ -127,6 +127,17 @@ impl TableStore {
         }
     }
 
+    /// Lets all rows go. Versions that were published keep theirs.
+    pub fn clear(&self) {
+        let mut inner = self.0.write();
+        inner.index = KeyTable::default();
+        (inner.positions, inner.chunks, inner.order) = (Vec::new(), Vec::new(), Vec::new());
+        (inner.free, inner.sparse) = (Vec::new(), Vec::new());
+        inner.more.clear();
+        inner.rows = 0;
+        inner.change += 1;
+    }
+
     /// Bytes of rows and index.
     pub fn bytes(&self) -> usize {
         let inner = self.0.read();

@@ -63,6 +63,8 @@ pub struct Relation {
     pub time_column: Option<usize>,
     /// WITH (retention_ms, retention_bytes).
     pub retention: (Option<i64>, Option<u64>),
+    /// WITH (memory_limit = …): most bytes of its query's state and rows.
+    pub memory_limit: Option<u64>,
     /// What makes its rows; None for one that is written to.
     pub query: Option<ViewQuery>,
     /// The statement that made it.

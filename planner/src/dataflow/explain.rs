@@ -12,6 +12,9 @@ pub fn explain(dataflow: &Dataflow) -> String {
     let key = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     // Writing to a string cannot fail.
     let _ = writeln!(out, "Result: {kind}, key: {key}");
+    for growth in dataflow.growth() {
+        let _ = writeln!(out, "Unbounded state: {growth}");
+    }
     node(dataflow, dataflow.root, 1, &mut out);
     out
 }

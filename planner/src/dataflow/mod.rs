@@ -7,6 +7,7 @@ mod aggregate;
 mod convert;
 mod explain;
 mod fragment;
+mod growth;
 mod outer;
 mod properties;
 mod ranking;

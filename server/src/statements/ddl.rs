@@ -32,6 +32,11 @@ pub(super) async fn create(
     };
     let tag = format!("CREATE {}", relation.kind.sql());
     if !exists(session, &catalog, &relation, if_not_exists)? {
+        for growth in relation.dataflow().map(|d| d.growth()).unwrap_or_default() {
+            let notice =
+                WireError::new("00000", format!("the state of \"{}\" has no bound: {growth}", relation.name));
+            session.notices.push(notice.hint("WITH (memory_limit = '…') bounds it by an error."));
+        }
         turn.create(relation).await?;
     }
     Ok(Outcome::done(tag))

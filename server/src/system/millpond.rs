@@ -63,31 +63,43 @@ fn relations(system: &SystemRelations) -> Option<RecordBatch> {
 
 fn queries(system: &SystemRelations) -> Option<RecordBatch> {
     let snapshot = &system.snapshot;
-    let rows = snapshot.catalog.iter().filter_map(|r| {
+    let building = snapshot.building.iter().map(|(name, progress)| {
+        let done = progress.done.load(std::sync::atomic::Ordering::Relaxed);
+        let status = executor::QueryStatus { rows_in: done, ..Default::default() };
+        query(name, "backfilling", &status, number(progress.total))
+    });
+    let running = snapshot.catalog.iter().filter_map(|r| {
         let status = snapshot.query(r.id)?;
         let state = if status.error.is_some() { "error" } else { "running" };
-        Some(vec![
-            r.name.clone().into(),
-            state.into(),
-            number(status.rows_in),
-            number(status.rows_out),
-            number(status.busy_us),
-            number(status.state_bytes as u64),
-            number(status.rejected),
-            status.error.clone().into(),
-        ])
+        Some(query(&r.name, state, status, big()))
     });
     let model = [
         ("relation", text()),
         ("state", text()),
         ("rows_in", big()),
+        ("rows_total", big()),
         ("rows_out", big()),
         ("busy_us", big()),
         ("state_bytes", big()),
         ("rejected", big()),
         ("error", text()),
     ];
-    table(&model, rows.collect())
+    table(&model, running.chain(building).collect())
+}
+
+/// `total` is how many rows there are to read first, for a query that is not there yet.
+fn query(name: &str, state: &str, status: &executor::QueryStatus, total: Cell) -> Vec<Cell> {
+    vec![
+        name.to_owned().into(),
+        state.into(),
+        number(status.rows_in),
+        total,
+        number(status.rows_out),
+        number(status.busy_us),
+        number(status.state_bytes as u64),
+        number(status.rejected),
+        status.error.clone().into(),
+    ]
 }
 
 fn topics(system: &SystemRelations) -> Option<RecordBatch> {

@@ -1,0 +1,151 @@
+//! The first result of a new query, computed beside the step thread while epochs go on.
+//!
+//! What is there at one epoch is pinned (tables by version, streams by offset) and run through the
+//! query on a thread of its own; epochs that come meanwhile are kept, and taken once the first result
+//! is there. Invariant: the query has then seen every epoch once, in order, as if nobody had hurried.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::thread::Builder;
+
+use storage::Epoch;
+
+use super::history::{EpochMerge, StreamReader};
+use super::relations::{State, base_changes};
+use crate::change::{ChangeBatch, consolidate};
+use crate::error::{Error, Result};
+use crate::operator::Changes;
+use crate::query::{EpochChanges, Query};
+use crate::rejects::StepRejects;
+
+/// Rows fed to a new query at a time.
+const BACKFILL_ROWS: usize = 256 * 1024;
+/// Rows of epochs kept for a query that is still at its first result; with more, the others wait.
+const MISSED_ROWS: usize = 4 << 20;
+
+/// How far a first result is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Rows done.
+    pub done: AtomicU64,
+    /// Rows there are.
+    pub total: u64,
+}
+
+/// What a new query has to read, at one epoch.
+pub(super) struct Backfill {
+    pub(super) tables: EpochChanges,
+    pub(super) streams: Vec<StreamReader>,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Backfill {
+    /// The result: tables as they are, streams in the order of their epochs.
+    pub(super) fn run(self, query: &mut Query, rejects: &mut StepRejects) -> Result<Changes> {
+        let tables: usize = self.tables.values().flat_map(|c| c.iter()).map(ChangeBatch::len).sum();
+        let mut out = query.step(&self.tables, rejects)?;
+        self.progress.done.fetch_add(tables as u64, Ordering::Relaxed);
+        let by_epoch = query.needs_epochs();
+        let mut history = EpochMerge::new(self.streams);
+        let mut pending = EpochChanges::new();
+        let mut rows = 0;
+        while let Some(epoch) = history.next_epoch()? {
+            for input in &epoch.inputs {
+                rows += input.batches.iter().map(|b| b.num_rows()).sum::<usize>();
+                let all = pending.entry(input.relation.id).or_default();
+                Arc::make_mut(all).extend(base_changes(&State::Stream, input)?);
+            }
+            if by_epoch || rows >= BACKFILL_ROWS {
+                out.extend(query.step(&std::mem::take(&mut pending), rejects)?);
+                self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
+                rows = 0;
+            }
+        }
+        out.extend(query.step(&pending, rejects)?);
+        self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
+        match out.first().map(|b| b.rows.schema()) {
+            Some(schema) => consolidate(&schema, out),
+            None => Ok(out),
+        }
+    }
+}
+
+/// A first result.
+pub(super) struct Built {
+    pub(super) query: Query,
+    pub(super) result: Result<Changes>,
+    pub(super) rejects: StepRejects,
+    /// Time it took, µs.
+    pub(super) busy_us: u64,
+}
+
+/// An epoch that went by meanwhile.
+pub(super) struct Missed {
+    pub(super) epoch: Epoch,
+    pub(super) now_ms: i64,
+    pub(super) changes: EpochChanges,
+}
+
+/// A query on its way to its first result. `T` is what becomes of it then.
+pub(super) struct Building<T> {
+    pub(super) target: T,
+    /// The epoch of the first result, and its clock.
+    pub(super) at: (Epoch, i64),
+    pub(super) missed: Vec<Missed>,
+    pub(super) progress: Arc<Progress>,
+    missed_rows: usize,
+    sources: Vec<planner::RelationId>,
+    built: Receiver<Built>,
+}
+
+impl<T> Building<T> {
+    /// Starts the thread.
+    pub(super) fn start(target: T, mut query: Query, backfill: Backfill, at: (Epoch, i64)) -> Result<Self> {
+        let (sender, built) = sync_channel(1);
+        let sources = query.dataflow().sources();
+        let progress = Arc::clone(&backfill.progress);
+        let run = move || {
+            let started = std::time::Instant::now();
+            let mut rejects = StepRejects::default();
+            let result = catch_unwind(AssertUnwindSafe(|| backfill.run(&mut query, &mut rejects)))
+                .unwrap_or_else(|_| Err(Error::bug("backfill", "it panicked")));
+            let busy_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            // Whoever waited may be gone with the engine.
+            let _ = sender.send(Built { query, result, rejects, busy_us });
+        };
+        Builder::new()
+            .name("backfill".into())
+            .spawn(run)
+            .map_err(|e| Error::bug("backfill", e.to_string()))?;
+        Ok(Self { target, at, missed: Vec::new(), progress, missed_rows: 0, sources, built })
+    }
+
+    /// Keeps an epoch's changes for later.
+    pub(super) fn miss(&mut self, epoch: Epoch, now_ms: i64, changes: &EpochChanges) {
+        let own: EpochChanges =
+            self.sources.iter().filter_map(|id| changes.get(id).map(|c| (*id, Arc::clone(c)))).collect();
+        if !own.is_empty() {
+            self.missed_rows += own.values().flat_map(|c| c.iter()).map(ChangeBatch::len).sum::<usize>();
+            self.missed.push(Missed { epoch, now_ms, changes: own });
+        }
+    }
+
+    /// The first result, once it is there; waits for it when too much has been missed.
+    pub(super) fn built(&self) -> Option<Result<Built>> {
+        if self.missed_rows > MISSED_ROWS {
+            return Some(self.wait());
+        }
+        match self.built.try_recv() {
+            Ok(built) => Some(Ok(built)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(self.wait()),
+        }
+    }
+
+    /// The first result, however long it takes.
+    pub(super) fn wait(&self) -> Result<Built> {
+        self.built.recv().map_err(|_| Error::bug("backfill", "its thread is gone"))
+    }
+}
