@@ -39,6 +39,11 @@ const VIEWS: [&str; 3] = [
 /// # Errors
 /// Whatever the server says.
 pub async fn bench(args: &[String]) -> Result<()> {
+    if let Some((first, rest)) = args.split_first()
+        && first == "nexmark"
+    {
+        return super::nexmark::nexmark(rest).await;
+    }
     let wanted = |name: &str| args.is_empty() || args.iter().any(|a| a == name);
     let text = FLIGHTS.text()?;
     let (header, body) = text.split_once('\n').unwrap_or((&text, ""));
@@ -65,7 +70,7 @@ pub async fn bench(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn say(text: &str) -> Result<()> {
+pub(super) fn say(text: &str) -> Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout();
     writeln!(out, "{text}")?;
@@ -100,7 +105,7 @@ impl Scratch {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the benchmark's own directory")]
-fn remove(directory: &Path) {
+pub(super) fn remove(directory: &Path) {
     // It may not be there.
     let _ = std::fs::remove_dir_all(directory);
 }

@@ -5,6 +5,7 @@ mod client;
 mod cpu;
 mod demo;
 pub mod flights;
+mod nexmark;
 
 pub use bench::bench;
 pub use demo::demo;
