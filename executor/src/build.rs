@@ -174,6 +174,7 @@ fn join_spec(
         inputs: schemas.map(|s| Arc::clone(s.inner())),
         filter: filter.map(|f| Expression::compile(f, &node.schema)).transpose()?,
         null_equal,
+        append_only: [0, 1].map(|n| dataflow.append_only_at(node.inputs[n])),
         schema: Arc::clone(node.schema.inner()),
     })
 }

@@ -45,8 +45,11 @@ pub(crate) struct Fragment {
 
 impl Fragment {
     pub(crate) fn compile(plan: &LogicalPlan) -> Result<Self> {
-        let leaf = plan.inputs().first().map_or_else(|| plan.schema(), |input| input.schema());
-        let input = nullable(leaf.as_arrow());
+        let mut leaf = plan;
+        while let Some(below) = leaf.inputs().first() {
+            leaf = below;
+        }
+        let input = nullable(leaf.schema().as_arrow());
         let slot = Slot::default();
         let leaf = Leaf { slot: Arc::clone(&slot), schema: Arc::clone(&input) };
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(leaf)]);

@@ -432,7 +432,13 @@ impl Stepper {
         let store = if relation.is_stream() {
             None
         } else {
-            Some(TableStore::try_new(nullable(&relation.schema()), &relation.key)?)
+            let schema = nullable(&relation.schema());
+            let grows = query.dataflow().append_only && relation.key.is_empty();
+            Some(if grows {
+                TableStore::append_only(schema)?
+            } else {
+                TableStore::try_new(schema, &relation.key)?
+            })
         };
         let level = |id: &RelationId| self.states.get(id).and_then(State::view).map_or(0, |v| v.level);
         let level = 1 + relation.sources().iter().map(level).max().unwrap_or(0);

@@ -29,6 +29,8 @@ pub(crate) struct JoinSpec {
     pub(crate) inputs: [SchemaRef; 2],
     pub(crate) filter: Option<Expression>,
     pub(crate) null_equal: bool,
+    /// Sides whose rows only come.
+    pub(crate) append_only: [bool; 2],
     pub(crate) schema: SchemaRef,
 }
 
@@ -40,7 +42,13 @@ pub(crate) struct Join {
 
 impl JoinSpec {
     pub(crate) fn side(&self, side: usize) -> Result<KeyedRows> {
-        KeyedRows::try_new(self.on[side].clone(), self.key_types.clone(), &self.inputs[side], self.null_equal)
+        let rows = KeyedRows::try_new(
+            self.on[side].clone(),
+            self.key_types.clone(),
+            &self.inputs[side],
+            self.null_equal,
+        )?;
+        Ok(rows.append_only(self.append_only[side]))
     }
 }
 

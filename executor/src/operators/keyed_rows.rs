@@ -19,6 +19,8 @@ pub(crate) struct KeyedRows {
     key_codec: RowCodec,
     row_codec: RowCodec,
     null_equal: bool,
+    /// Rows only come: each is kept as it is, and none is ever looked for.
+    append_only: bool,
     keys: KeyTable,
     /// Rows of each key.
     lists: Vec<Vec<RowId>>,
@@ -94,12 +96,18 @@ impl KeyedRows {
             key_codec: RowCodec::try_new(key_types)?,
             row_codec: RowCodec::try_new(schema.fields().iter().map(|f| f.data_type().clone()))?,
             null_equal,
+            append_only: false,
             keys: KeyTable::default(),
             lists: Vec::new(),
             rows: KeyTable::default(),
             weights: Vec::new(),
             list_bytes: 0,
         })
+    }
+
+    /// For rows that are never taken back.
+    pub(crate) fn append_only(self, append_only: bool) -> Self {
+        Self { append_only, ..self }
     }
 
     pub(crate) fn batch_keys(&self, batch: &ChangeBatch) -> Result<BatchKeys> {
@@ -127,7 +135,7 @@ impl KeyedRows {
     }
 
     fn change(&mut self, key: &[u8], row: &[u8], weight: i64) {
-        let (id, new) = self.rows.insert(row);
+        let (id, new) = if self.append_only { (self.rows.append(row), true) } else { self.rows.insert(row) };
         if self.weights.len() <= id as usize {
             self.weights.resize(self.rows.capacity(), 0);
         }

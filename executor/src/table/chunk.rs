@@ -29,7 +29,7 @@ impl Chunk {
 /// What the writer knows of a chunk.
 pub(super) struct ChunkState {
     pub(super) rows: RecordBatch,
-    /// The key of each row.
+    /// The key of each row; empty where rows are never looked for.
     pub(super) slots: Vec<Slot>,
     live: Vec<bool>,
     pub(super) n_live: usize,
@@ -39,7 +39,7 @@ pub(super) struct ChunkState {
 
 impl ChunkState {
     pub(super) fn new(rows: RecordBatch, slots: Vec<Slot>) -> Self {
-        let n_live = slots.len();
+        let n_live = rows.num_rows();
         Self { rows, slots, live: vec![true; n_live], n_live, published: None }
     }
 
@@ -56,7 +56,7 @@ impl ChunkState {
 
     /// Whether less than half of its rows are there.
     pub(super) fn is_sparse(&self) -> bool {
-        self.n_live * 2 < self.slots.len()
+        self.n_live * 2 < self.live.len()
     }
 
     pub(super) fn publish(&mut self) -> Arc<Chunk> {

@@ -35,6 +35,8 @@ struct Inner {
     /// Columns of the key; all of them when rows have none.
     key: Vec<usize>,
     unique: bool,
+    /// Rows only come, and have no key: none is ever looked for.
+    append_only: bool,
     codec: RowCodec,
     index: KeyTable,
     /// The row of each key.
@@ -64,6 +66,7 @@ impl TableStore {
             schema,
             key,
             unique,
+            append_only: false,
             codec,
             index: KeyTable::default(),
             positions: Vec::new(),
@@ -75,6 +78,16 @@ impl TableStore {
             rows: 0,
             change: 0,
         }))))
+    }
+
+    /// An empty table whose rows are a bag that only grows: without an index.
+    ///
+    /// # Errors
+    /// If a column's type has no order.
+    pub fn append_only(schema: SchemaRef) -> Result<Self> {
+        let store = Self::try_new(schema, &[])?;
+        store.0.write().append_only = true;
+        Ok(store)
     }
 
     /// Applies the net changes of one epoch.
@@ -181,6 +194,9 @@ impl Inner {
         if batch.weights.as_ref().is_none_or(|w| w.values().iter().all(|w| *w > 0)) {
             return Ok(());
         }
+        if self.append_only {
+            return Err(missing());
+        }
         let encoded = self.codec.encode(&self.key_columns(&batch.rows), batch.len())?;
         for row in 0..batch.len() {
             for _ in batch.weight(row)..0 {
@@ -239,6 +255,13 @@ impl Inner {
     }
 
     fn add_chunk(&mut self, rows: RecordBatch) -> Result<()> {
+        if self.append_only {
+            let id = self.new_chunk();
+            self.rows += rows.num_rows();
+            self.chunks[id as usize] = Some(ChunkState::new(rows, Vec::new()));
+            self.order.push(id);
+            return Ok(());
+        }
         let encoded = self.codec.encode(&self.key_columns(&rows), rows.num_rows())?;
         let id = self.new_chunk();
         let mut slots = Vec::with_capacity(rows.num_rows());
@@ -303,6 +326,14 @@ impl Inner {
         // The new chunk's number is none of the old ones: a row's new place must not look like the
         // old place of another.
         let new = self.new_chunk();
+        if self.append_only {
+            let whole = ids.iter().filter_map(|id| self.chunks[*id as usize].take()).map(|c| c.rows);
+            let rows = concat_batches(&self.schema, &whole.collect::<Vec<_>>())?;
+            self.free.extend(ids);
+            self.chunks[new as usize] = Some(ChunkState::new(rows, Vec::new()));
+            self.order.insert(at, new);
+            return Ok(());
+        }
         let mut parts = Vec::new();
         let mut slots: Vec<Slot> = Vec::new();
         let mut moved: HashMap<Position, u32> = HashMap::new();

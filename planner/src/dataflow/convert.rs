@@ -75,6 +75,11 @@ pub(super) struct Converter {
 
 impl Converter {
     pub(super) fn push(&mut self, kind: NodeKind, inputs: Vec<NodeId>, schema: &DFSchemaRef) -> NodeId {
+        // What is written twice is computed once.
+        let same = |n: &Node| n.inputs == inputs && n.schema == *schema && n.kind.is_same(&kind);
+        if let Some(at) = self.nodes.iter().position(same) {
+            return at;
+        }
         self.nodes.push(Node { kind, inputs, schema: Arc::clone(schema) });
         self.nodes.len() - 1
     }
@@ -87,11 +92,22 @@ impl Converter {
                 refuse_subqueries(&filter.predicate)?;
                 let input = match filter.input.as_ref() {
                     LogicalPlan::Window(window) => self.filtered_window(filter, window)?,
+                    LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+                        LogicalPlan::Window(window) if projection.expr.iter().all(is_column) => {
+                            let rows = self.filtered_window(filter, window)?;
+                            let columns = NodeKind::Project(projection.expr.clone());
+                            self.push(columns, vec![rows], &projection.schema)
+                        }
+                        _ => self.node(&filter.input)?,
+                    },
                     other => self.node(other)?,
                 };
                 Ok(self.push(NodeKind::Filter(filter.predicate.clone()), vec![input], plan.schema()))
             }
             LogicalPlan::Projection(projection) => {
+                if let Some(chain) = self.window_chain(plan)? {
+                    return Ok(chain);
+                }
                 let input = self.node(&projection.input)?;
                 projection.expr.iter().try_for_each(refuse_subqueries)?;
                 Ok(self.push(NodeKind::Project(projection.expr.clone()), vec![input], plan.schema()))
@@ -124,7 +140,10 @@ impl Converter {
             },
             LogicalPlan::Sort(sort) => self.sort(sort),
             LogicalPlan::Limit(limit) => self.limit(limit),
-            LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::Window(window) => match self.window_chain(plan)? {
+                Some(chain) => Ok(chain),
+                None => self.window(window),
+            },
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             // A condition that can never hold: no rows, ever.
             LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => {
@@ -233,6 +252,10 @@ pub(super) fn inner(join: &logical::Join) -> NodeKind {
         filter: join.filter.clone(),
         null_equal: join.null_equality == NullEquality::NullEqualsNull,
     }
+}
+
+fn is_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(_))
 }
 
 /// Whether a scan is of a function that always gives the same rows.

@@ -4,6 +4,7 @@
 //! executor. Invariant: every node is one that the executor has an operator for.
 
 mod aggregate;
+mod chain;
 mod convert;
 mod explain;
 mod fragment;
@@ -149,6 +150,25 @@ pub enum Joins {
     Relational,
     /// ksqlDB's: a stream's row meets the table as it is then, and stays.
     StreamTable,
+}
+
+impl NodeKind {
+    /// Whether two nodes over the same inputs give the same rows.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Source { relation: a, columns: x }, Self::Source { relation: b, columns: y }) => {
+                a.id == b.id && x == y
+            }
+            (Self::Filter(a), Self::Filter(b)) => a == b,
+            (Self::Project(a), Self::Project(b)) => a == b,
+            (Self::Window { time: a, spec: x }, Self::Window { time: b, spec: y }) => a == b && x == y,
+            (Self::Aggregate { group: a, aggregates: x }, Self::Aggregate { group: b, aggregates: y }) => {
+                a == b && x == y
+            }
+            (Self::Union, Self::Union) | (Self::Negate, Self::Negate) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Dataflow {
