@@ -29,7 +29,8 @@ const RELATIONS: [&str; 3] = [
     "CREATE STREAM s (id INT, g TEXT, v INT, f DOUBLE PRECISION, ts TIMESTAMP)",
 ];
 /// 2020, 4017, 7014: inside an epoch a float went before it came, and the sum was reset in between.
-const SEEDS_THAT_FAILED: [u64; 3] = [2020, 4017, 7014];
+/// 500016: a chain of windows named its result's key by the place it had in the input.
+const SEEDS_THAT_FAILED: [u64; 4] = [2020, 4017, 7014, 500_016];
 
 fn start(directory: &Path, shards: usize) -> Engine {
     Engine::start(&EngineConfig {
@@ -78,7 +79,14 @@ impl World {
         let binder = Binder::new(&snapshot.catalog, &self.state);
         let plan = binder.batch(&query).unwrap().plan;
         let context = PullContext { snapshot: Arc::clone(&snapshot), state: self.state.clone() };
-        let batches: Vec<RecordBatch> = context.answer(plan).await.unwrap().rows.try_collect().await.unwrap();
+        let batches: Vec<RecordBatch> = context
+            .answer(plan)
+            .await
+            .unwrap_or_else(|e| panic!("{e}: {:?}", self.views))
+            .rows
+            .try_collect()
+            .await
+            .unwrap();
         let mut out: Vec<String> = batches.iter().flat_map(text).collect();
         out.sort();
         out

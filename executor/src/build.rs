@@ -66,7 +66,7 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
             };
             Box::new(TopN::try_new(spec, shards)?)
         }
-        NodeKind::Recompute { partition, key_columns, fragment } => {
+        NodeKind::Recompute { partition, key_columns, fragment, .. } => {
             let whole = partition.is_empty();
             let shards = if whole { 1 } else { shards.max(1) };
             let shard = |_| recompute_shard(partition, key_columns, fragment, input(0), &node.schema, whole);

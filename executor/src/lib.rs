@@ -31,6 +31,6 @@ pub use ingest::Write;
 pub use layout::nullable;
 pub use pull::{Answer, PullContext};
 pub use push::{PushItem, Subscription};
-pub use query::Query;
+pub use query::{OperatorStatus, Query};
 pub use rejects::{Reject, Rejects};
 pub use table::{TableStore, TableVersion};

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -27,6 +28,26 @@ pub struct Query {
     readers: Vec<usize>,
     schema: SchemaRef,
     append_only: bool,
+    /// What each node has done.
+    work: Vec<Work>,
+}
+
+/// What a node has done so far. Measured beside the step: nothing in it depends on the clock.
+#[derive(Debug, Clone, Copy, Default)]
+struct Work {
+    rows_out: u64,
+    busy: Duration,
+}
+
+/// How an operator of a running query does, in the order of [`Dataflow::nodes`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OperatorStatus {
+    /// Rows its result changed by.
+    pub rows_out: u64,
+    /// Time spent in it, microseconds.
+    pub busy_us: u64,
+    /// Bytes of its state.
+    pub state_bytes: usize,
 }
 
 impl Query {
@@ -44,7 +65,8 @@ impl Query {
         let schema = Arc::clone(dataflow.schema().inner());
         let mut readers = vec![0; dataflow.nodes.len()];
         dataflow.nodes.iter().flat_map(|n| &n.inputs).for_each(|input| readers[*input] += 1);
-        Ok(Self { dataflow, operators, readers, schema, append_only })
+        let work = vec![Work::default(); dataflow.nodes.len()];
+        Ok(Self { dataflow, operators, readers, schema, append_only, work })
     }
 
     /// What it runs.
@@ -79,7 +101,9 @@ impl Query {
     fn run(&mut self, changes: &EpochChanges, rejects: &mut StepRejects) -> Result<Changes> {
         let mut readers = self.readers.clone();
         let mut outputs: Vec<Option<Changes>> = Vec::with_capacity(self.operators.len());
-        for (node, operator) in self.dataflow.nodes.iter().zip(&mut self.operators) {
+        let nodes = self.dataflow.nodes.iter().zip(&mut self.operators).zip(&mut self.work);
+        for ((node, operator), work) in nodes {
+            let started = Instant::now();
             let output = match (&node.kind, operator) {
                 (NodeKind::Source { relation, columns }, _) => {
                     source(changes.get(&relation.id), columns, node.schema.inner())?
@@ -95,6 +119,8 @@ impl Query {
                 }
                 (_, None) => return Err(Error::bug("query", "a node without an operator")),
             };
+            work.busy += started.elapsed();
+            work.rows_out += output.iter().map(|b| b.len() as u64).sum::<u64>();
             outputs.push(Some(output));
         }
         let mut result = outputs[self.dataflow.root].take().unwrap_or_default();
@@ -110,6 +136,16 @@ impl Query {
     /// Lets the state go: the query will not be stepped again.
     pub(crate) fn release(&mut self) {
         self.operators.clear();
+    }
+
+    /// How each operator does.
+    pub(crate) fn operators(&self) -> Arc<[OperatorStatus]> {
+        let status = |(work, operator): (&Work, &Option<Box<dyn Operator>>)| OperatorStatus {
+            rows_out: work.rows_out,
+            busy_us: u64::try_from(work.busy.as_micros()).unwrap_or(u64::MAX),
+            state_bytes: operator.as_ref().map_or(0, |o| o.state_bytes()),
+        };
+        self.work.iter().zip(&self.operators).map(status).collect()
     }
 
     /// Bytes of state.

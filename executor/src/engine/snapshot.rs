@@ -10,6 +10,7 @@ use storage::{Epoch, Offset};
 use super::backfill::Progress;
 use super::history::StreamReader;
 use crate::error::{Error, Result};
+use crate::query::OperatorStatus;
 use crate::table::TableVersion;
 
 /// All relations at one epoch.
@@ -42,6 +43,8 @@ pub struct QueryStatus {
     pub busy_us: u64,
     /// Bytes of its state.
     pub state_bytes: usize,
+    /// How each operator of its dataflow does.
+    pub operators: Arc<[OperatorStatus]>,
     /// Rows it rejected.
     pub rejected: u64,
     /// Why it stopped, if it did.

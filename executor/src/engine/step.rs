@@ -477,6 +477,7 @@ impl Stepper {
         }
         view.note(&self.rejects, rejects, epoch, now_ms);
         view.status.busy_us += busy_us;
+        view.status.operators = view.query.operators();
         view.status.state_bytes = view.query.state_bytes();
         Ok(view)
     }
@@ -581,7 +582,8 @@ impl View {
             sources.iter().filter_map(|s| changes.get(s)).flat_map(|c| c.iter()).map(|b| b.len() as u64);
         self.status.rows_in += rows_in.sum::<u64>();
         self.status.busy_us += u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.status.state_bytes = self.query.state_bytes();
+        self.status.operators = self.query.operators();
+        self.status.state_bytes = self.status.operators.iter().map(|o| o.state_bytes).sum();
         match kept {
             Ok(changes) => Some(changes),
             Err(error) => {

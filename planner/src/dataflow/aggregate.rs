@@ -55,7 +55,8 @@ impl Converter {
         let leaf = Arc::new(RowsInput::plan(&self.nodes[below].schema)?);
         let fragment = LogicalPlan::Aggregate(logical::Aggregate::try_new(leaf, group.clone(), calls)?);
         let key_columns = (0..group.len()).collect();
-        let kind = NodeKind::Recompute { partition: group, key_columns, fragment: Arc::new(fragment) };
+        let fragment = Arc::new(fragment);
+        let kind = NodeKind::Recompute { partition: group, key_columns, kept: Vec::new(), fragment };
         Ok(self.push(kind, vec![below], schema))
     }
 

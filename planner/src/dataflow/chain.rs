@@ -17,21 +17,21 @@ impl Converter {
     pub(super) fn window_chain(&mut self, top: &LogicalPlan) -> Result<Option<NodeId>> {
         let Some((links, base)) = chain(top) else { return Ok(None) };
         let Some(partition) = common(&links, base.schema()) else { return Ok(None) };
-        let key_columns: Option<Vec<usize>> = partition
-            .iter()
-            .map(|column| {
-                let outputs = top.schema().columns();
-                outputs.iter().position(|output| trace(output, &links).as_ref() == Some(column))
-            })
-            .collect();
-        let Some(key_columns) = key_columns else { return Ok(None) };
+        let outputs: Vec<Option<Column>> =
+            top.schema().columns().iter().map(|output| trace(output, &links)).collect();
+        let place = |column: &Column| outputs.iter().position(|o| o.as_ref() == Some(column));
+        let Some(key_columns) = partition.iter().map(place).collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let kept = base.schema().columns().iter().map(place).collect();
         let input = self.node(base)?;
         let mut fragment = RowsInput::plan(&self.nodes[input].schema)?;
         for link in links.iter().rev() {
             fragment = link.with_new_exprs(link.expressions(), vec![fragment])?;
         }
         let partition = partition.into_iter().map(Expr::Column).collect();
-        let kind = NodeKind::Recompute { partition, key_columns, fragment: Arc::new(fragment) };
+        let fragment = Arc::new(fragment);
+        let kind = NodeKind::Recompute { partition, key_columns, kept, fragment };
         Ok(Some(self.push(kind, vec![input], top.schema())))
     }
 }

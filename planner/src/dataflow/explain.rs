@@ -6,6 +6,11 @@ use super::{Dataflow, NodeId, NodeKind};
 
 /// The tree of operators with what each keeps.
 pub fn explain(dataflow: &Dataflow) -> String {
+    explain_with(dataflow, &|_| String::new())
+}
+
+/// The same with a note behind each operator.
+pub fn explain_with(dataflow: &Dataflow, note: &dyn Fn(NodeId) -> String) -> String {
     let mut out = String::new();
     let kind = if dataflow.append_only { "append-only" } else { "changing" };
     let names: Vec<&str> = dataflow.key.iter().map(|k| dataflow.schema().field(*k).name().as_str()).collect();
@@ -15,11 +20,11 @@ pub fn explain(dataflow: &Dataflow) -> String {
     for growth in dataflow.growth() {
         let _ = writeln!(out, "Unbounded state: {growth}");
     }
-    node(dataflow, dataflow.root, 1, &mut out);
+    node(dataflow, dataflow.root, 1, note, &mut out);
     out
 }
 
-fn node(dataflow: &Dataflow, id: NodeId, depth: usize, out: &mut String) {
+fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> String, out: &mut String) {
     let node_at = &dataflow.nodes[id];
     let indent = "  ".repeat(depth);
     let line = match &node_at.kind {
@@ -65,9 +70,9 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, out: &mut String) {
         NodeKind::Union => "Union".to_owned(),
         NodeKind::Negate => "Negate".to_owned(),
     };
-    let _ = writeln!(out, "{indent}{line}");
+    let _ = writeln!(out, "{indent}{line}{}", note(id));
     for input in &node_at.inputs {
-        node(dataflow, *input, depth + 1, out);
+        node(dataflow, *input, depth + 1, note, out);
     }
 }
 

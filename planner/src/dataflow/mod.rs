@@ -19,7 +19,7 @@ use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-pub use explain::explain;
+pub use explain::{explain, explain_with};
 pub use fragment::RowsInput;
 
 use crate::catalog::{Relation, RelationId};
@@ -109,6 +109,8 @@ pub enum NodeKind {
         partition: Vec<Expr>,
         /// Columns of the result that name the partition.
         key_columns: Vec<usize>,
+        /// Where each column of the input is in the result, if the result has a row for each of its rows.
+        kept: Vec<Option<usize>>,
         /// Over [`RowsInput`]; any number of whole partitions at a time.
         fragment: Arc<LogicalPlan>,
     },

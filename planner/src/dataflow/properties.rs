@@ -37,10 +37,13 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
             positions(&key, |k| exprs.iter().position(|e| column_index(e, schema) == Some(*k)))
         }
         NodeKind::Aggregate { group, .. } => (0..group.len()).collect(),
-        NodeKind::Recompute { key_columns, fragment, .. } => match fragment.as_ref() {
+        NodeKind::Recompute { key_columns, kept, fragment, .. } => match fragment.as_ref() {
             LogicalPlan::Aggregate(_) => key_columns.clone(),
             // A window adds columns to rows.
-            _ => input(0).map(|(key, _)| key).unwrap_or_default(),
+            _ => {
+                let (key, _) = input(0).unwrap_or_default();
+                positions(&key, |k| kept.get(*k).copied().flatten())
+            }
         },
         NodeKind::Window { .. } => match input(0) {
             Some((key, width)) if !key.is_empty() => key.into_iter().chain([width]).collect(),

@@ -95,7 +95,8 @@ impl Converter {
             .collect::<Result<Vec<_>>>()?;
         let leaf = Arc::new(RowsInput::plan(&below_schema)?);
         let fragment = Arc::new(LogicalPlan::Window(logical::Window::try_new(calls, leaf)?));
-        let kind = NodeKind::Recompute { partition, key_columns, fragment };
+        let kept = (0..below_schema.fields().len()).map(Some).collect();
+        let kind = NodeKind::Recompute { partition, key_columns, kept, fragment };
         if below == input {
             return Ok(self.push(kind, vec![below], &window.schema));
         }

@@ -1,7 +1,7 @@
 //! EXPLAIN: the plan of a question, the dataflow of a continuous query, without making anything.
 
 use executor::PullContext;
-use planner::{Binder, explain as dataflow_text};
+use planner::{Binder, explain as dataflow_text, explain_with};
 use sql::{Explain, Statement};
 
 use super::{Outcome, query, text_rows};
@@ -9,12 +9,26 @@ use crate::pg::WireError;
 use crate::session::Session;
 
 pub(super) async fn explain(session: &mut Session, explain: &Explain) -> Result<Outcome, WireError> {
-    if explain.analyze {
-        return Err(WireError::unsupported("EXPLAIN ANALYZE")
-            .hint("millpond.queries shows rows, time and state of each query."));
+    let running = matches!(explain.statement.as_ref(), Statement::Describe(_));
+    if explain.analyze && !running {
+        return Err(WireError::unsupported("EXPLAIN ANALYZE of a statement")
+            .hint("EXPLAIN ANALYZE with the name of a view shows how its query runs."));
     }
     let snapshot = session.snapshot().await?;
     let text = match explain.statement.as_ref() {
+        Statement::Describe(name) => {
+            let relation = snapshot.catalog.resolve(name)?;
+            let (Some(dataflow), Some(status)) = (relation.dataflow(), snapshot.query(relation.id)) else {
+                let message = format!("\"{}\" has no query that runs", relation.name);
+                return Err(WireError::new("42809", message));
+            };
+            explain_with(dataflow, &|id| match status.operators.get(id) {
+                Some(o) if explain.analyze => {
+                    format!("  (rows {}, {} µs, {} bytes)", o.rows_out, o.busy_us, o.state_bytes)
+                }
+                _ => String::new(),
+            })
+        }
         Statement::Query(q) if q.emit.is_some() => {
             let (dataflow, _, _) = query::plan_push(session, &snapshot, q)?;
             dataflow_text(&dataflow)

@@ -137,7 +137,24 @@ impl StatementParser<'_, '_> {
             analyze |=
                 options.get("analyze").is_some_and(|v| !matches!(v.text().as_str(), "false" | "off" | "0"));
         }
-        let statement = self.body()?;
+        let statements = [
+            "SELECT",
+            "WITH",
+            "VALUES",
+            "TABLE",
+            "CREATE",
+            "INSERT",
+            "UPDATE",
+            "DELETE",
+            "DROP",
+            "COPY",
+            "SUBSCRIBE",
+        ];
+        let first = self.parser.peek_token();
+        let is_statement = first.token == Token::LParen
+            || statements.iter().any(|word| crate::clauses::word_is(&first, word));
+        // The name of a view explains the query that keeps it.
+        let statement = if is_statement { self.body()? } else { Statement::Describe(self.name()?) };
         Ok(Statement::Explain(Explain { analyze, statement: Box::new(statement) }))
     }
 
