@@ -9,6 +9,7 @@ mod join;
 mod keyed_rows;
 mod lookup;
 mod negate;
+mod ordered;
 mod project;
 mod recompute;
 mod shards;

@@ -12,6 +12,7 @@ use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use super::keyed_rows::{Keyed, KeyedRows, shard_changes};
+use super::ordered::{Kept, Ordered};
 use super::shards::step_shards;
 use crate::change::ChangeBatch;
 use crate::error::Result;
@@ -20,7 +21,9 @@ use crate::keys::{KeyTable, RowCodec, Slot};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
-/// What a B-tree keeps for each entry beside the row's own bytes.
+/// Partitions that keep no more rows than this are sorted lists.
+const FEW_ROWS: usize = 64;
+/// What is kept for each row beside its bytes.
 const ENTRY_BYTES: usize = 48;
 
 /// What a top-n is made of.
@@ -44,10 +47,6 @@ pub(crate) struct TopN {
     shards: Vec<Shard>,
 }
 
-/// The rows of a partition in order: the order's bytes and then the row's own, with the length of
-/// the first and the row's weight.
-type Ordered = BTreeMap<Box<[u8]>, (u32, i64)>;
-
 struct Shard {
     spec: Arc<TopNSpec>,
     order_codec: RowCodec,
@@ -55,6 +54,8 @@ struct Shard {
     keys: KeyTable,
     partitions: Vec<Ordered>,
     bytes: usize,
+    /// A row's bytes, before it is known whether they are kept.
+    key: Vec<u8>,
 }
 
 /// A row of the result and its number.
@@ -97,6 +98,7 @@ impl Shard {
             keys: KeyTable::default(),
             partitions: Vec::new(),
             bytes: 0,
+            key: Vec::new(),
         })
     }
 
@@ -110,7 +112,8 @@ impl Shard {
                 let Some(key) = keys.key(row) else { continue };
                 let (slot, _) = self.keys.insert(key);
                 if self.partitions.len() <= slot as usize {
-                    self.partitions.resize(self.keys.capacity(), Ordered::new());
+                    let empty = Ordered::new(!self.spec.retracting && self.spec.kept() <= FEW_ROWS);
+                    self.partitions.resize(self.keys.capacity(), empty);
                 }
                 before.entry(slot).or_insert_with(|| self.first(slot));
                 self.change(slot, order.row(row), rows.row(row), batch.weight(row));
@@ -120,7 +123,7 @@ impl Shard {
         let mut came: Vec<Numbered> = Vec::new();
         for (slot, before) in before {
             differences(before, self.first(slot), self.spec.numbered, &mut gone, &mut came);
-            if self.partitions[slot as usize].is_empty() {
+            if self.partitions[slot as usize].len() == 0 {
                 self.keys.remove(slot);
             }
         }
@@ -135,38 +138,22 @@ impl Shard {
 
     fn change(&mut self, slot: Slot, order: &[u8], row: &[u8], weight: i64) {
         let partition = &mut self.partitions[slot as usize];
-        if !self.spec.retracting && self.spec.kept() <= partition.len() {
-            // A row behind the last of those kept can never come forward again.
-            let behind = partition.last_key_value().is_some_and(|(last, (length, _))| {
-                let last_order = &last[..*length as usize];
-                (order, row) > (last_order, &last[*length as usize..])
-            });
-            if behind {
-                return;
-            }
+        self.key.clear();
+        self.key.extend_from_slice(order);
+        self.key.extend_from_slice(row);
+        let full = !self.spec.retracting && self.spec.kept() <= partition.len();
+        // A row behind the last of those kept can never come forward again.
+        if full && partition.last().is_some_and(|last| self.key.as_slice() > last) {
+            return;
         }
-        let key: Box<[u8]> = [order, row].concat().into();
-        let length = u32::try_from(order.len()).unwrap_or(u32::MAX);
-        let size = key.len() + ENTRY_BYTES;
-        match partition.get_mut(&key) {
-            Some((_, count)) => {
-                *count += weight;
-                if *count == 0 {
-                    partition.remove(&key);
-                    self.bytes -= size;
-                }
-            }
-            None => {
-                partition.insert(key, (length, weight));
-                self.bytes += size;
-            }
+        let size = self.key.len() + ENTRY_BYTES;
+        match partition.change(&self.key, u32::try_from(order.len()).unwrap_or(u32::MAX), weight) {
+            Kept::More => self.bytes += size,
+            Kept::Same => {}
+            Kept::Fewer => self.bytes -= size,
         }
-        if !self.spec.retracting {
-            while partition.len() > self.spec.kept() {
-                if let Some((key, _)) = partition.pop_last() {
-                    self.bytes -= key.len() + ENTRY_BYTES;
-                }
-            }
+        while !self.spec.retracting && partition.len() > self.spec.kept() {
+            self.bytes -= partition.pop_last().map_or(0, |length| length + ENTRY_BYTES);
         }
     }
 
@@ -174,18 +161,19 @@ impl Shard {
     fn first(&self, slot: Slot) -> Vec<Numbered> {
         let mut out = Vec::new();
         let mut number = 0u64;
-        let end = self.spec.kept() as u64;
-        for (key, (length, weight)) in &self.partitions[slot as usize] {
-            for _ in 0..*weight {
+        let (skip, end) = (self.spec.skip as u64, self.spec.kept() as u64);
+        self.partitions[slot as usize].each(|key, place| {
+            for _ in 0..place.weight {
                 number += 1;
                 if number > end {
-                    return out;
+                    return false;
                 }
-                if number > self.spec.skip as u64 {
-                    out.push((key[*length as usize..].into(), number));
+                if number > skip {
+                    out.push((key[place.row_at as usize..].into(), number));
                 }
             }
-        }
+            true
+        });
         out
     }
 

@@ -1,0 +1,108 @@
+//! The rows of one partition in an order: few of them in a sorted list, many in a tree.
+//!
+//! A row is the bytes of its order and then its own, so that bytes compare as the order says and rows
+//! equal in it as their values do.
+
+use std::collections::BTreeMap;
+
+/// Where a row's own bytes begin, and how often it is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) row_at: u32,
+    pub(super) weight: i64,
+}
+
+/// Rows in order.
+#[derive(Debug, Clone)]
+pub(super) enum Ordered {
+    /// For partitions that never grow beyond some rows.
+    Few(Vec<(Box<[u8]>, Place)>),
+    /// For any number.
+    Many(BTreeMap<Box<[u8]>, Place>),
+}
+
+/// What a change did to the number of rows kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    More,
+    Same,
+    Fewer,
+}
+
+impl Ordered {
+    pub(super) fn new(few: bool) -> Self {
+        if few { Self::Few(Vec::new()) } else { Self::Many(BTreeMap::new()) }
+    }
+
+    /// Rows that differ.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Few(rows) => rows.len(),
+            Self::Many(rows) => rows.len(),
+        }
+    }
+
+    pub(super) fn last(&self) -> Option<&[u8]> {
+        match self {
+            Self::Few(rows) => rows.last().map(|(key, _)| key.as_ref()),
+            Self::Many(rows) => rows.last_key_value().map(|(key, _)| key.as_ref()),
+        }
+    }
+
+    /// Takes the last row out; returns its length.
+    pub(super) fn pop_last(&mut self) -> Option<usize> {
+        match self {
+            Self::Few(rows) => rows.pop().map(|(key, _)| key.len()),
+            Self::Many(rows) => rows.pop_last().map(|(key, _)| key.len()),
+        }
+    }
+
+    /// Adds to a row's weight; a row without weight goes.
+    pub(super) fn change(&mut self, key: &[u8], row_at: u32, weight: i64) -> Kept {
+        let place = Place { row_at, weight };
+        match self {
+            Self::Few(rows) => match rows.binary_search_by(|(k, _)| k.as_ref().cmp(key)) {
+                Ok(at) => {
+                    rows[at].1.weight += weight;
+                    if rows[at].1.weight != 0 {
+                        return Kept::Same;
+                    }
+                    rows.remove(at);
+                    Kept::Fewer
+                }
+                Err(at) => {
+                    // There are many partitions, and most hold a row or two.
+                    rows.reserve_exact(1);
+                    rows.insert(at, (key.into(), place));
+                    Kept::More
+                }
+            },
+            Self::Many(rows) => match rows.get_mut(key) {
+                Some(found) => {
+                    found.weight += weight;
+                    if found.weight != 0 {
+                        return Kept::Same;
+                    }
+                    rows.remove(key);
+                    Kept::Fewer
+                }
+                None => {
+                    rows.insert(key.into(), place);
+                    Kept::More
+                }
+            },
+        }
+    }
+
+    /// Shows the rows in order, until `f` says that it is enough.
+    pub(super) fn each(&self, mut f: impl FnMut(&[u8], Place) -> bool) {
+        match self {
+            Self::Few(rows) => {
+                let _ = rows.iter().all(|(key, place)| f(key, *place));
+            }
+            Self::Many(rows) => {
+                let _ = rows.iter().all(|(key, place)| f(key, *place));
+            }
+        }
+    }
+}
