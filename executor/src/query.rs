@@ -138,14 +138,15 @@ impl Query {
         self.operators.clear();
     }
 
-    /// How each operator does.
-    pub(crate) fn operators(&self) -> Arc<[OperatorStatus]> {
+    /// Writes down how each operator does.
+    pub(crate) fn report(&self, into: &mut Vec<OperatorStatus>) {
         let status = |(work, operator): (&Work, &Option<Box<dyn Operator>>)| OperatorStatus {
             rows_out: work.rows_out,
             busy_us: u64::try_from(work.busy.as_micros()).unwrap_or(u64::MAX),
             state_bytes: operator.as_ref().map_or(0, |o| o.state_bytes()),
         };
-        self.work.iter().zip(&self.operators).map(status).collect()
+        into.clear();
+        into.extend(self.work.iter().zip(&self.operators).map(status));
     }
 
     /// Bytes of state.

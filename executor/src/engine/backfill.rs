@@ -88,9 +88,8 @@ pub(super) struct Missed {
     pub(super) changes: EpochChanges,
 }
 
-/// A query on its way to its first result. `T` is what becomes of it then.
-pub(super) struct Building<T> {
-    pub(super) target: T,
+/// A query on its way to its first result.
+pub(super) struct Building {
     /// The epoch of the first result, and its clock.
     pub(super) at: (Epoch, i64),
     pub(super) missed: Vec<Missed>,
@@ -100,9 +99,9 @@ pub(super) struct Building<T> {
     built: Receiver<Built>,
 }
 
-impl<T> Building<T> {
+impl Building {
     /// Starts the thread.
-    pub(super) fn start(target: T, mut query: Query, backfill: Backfill, at: (Epoch, i64)) -> Result<Self> {
+    pub(super) fn start(mut query: Query, backfill: Backfill, at: (Epoch, i64)) -> Result<Self> {
         let (sender, built) = sync_channel(1);
         let sources = query.dataflow().sources();
         let progress = Arc::clone(&backfill.progress);
@@ -119,7 +118,7 @@ impl<T> Building<T> {
             .name("backfill".into())
             .spawn(run)
             .map_err(|e| Error::bug("backfill", e.to_string()))?;
-        Ok(Self { target, at, missed: Vec::new(), progress, missed_rows: 0, sources, built })
+        Ok(Self { at, missed: Vec::new(), progress, missed_rows: 0, sources, built })
     }
 
     /// Keeps an epoch's changes for later.

@@ -10,12 +10,14 @@
 
 mod backfill;
 mod commit;
+mod creation;
 mod history;
 mod meta;
 mod recovery;
 mod relations;
 mod snapshot;
 mod step;
+mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;

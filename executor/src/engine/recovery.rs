@@ -16,6 +16,7 @@ use storage::meta::{Entry, Journal, MetaStore, open_projection};
 
 use super::EngineConfig;
 use super::commit::Committer;
+use super::creation::TopicEnd;
 use super::history::{EpochMerge, StreamReader};
 use super::meta::MetaRecord;
 use super::step::Stepper;
@@ -130,14 +131,15 @@ fn replay(live: &[Live], log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()
 
 fn create(live: &Live, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
     let relation = &live.relation;
-    let (mut last, mut end) = (0, 0);
+    let mut topic = TopicEnd::default();
     if relation.has_topic() && !relation.is_base() {
         let at = TopicPartition { topic: relation.topic(), partition: 0 };
-        end = log.bounds(&at)?.end;
-        last = last_epoch(log, relation, end)?;
+        topic.offset = log.bounds(&at)?.end;
+        topic.epoch = last_epoch(log, relation, topic.offset)?;
     }
     stepper.begin_at(stepper.epoch().max(live.after_epoch), 0);
-    stepper.create_again(relation, last, end)
+    stepper.create_again(relation, topic);
+    Ok(())
 }
 
 /// The epoch of the last frame of a result topic.

@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use planner::Relation;
-use storage::{Epoch, Offset};
+use storage::Offset;
 
 use super::history::full_batch;
-use super::snapshot::QueryStatus;
+use super::view::View;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::ingest::{DELETED, table_key, table_schema};
-use crate::layout::nullable;
 use crate::operator::Changes;
-use crate::query::Query;
 use crate::table::TableStore;
 
 /// Rows of one epoch for a base relation's partition, in its topic's layout.
@@ -37,19 +35,13 @@ pub(crate) enum State {
     Expanded,
 }
 
-/// A relation that a query keeps.
-pub(crate) struct View {
-    pub(crate) relation: Arc<Relation>,
-    pub(crate) query: Query,
-    /// Its rows, unless they only come and are in its topic.
-    pub(crate) store: Option<TableStore>,
-    pub(crate) status: QueryStatus,
-    /// The last epoch whose changes are in its topic.
-    pub(crate) topic_epoch: Epoch,
-    /// Offset of the next record of its topic.
-    pub(crate) next_offset: Offset,
-    /// Distance to the base relations: views of one level do not read each other.
-    pub(crate) level: usize,
+impl State {
+    pub(crate) fn view(&self) -> Option<&View> {
+        match self {
+            Self::View(view) => Some(view),
+            _ => None,
+        }
+    }
 }
 
 /// Changes of a base relation that an input brings.
@@ -92,41 +84,4 @@ pub(crate) fn new_base(relation: &Relation) -> Result<State> {
         return Ok(State::Stream);
     }
     Ok(State::Table(TableStore::try_new(table_schema(relation), &table_key(relation))?))
-}
-
-impl View {
-    /// Brings changes of the query's result to where readers find them, and returns them in the
-    /// relation's full layout.
-    pub(crate) fn keep(&mut self, changes: Changes, now_ms: i64) -> Result<Changes> {
-        let mut kept = Vec::with_capacity(changes.len());
-        for batch in changes {
-            let batch = self.full_layout(batch, now_ms)?;
-            self.next_offset += batch.len() as u64;
-            self.status.rows_out += batch.len() as u64;
-            kept.push(batch);
-        }
-        if let Some(store) = &self.store {
-            store.apply(&kept)?;
-        }
-        Ok(kept)
-    }
-
-    /// A result batch in the relation's layout: own columns and, for a stream, pseudo-columns.
-    fn full_layout(&self, batch: ChangeBatch, now_ms: i64) -> Result<ChangeBatch> {
-        let width = self.relation.columns.len();
-        if !self.relation.is_stream() {
-            let schema = nullable(&self.relation.schema());
-            let rows = RecordBatch::try_new(schema, batch.rows.columns()[..width].to_vec())?;
-            return Ok(batch.with_rows(rows));
-        }
-        let mut columns = batch.rows.columns()[..width].to_vec();
-        let time: ArrayRef = match batch.rows.columns().get(width) {
-            Some(carried) => Arc::clone(carried),
-            None => Arc::new(Int64Array::from_value(now_ms, batch.len())),
-        };
-        columns.push(time);
-        let schema = crate::ingest::topic_schema(&self.relation);
-        let rows = full_batch(&self.relation, &RecordBatch::try_new(schema, columns)?, 0, self.next_offset)?;
-        Ok(batch.with_rows(rows))
-    }
 }

@@ -44,7 +44,7 @@ pub struct QueryStatus {
     /// Bytes of its state.
     pub state_bytes: usize,
     /// How each operator of its dataflow does.
-    pub operators: Arc<[OperatorStatus]>,
+    pub operators: Arc<Vec<OperatorStatus>>,
     /// Rows it rejected.
     pub rejected: u64,
     /// Why it stopped, if it did.

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
 use super::convert::Converter;
 use super::fragment::RowsInput;
+use super::ranking::common_columns;
 use super::{NodeId, NodeKind};
 use crate::error::Result;
 
@@ -78,30 +79,19 @@ fn cannot_fail(expr: &Expr) -> bool {
     safe && walked.is_ok()
 }
 
-/// Columns of the base by which every window of the chain is parted.
+/// Columns of the base by which every window of the chain is parted; None when there are none.
 fn common(links: &[&LogicalPlan], base: &DFSchema) -> Option<Vec<Column>> {
-    let mut common: Option<Vec<Column>> = None;
+    let mut partitions = Vec::new();
     for (at, link) in links.iter().enumerate() {
         let LogicalPlan::Window(window) = link else { continue };
         for call in &window.window_expr {
             let Expr::WindowFunction(function) = call.clone().unalias() else { return None };
-            let parts: Vec<Column> = function
-                .params
-                .partition_by
-                .iter()
-                .filter_map(|e| match e {
-                    Expr::Column(column) => trace(column, &links[at + 1..]),
-                    _ => None,
-                })
-                .filter(|column| base.has_column(column))
-                .collect();
-            common = Some(match common {
-                None => parts,
-                Some(before) => before.into_iter().filter(|c| parts.contains(c)).collect(),
-            });
+            let parts = function.params.partition_by.iter().filter_map(Expr::try_as_col);
+            let below = parts.filter_map(|column| trace(column, &links[at + 1..]));
+            partitions.push(below.filter(|column| base.has_column(column)).collect());
         }
     }
-    common.filter(|c| !c.is_empty())
+    Some(common_columns(partitions)).filter(|c| !c.is_empty())
 }
 
 /// The column of the base that a column above the links is.

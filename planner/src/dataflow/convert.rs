@@ -90,17 +90,9 @@ impl Converter {
             LogicalPlan::TableScan(scan) => self.source(scan),
             LogicalPlan::Filter(filter) => {
                 refuse_subqueries(&filter.predicate)?;
-                let input = match filter.input.as_ref() {
-                    LogicalPlan::Window(window) => self.filtered_window(filter, window)?,
-                    LogicalPlan::Projection(projection) => match projection.input.as_ref() {
-                        LogicalPlan::Window(window) if projection.expr.iter().all(is_column) => {
-                            let rows = self.filtered_window(filter, window)?;
-                            let columns = NodeKind::Project(projection.expr.clone());
-                            self.push(columns, vec![rows], &projection.schema)
-                        }
-                        _ => self.node(&filter.input)?,
-                    },
-                    other => self.node(other)?,
+                let input = match self.first_numbered(filter)? {
+                    Some(rows) => rows,
+                    None => self.node(&filter.input)?,
                 };
                 Ok(self.push(NodeKind::Filter(filter.predicate.clone()), vec![input], plan.schema()))
             }
@@ -252,10 +244,6 @@ pub(super) fn inner(join: &logical::Join) -> NodeKind {
         filter: join.filter.clone(),
         null_equal: join.null_equality == NullEquality::NullEqualsNull,
     }
-}
-
-fn is_column(expr: &Expr) -> bool {
-    matches!(expr, Expr::Column(_))
 }
 
 /// Whether a scan is of a function that always gives the same rows.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::logical_plan as logical;
 use datafusion::logical_expr::logical_plan::{FetchType, SkipType};
@@ -58,15 +58,21 @@ impl Converter {
         Ok(self.push(kind, vec![id], &schema))
     }
 
-    /// The window functions below a filter; where it keeps the first rows by row_number(), only those.
-    pub(super) fn filtered_window(
-        &mut self,
-        filter: &logical::Filter,
-        window: &logical::Window,
-    ) -> Result<NodeId> {
-        let Some((function, fetch)) = numbered(window).and_then(|f| Some((f, bound(filter, window)?))) else {
-            return self.window(window);
+    /// The row_number() below a filter that keeps the first rows by it: only those rows are kept. None
+    /// for any other filter.
+    pub(super) fn first_numbered(&mut self, filter: &logical::Filter) -> Result<Option<NodeId>> {
+        let (window, projection) = match filter.input.as_ref() {
+            LogicalPlan::Window(window) => (window, None),
+            LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+                LogicalPlan::Window(window) if projection.expr.iter().all(is_column) => {
+                    (window, Some(projection))
+                }
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
         };
+        let Some(function) = numbered(window) else { return Ok(None) };
+        let Some(fetch) = bound(filter, window) else { return Ok(None) };
         let input = self.node(&window.input)?;
         let kind = NodeKind::TopN {
             partition: function.params.partition_by.clone(),
@@ -75,7 +81,13 @@ impl Converter {
             fetch,
             numbered: true,
         };
-        Ok(self.push(kind, vec![input], &window.schema))
+        let rows = self.push(kind, vec![input], &window.schema);
+        Ok(Some(match projection {
+            None => rows,
+            Some(projection) => {
+                self.push(NodeKind::Project(projection.expr.clone()), vec![rows], &projection.schema)
+            }
+        }))
     }
 
     /// OVER: all rows of a partition, whose functions are computed again when one of them changes.
@@ -85,14 +97,10 @@ impl Converter {
         let calls = window.window_expr.iter().map(|c| hoisted.call(c)).collect::<Result<Vec<_>>>()?;
         let below = self.hoist(input, hoisted)?;
         let below_schema = Arc::clone(&self.nodes[below].schema);
-        let partition = common_partition(&calls);
-        let key_columns = partition
-            .iter()
-            .map(|e| match e {
-                Expr::Column(c) => Ok(below_schema.index_of_column(c)?),
-                _ => Err(Error::continuous("PARTITION BY of a constant", "leave it out")),
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let partition = common_columns(calls.iter().map(partition_columns));
+        let key_columns =
+            partition.iter().map(|c| Ok(below_schema.index_of_column(c)?)).collect::<Result<Vec<_>>>()?;
+        let partition = partition.into_iter().map(Expr::Column).collect();
         let leaf = Arc::new(RowsInput::plan(&below_schema)?);
         let fragment = Arc::new(LogicalPlan::Window(logical::Window::try_new(calls, leaf)?));
         let kept = (0..below_schema.fields().len()).map(Some).collect();
@@ -116,14 +124,20 @@ fn widened(below: &DFSchema, window: &DFSchema, own: usize) -> Result<DFSchemaRe
     Ok(Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?))
 }
 
-/// PARTITION BY expressions that all calls have.
-fn common_partition(calls: &[Expr]) -> Vec<Expr> {
-    let partitions: Vec<&Vec<Expr>> =
-        calls.iter().filter_map(function).map(|f| &f.params.partition_by).collect();
-    let Some((first, rest)) = partitions.split_first() else { return Vec::new() };
-    let common = first.iter().filter(|e| rest.iter().all(|p| p.contains(e)));
-    // A constant parts nothing.
-    common.filter(|e| !matches!(e, Expr::Literal(..))).cloned().collect()
+fn is_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(_))
+}
+
+/// Columns that every list has. A constant among them parts nothing and is left out.
+pub(super) fn common_columns(lists: impl IntoIterator<Item = Vec<Column>>) -> Vec<Column> {
+    let in_both = |a: Vec<Column>, b: Vec<Column>| a.into_iter().filter(|c| b.contains(c)).collect();
+    lists.into_iter().reduce(in_both).unwrap_or_default()
+}
+
+/// PARTITION BY of a call whose expressions are hoisted: columns, and constants that part nothing.
+fn partition_columns(call: &Expr) -> Vec<Column> {
+    let parts = function(call).map_or(&[][..], |f| &f.params.partition_by);
+    parts.iter().filter_map(Expr::try_as_col).cloned().collect()
 }
 
 fn function(expr: &Expr) -> Option<&WindowFunction> {

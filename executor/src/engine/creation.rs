@@ -1,0 +1,313 @@
+//! How queries come to be: begun, built beside everything else, and taken in.
+//!
+//! Invariant: a relation is in the catalog only with its first result, and whoever asked for it is
+//! told once, after what he asked for is published.
+
+use std::sync::Arc;
+
+use planner::{Dataflow, NodeKind, Relation, RelationId};
+use storage::{Epoch, Offset};
+use tokio::sync::oneshot;
+
+use super::backfill::{Backfill, Building, Built, Missed, Progress};
+use super::history::StreamReader;
+use super::relations::{State, new_base};
+use super::snapshot::QueryStatus;
+use super::step::Stepper;
+use super::view::View;
+use crate::change::ChangeBatch;
+use crate::error::{Error, Result};
+use crate::layout::nullable;
+use crate::operator::Changes;
+use crate::push::{Subscriber, Subscription};
+use crate::query::{EpochChanges, Query};
+use crate::rejects::StepRejects;
+use crate::table::TableStore;
+
+/// What a query becomes when it has its first result.
+pub(super) enum Target {
+    View(NewView),
+    Subscriber { snapshot: bool, progress: bool, reply: oneshot::Sender<Result<Subscription>> },
+}
+
+/// A view on its way.
+pub(super) struct NewView {
+    relation: Arc<Relation>,
+    /// Where its topic ends already: it is made again after a restart.
+    topic: TopicEnd,
+    reply: Reply,
+}
+
+/// What a result topic holds: the last epoch whose changes it has, and its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TopicEnd {
+    pub(crate) epoch: Epoch,
+    pub(crate) offset: Offset,
+}
+
+/// Where an answer goes; nowhere, when the journal asks again after a restart.
+pub(crate) type Reply = Option<oneshot::Sender<Result<()>>>;
+
+/// An answer that waits until what it tells of is published.
+pub(super) enum Answer {
+    Made(oneshot::Sender<Result<()>>, Result<()>),
+    Subscribed(oneshot::Sender<Result<Subscription>>, Result<Subscription>),
+}
+
+impl Answer {
+    pub(super) fn send(self) {
+        // Whoever asked may have gone.
+        match self {
+            Self::Made(reply, result) => drop(reply.send(result)),
+            Self::Subscribed(reply, result) => drop(reply.send(result)),
+        }
+    }
+}
+
+impl Target {
+    /// The view that is being made, and how far it is.
+    pub(super) fn progress(&self, building: &Building) -> Option<(String, Arc<Progress>)> {
+        match self {
+            Self::View(view) => Some((view.relation.name.clone(), Arc::clone(&building.progress))),
+            Self::Subscriber { .. } => None,
+        }
+    }
+}
+
+impl Stepper {
+    /// Makes a relation; a view's first result is computed beside everything else, and the view is
+    /// there when it is done.
+    pub(crate) fn create(&mut self, relation: &Arc<Relation>, reply: Reply) {
+        self.begin(relation, TopicEnd::default(), reply);
+    }
+
+    /// Makes a relation again, as the journal says, and waits for it.
+    pub(crate) fn create_again(&mut self, relation: &Arc<Relation>, topic: TopicEnd) {
+        self.begin(relation, topic, None);
+        while let Some((target, building)) = self.building.pop() {
+            let built = building.wait();
+            self.finish(target, building, built);
+        }
+    }
+
+    fn begin(&mut self, relation: &Arc<Relation>, topic: TopicEnd, reply: Reply) {
+        let state = match relation.dataflow() {
+            None if relation.is_base() => new_base(relation),
+            None => Ok(State::Expanded),
+            Some(dataflow) => {
+                let query = Query::try_new(Arc::clone(dataflow), self.shards);
+                let target = Target::View(NewView { relation: Arc::clone(relation), topic, reply });
+                return self.build(target, query);
+            }
+        };
+        let made = state.map(|state| self.install(relation, state));
+        self.answer(relation, reply, made);
+    }
+
+    /// Starts a push query; with `snapshot` its reader first gets the current result.
+    pub(crate) fn subscribe(
+        &mut self,
+        query: Query,
+        snapshot: bool,
+        progress: bool,
+        reply: oneshot::Sender<Result<Subscription>>,
+    ) {
+        self.build(Target::Subscriber { snapshot, progress, reply }, Ok(query));
+    }
+
+    /// Starts a query's way to its first result.
+    fn build(&mut self, target: Target, query: Result<Query>) {
+        let at = (self.epoch, self.now_ms);
+        let started = query.and_then(|query| {
+            let backfill = self.backfill(query.dataflow())?;
+            Building::start(query, backfill, at)
+        });
+        match started {
+            Ok(building) => self.building.push((target, building)),
+            Err(error) => self.refuse(target, error),
+        }
+    }
+
+    fn refuse(&mut self, target: Target, error: Error) {
+        match target {
+            Target::View(view) => self.answer(&view.relation, view.reply, Err(error)),
+            Target::Subscriber { reply, .. } => self.answers.push(Answer::Subscribed(reply, Err(error))),
+        }
+    }
+
+    fn answer(&mut self, relation: &Relation, reply: Reply, made: Result<()>) {
+        match (reply, made) {
+            (Some(reply), made) => self.answers.push(Answer::Made(reply, made)),
+            (None, Err(error)) => {
+                tracing::error!(relation = %relation.name, %error, "could not be made again and is left out");
+            }
+            (None, Ok(())) => {}
+        }
+    }
+
+    /// Whether queries are on their way to their first result.
+    pub(crate) fn is_building(&self) -> bool {
+        !self.building.is_empty()
+    }
+
+    /// Takes in the queries that have their first result; true when there were any.
+    pub(crate) fn finish_built(&mut self) -> bool {
+        let (mut waiting, mut done) = (Vec::new(), Vec::new());
+        for (target, building) in std::mem::take(&mut self.building) {
+            match building.built() {
+                Some(built) => done.push((target, building, built)),
+                None => waiting.push((target, building)),
+            }
+        }
+        self.building = waiting;
+        let any = !done.is_empty();
+        for (target, building, built) in done {
+            self.finish(target, building, built);
+        }
+        any
+    }
+
+    fn finish(&mut self, target: Target, building: Building, built: Result<Built>) {
+        match (target, built) {
+            (target, Err(error)) => self.refuse(target, error),
+            (Target::View(new), Ok(built)) => {
+                let made = self.finished_view(&new, built, building.at).map(|mut view| {
+                    for missed in building.missed {
+                        if view.status.error.is_none() {
+                            let Missed { epoch, now_ms, changes } = missed;
+                            view.step(epoch, now_ms, &changes, &self.log, &self.rejects);
+                        }
+                    }
+                    self.install(&new.relation, State::View(Box::new(view)));
+                });
+                self.answer(&new.relation, new.reply, made);
+            }
+            (Target::Subscriber { snapshot, progress, reply }, Ok(built)) => {
+                let started = self.finished_subscriber(built, building, snapshot, progress);
+                self.answers.push(Answer::Subscribed(reply, started));
+            }
+        }
+    }
+
+    fn finished_subscriber(
+        &mut self,
+        built: Built,
+        building: Building,
+        snapshot: bool,
+        progress: bool,
+    ) -> Result<Subscription> {
+        let Built { mut query, result, .. } = built;
+        self.check_sources(query.dataflow())?;
+        let current = result?;
+        let mut rejects = StepRejects::default();
+        let mut later = Vec::new();
+        for missed in building.missed {
+            later.push((missed.epoch, query.step(&missed.changes, &mut rejects)?));
+        }
+        let (mut subscriber, subscription) = Subscriber::new(query, progress);
+        let first = if snapshot { current } else { Vec::new() };
+        let mut open = subscriber.send(building.at.0, first);
+        for (epoch, changes) in later {
+            open = open && subscriber.send(epoch, changes);
+        }
+        if open {
+            self.subscribers.push(subscriber);
+        }
+        Ok(subscription)
+    }
+
+    fn view(&self, relation: &Arc<Relation>, query: Query, topic_epoch: Epoch) -> Result<View> {
+        let store = if relation.is_stream() {
+            None
+        } else {
+            let schema = nullable(&relation.schema());
+            let grows = query.dataflow().append_only && relation.key.is_empty();
+            Some(if grows {
+                TableStore::append_only(schema)?
+            } else {
+                TableStore::try_new(schema, &relation.key)?
+            })
+        };
+        let level = |id: &RelationId| self.states.get(id).and_then(State::view).map_or(0, |v| v.level);
+        let level = 1 + relation.sources().iter().map(level).max().unwrap_or(0);
+        let status = QueryStatus::default();
+        let relation = Arc::clone(relation);
+        Ok(View { relation, query, store, status, topic_epoch, next_offset: 0, level })
+    }
+
+    /// The view that a first result makes. What goes wrong sets the view aside.
+    fn finished_view(&self, new: &NewView, built: Built, (epoch, now_ms): (Epoch, i64)) -> Result<View> {
+        let Built { query, result, rejects, busy_us } = built;
+        let mut view = self.view(&new.relation, query, new.topic.epoch)?;
+        if let Some((name, _)) = self.failed_source(view.query.dataflow()) {
+            view.status.error = Some(View::reads_failed(name));
+            return Ok(view);
+        }
+        let kept = result.and_then(|changes| view.keep(changes, now_ms)).and_then(|changes| {
+            view.measure();
+            view.check_memory()?;
+            // After a restart the topic may hold the first result and more.
+            if new.topic.offset == 0 { view.write_topic(epoch, now_ms, &changes, &self.log) } else { Ok(()) }
+        });
+        view.topic_epoch = view.topic_epoch.max(epoch);
+        if let Err(error) = kept {
+            view.fail(&error);
+        }
+        view.note(&self.rejects, rejects, epoch, now_ms);
+        view.status.busy_us += busy_us;
+        Ok(view)
+    }
+
+    /// All that a new query has to read, at this epoch.
+    fn backfill(&self, dataflow: &Dataflow) -> Result<Backfill> {
+        let mut tables = EpochChanges::new();
+        let mut streams = Vec::new();
+        let mut total = 0;
+        for relation in source_relations(dataflow) {
+            let id = relation.id;
+            if let Some(version) = self.versions.get(&id) {
+                let batches =
+                    version.batches()?.into_iter().filter(|b| b.num_rows() > 0).map(ChangeBatch::inserted);
+                total += version.num_rows() as u64;
+                let rows: Changes = batches.collect();
+                tables.insert(id, Arc::new(rows));
+            } else if let Some(bounds) = self.streams.get(&id) {
+                total += bounds.iter().map(|(start, end)| end - start).sum::<u64>();
+                streams.push(StreamReader::new(Arc::clone(&self.log), Arc::clone(relation), bounds.clone()));
+            } else if !self.states.contains_key(&id) {
+                return Err(Error::Dropped(relation.name.clone()));
+            }
+        }
+        let progress = Arc::new(Progress { total, ..Progress::default() });
+        Ok(Backfill { tables, streams, progress })
+    }
+
+    /// Whether everything a query reads is still there and runs.
+    fn check_sources(&self, dataflow: &Dataflow) -> Result<()> {
+        if let Some(gone) = source_relations(dataflow).find(|r| !self.states.contains_key(&r.id)) {
+            return Err(Error::Dropped(gone.name.clone()));
+        }
+        match self.failed_source(dataflow) {
+            Some((name, reason)) => {
+                Err(Error::QueryFailed { relation: name.to_owned(), reason: reason.to_owned() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A relation that a query reads and whose own query has failed, and why.
+    fn failed_source<'a>(&'a self, dataflow: &'a Dataflow) -> Option<(&'a str, &'a str)> {
+        source_relations(dataflow).find_map(|relation| {
+            let view = self.states.get(&relation.id)?.view()?;
+            Some((relation.name.as_str(), view.status.error.as_deref()?))
+        })
+    }
+}
+
+/// The relations a dataflow reads, once for each place.
+fn source_relations(dataflow: &Dataflow) -> impl Iterator<Item = &Arc<Relation>> {
+    dataflow.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Source { relation, .. } => Some(relation),
+        _ => None,
+    })
+}

@@ -1,0 +1,211 @@
+//! A view as the step thread runs it: its query, its rows, its result topic.
+//!
+//! Invariant: what it keeps after an epoch is its query's result at that epoch; what goes wrong sets
+//! it aside with its reason, and nothing else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use planner::Relation;
+use storage::log::{Append, Log, Sync, TopicPartition};
+use storage::{Epoch, Offset};
+
+use super::history::full_batch;
+use super::snapshot::QueryStatus;
+use crate::change::ChangeBatch;
+use crate::error::{Error, Result};
+use crate::format::{ARROW_STREAM, encode_batches};
+use crate::layout::nullable;
+use crate::operator::Changes;
+use crate::query::{EpochChanges, Query};
+use crate::rejects::{Reject, Rejects, StepRejects};
+use crate::table::TableStore;
+
+/// Name of the weight in a result topic's rows.
+const WEIGHT: &str = "\u{1}weight";
+
+/// A relation that a query keeps.
+pub(crate) struct View {
+    pub(crate) relation: Arc<Relation>,
+    pub(crate) query: Query,
+    /// Its rows, unless they only come and are in its topic.
+    pub(crate) store: Option<TableStore>,
+    pub(crate) status: QueryStatus,
+    /// The last epoch whose changes are in its topic.
+    pub(crate) topic_epoch: Epoch,
+    /// Offset of the next record of its topic.
+    pub(crate) next_offset: Offset,
+    /// Distance to the base relations: views of one level do not read each other.
+    pub(crate) level: usize,
+}
+
+impl View {
+    pub(super) fn is_touched(&self, changes: &EpochChanges) -> bool {
+        self.status.error.is_none() && self.query.dataflow().sources().iter().any(|s| changes.contains_key(s))
+    }
+
+    /// One epoch; None when the query failed and was set aside.
+    pub(super) fn step(
+        &mut self,
+        epoch: Epoch,
+        now_ms: i64,
+        changes: &EpochChanges,
+        log: &Arc<dyn Log>,
+        all_rejects: &Rejects,
+    ) -> Option<Changes> {
+        let started = Instant::now();
+        let mut rejects = StepRejects::default();
+        let kept = catch_unwind(AssertUnwindSafe(|| -> Result<Changes> {
+            let result = self.query.step(changes, &mut rejects)?;
+            let kept = self.keep(result, now_ms)?;
+            self.measure();
+            self.check_memory()?;
+            self.write_topic(epoch, now_ms, &kept, log)?;
+            Ok(kept)
+        }))
+        .unwrap_or_else(|_| Err(Error::bug("a view", "its table could not be kept")));
+        self.note(all_rejects, rejects, epoch, now_ms);
+        let sources = self.query.dataflow().sources();
+        let rows_in =
+            sources.iter().filter_map(|s| changes.get(s)).flat_map(|c| c.iter()).map(|b| b.len() as u64);
+        self.status.rows_in += rows_in.sum::<u64>();
+        self.status.busy_us += u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match kept {
+            Ok(changes) => Some(changes),
+            Err(error) => {
+                self.fail(&error);
+                None
+            }
+        }
+    }
+
+    /// Takes note of how its operators do.
+    pub(super) fn measure(&mut self) {
+        self.query.report(Arc::make_mut(&mut self.status.operators));
+        self.status.state_bytes = self.status.operators.iter().map(|o| o.state_bytes).sum();
+    }
+
+    /// Why a view stops whose source has stopped.
+    pub(super) fn reads_failed(source: &str) -> String {
+        format!("it reads \"{source}\", whose query has failed")
+    }
+
+    pub(super) fn fail(&mut self, error: &Error) {
+        tracing::error!(relation = %self.relation.name, %error, "query failed and is set aside");
+        self.status.error = Some(error.to_string());
+        if let Error::MemoryLimit { limit, .. } = error {
+            self.status.over_limit = Some(*limit);
+        }
+        self.query.release();
+        self.status.state_bytes = 0;
+        if let Some(store) = &mut self.store {
+            store.clear();
+        }
+    }
+
+    /// Refuses to go on with more state and rows than the view may have.
+    pub(super) fn check_memory(&self) -> Result<()> {
+        let Some(limit) = self.relation.memory_limit else { return Ok(()) };
+        let rows = self.store.as_ref().map_or(0, TableStore::bytes);
+        if (self.status.state_bytes + rows) as u64 > limit {
+            return Err(Error::MemoryLimit { relation: self.relation.name.clone(), limit });
+        }
+        Ok(())
+    }
+
+    pub(super) fn note(&mut self, all: &Rejects, step: StepRejects, epoch: Epoch, now_ms: i64) {
+        if step.count == 0 {
+            return;
+        }
+        self.status.rejected += step.count;
+        let relation = &self.relation.name;
+        let kept = step.kept.into_iter().map(|(reason, row)| Reject {
+            relation: relation.clone(),
+            epoch,
+            now_ms,
+            reason,
+            row,
+        });
+        all.extend(kept.collect(), step.count);
+    }
+
+    /// Writes changes to the result topic, unless it holds this epoch already: after a restart the
+    /// same epochs are stepped again.
+    pub(super) fn write_topic(
+        &mut self,
+        epoch: Epoch,
+        now_ms: i64,
+        changes: &Changes,
+        log: &Arc<dyn Log>,
+    ) -> Result<()> {
+        if !self.relation.has_topic() || epoch <= self.topic_epoch || changes.is_empty() {
+            return Ok(());
+        }
+        let batches = changes.iter().map(|b| topic_batch(&self.relation, b)).collect::<Result<Vec<_>>>()?;
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(()) };
+        let append = Append {
+            to: TopicPartition { topic: self.relation.topic(), partition: 0 },
+            count: u32::try_from(rows).unwrap_or(u32::MAX),
+            format: ARROW_STREAM,
+            times_ms: (now_ms, now_ms),
+            body: encode_batches(&schema, &batches)?,
+        };
+        log.commit(epoch, now_ms, &[append], Sync::Derived)?;
+        self.topic_epoch = epoch;
+        Ok(())
+    }
+
+    /// Brings changes of the query's result to where readers find them, and returns them in the
+    /// relation's full layout.
+    pub(crate) fn keep(&mut self, changes: Changes, now_ms: i64) -> Result<Changes> {
+        let mut kept = Vec::with_capacity(changes.len());
+        for batch in changes {
+            let batch = self.full_layout(batch, now_ms)?;
+            self.next_offset += batch.len() as u64;
+            self.status.rows_out += batch.len() as u64;
+            kept.push(batch);
+        }
+        if let Some(store) = &self.store {
+            store.apply(&kept)?;
+        }
+        Ok(kept)
+    }
+
+    /// A result batch in the relation's layout: own columns and, for a stream, pseudo-columns.
+    fn full_layout(&self, batch: ChangeBatch, now_ms: i64) -> Result<ChangeBatch> {
+        let width = self.relation.columns.len();
+        if !self.relation.is_stream() {
+            let schema = nullable(&self.relation.schema());
+            let rows = RecordBatch::try_new(schema, batch.rows.columns()[..width].to_vec())?;
+            return Ok(batch.with_rows(rows));
+        }
+        let mut columns = batch.rows.columns()[..width].to_vec();
+        let time: ArrayRef = match batch.rows.columns().get(width) {
+            Some(carried) => Arc::clone(carried),
+            None => Arc::new(Int64Array::from_value(now_ms, batch.len())),
+        };
+        columns.push(time);
+        let schema = crate::ingest::topic_schema(&self.relation);
+        let rows = full_batch(&self.relation, &RecordBatch::try_new(schema, columns)?, 0, self.next_offset)?;
+        Ok(batch.with_rows(rows))
+    }
+}
+
+/// Changes as a result topic keeps them: a stream's rows with their time, a table's with their weight.
+fn topic_batch(relation: &Relation, batch: &ChangeBatch) -> Result<RecordBatch> {
+    let width = relation.columns.len();
+    if relation.is_stream() {
+        let columns = batch.rows.columns()[..=width].to_vec();
+        return Ok(RecordBatch::try_new(crate::ingest::topic_schema(relation), columns)?);
+    }
+    let mut fields: Vec<Field> =
+        nullable(&relation.schema()).fields().iter().map(|f| f.as_ref().clone()).collect();
+    fields.push(Field::new(WEIGHT, DataType::Int64, false));
+    let mut columns = batch.rows.columns().to_vec();
+    columns.push(Arc::new(batch.weights.clone().unwrap_or_else(|| Int64Array::from_value(1, batch.len()))));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
