@@ -50,6 +50,11 @@ impl ChangeBatch {
         self.weights.as_ref().map_or(1, |w| w.value(row))
     }
 
+    /// Number of rows that went.
+    pub(crate) fn retracted(&self) -> u64 {
+        self.weights.as_ref().map_or(0, |w| w.values().iter().filter(|w| **w < 0).count() as u64)
+    }
+
     /// The same changes with other columns of equal length.
     pub(crate) fn with_rows(&self, rows: RecordBatch) -> Self {
         Self { rows, weights: self.weights.clone() }

@@ -23,6 +23,8 @@ pub(crate) type EpochChanges = HashMap<RelationId, Arc<Changes>>;
 /// A running query.
 pub struct Query {
     dataflow: Arc<Dataflow>,
+    /// The relations it reads.
+    sources: Vec<RelationId>,
     operators: Vec<Option<Box<dyn Operator>>>,
     /// How many nodes read each node.
     readers: Vec<usize>,
@@ -36,6 +38,7 @@ pub struct Query {
 #[derive(Debug, Clone, Copy, Default)]
 struct Work {
     rows_out: u64,
+    rows_retracted: u64,
     busy: Duration,
 }
 
@@ -44,6 +47,8 @@ struct Work {
 pub struct OperatorStatus {
     /// Rows its result changed by.
     pub rows_out: u64,
+    /// Those of them that were taken back.
+    pub rows_retracted: u64,
     /// Time spent in it, microseconds.
     pub busy_us: u64,
     /// Bytes of its state.
@@ -66,12 +71,23 @@ impl Query {
         let mut readers = vec![0; dataflow.nodes.len()];
         dataflow.nodes.iter().flat_map(|n| &n.inputs).for_each(|input| readers[*input] += 1);
         let work = vec![Work::default(); dataflow.nodes.len()];
-        Ok(Self { dataflow, operators, readers, schema, append_only, work })
+        let sources = dataflow.sources();
+        Ok(Self { dataflow, sources, operators, readers, schema, append_only, work })
     }
 
     /// What it runs.
     pub fn dataflow(&self) -> &Arc<Dataflow> {
         &self.dataflow
+    }
+
+    /// The relations it reads, each once.
+    pub(crate) fn sources(&self) -> &[RelationId] {
+        &self.sources
+    }
+
+    /// Whether an epoch changes anything that it reads.
+    pub(crate) fn is_touched(&self, changes: &EpochChanges) -> bool {
+        self.sources.iter().any(|source| changes.contains_key(source))
     }
 
     /// Whether a window with grace decides by the order of epochs.
@@ -121,6 +137,7 @@ impl Query {
             };
             work.busy += started.elapsed();
             work.rows_out += output.iter().map(|b| b.len() as u64).sum::<u64>();
+            work.rows_retracted += output.iter().map(ChangeBatch::retracted).sum::<u64>();
             outputs.push(Some(output));
         }
         let mut result = outputs[self.dataflow.root].take().unwrap_or_default();
@@ -142,6 +159,7 @@ impl Query {
     pub(crate) fn report(&self, into: &mut Vec<OperatorStatus>) {
         let status = |(work, operator): (&Work, &Option<Box<dyn Operator>>)| OperatorStatus {
             rows_out: work.rows_out,
+            rows_retracted: work.rows_retracted,
             busy_us: u64::try_from(work.busy.as_micros()).unwrap_or(u64::MAX),
             state_bytes: operator.as_ref().map_or(0, |o| o.state_bytes()),
         };

@@ -103,7 +103,7 @@ impl Building {
     /// Starts the thread.
     pub(super) fn start(mut query: Query, backfill: Backfill, at: (Epoch, i64)) -> Result<Self> {
         let (sender, built) = sync_channel(1);
-        let sources = query.dataflow().sources();
+        let sources = query.sources().to_vec();
         let progress = Arc::clone(&backfill.progress);
         let run = move || {
             let started = std::time::Instant::now();

@@ -231,9 +231,14 @@ impl Committer {
         if accepted.is_empty() {
             return true;
         }
+        let writes: Vec<Write> = accepted.iter_mut().flat_map(|r| std::mem::take(&mut r.writes)).collect();
+        if writes.iter().all(|w| w.num_rows() == 0) {
+            // Nothing happens, so there is no epoch that anybody could wait for.
+            accepted.into_iter().for_each(|request| drop(request.reply.send(Ok(self.epoch))));
+            return true;
+        }
         let now_ms = self.clock.now_ms();
         let epoch = self.epoch + 1;
-        let writes: Vec<Write> = accepted.iter_mut().flat_map(|r| std::mem::take(&mut r.writes)).collect();
         match self.write(epoch, now_ms, writes) {
             Ok(inputs) => {
                 self.epoch = epoch;
@@ -242,8 +247,7 @@ impl Committer {
                     let _ = request.reply.send(Ok(epoch));
                     permits.push(request.permit);
                 }
-                let passed =
-                    inputs.is_empty() || work.send(Work::Epoch { epoch, now_ms, inputs, permits }).is_ok();
+                let passed = work.send(Work::Epoch { epoch, now_ms, inputs, permits }).is_ok();
                 self.retain(now_ms);
                 passed
             }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use planner::{Dataflow, NodeKind, Relation, RelationId};
+use planner::{Dataflow, Relation, RelationId};
 use storage::{Epoch, Offset};
 use tokio::sync::oneshot;
 
@@ -263,7 +263,7 @@ impl Stepper {
         let mut tables = EpochChanges::new();
         let mut streams = Vec::new();
         let mut total = 0;
-        for relation in source_relations(dataflow) {
+        for relation in dataflow.source_relations() {
             let id = relation.id;
             if let Some(version) = self.versions.get(&id) {
                 let batches =
@@ -284,7 +284,7 @@ impl Stepper {
 
     /// Whether everything a query reads is still there and runs.
     fn check_sources(&self, dataflow: &Dataflow) -> Result<()> {
-        if let Some(gone) = source_relations(dataflow).find(|r| !self.states.contains_key(&r.id)) {
+        if let Some(gone) = dataflow.source_relations().find(|r| !self.states.contains_key(&r.id)) {
             return Err(Error::Dropped(gone.name.clone()));
         }
         match self.failed_source(dataflow) {
@@ -297,17 +297,9 @@ impl Stepper {
 
     /// A relation that a query reads and whose own query has failed, and why.
     fn failed_source<'a>(&'a self, dataflow: &'a Dataflow) -> Option<(&'a str, &'a str)> {
-        source_relations(dataflow).find_map(|relation| {
+        dataflow.source_relations().find_map(|relation| {
             let view = self.states.get(&relation.id)?.view()?;
             Some((relation.name.as_str(), view.status.error.as_deref()?))
         })
     }
-}
-
-/// The relations a dataflow reads, once for each place.
-fn source_relations(dataflow: &Dataflow) -> impl Iterator<Item = &Arc<Relation>> {
-    dataflow.nodes.iter().filter_map(|node| match &node.kind {
-        NodeKind::Source { relation, .. } => Some(relation),
-        _ => None,
-    })
 }

@@ -183,7 +183,7 @@ impl Stepper {
                 view.status.error.get_or_insert_with(|| View::reads_failed(&name));
             }
         }
-        let stopped = |s: &mut Subscriber| s.query.dataflow().sources().contains(&id);
+        let stopped = |s: &mut Subscriber| s.query.sources().contains(&id);
         for subscriber in self.subscribers.extract_if(.., stopped) {
             subscriber.end(&End::Failed);
         }
@@ -204,7 +204,7 @@ impl Stepper {
         let epoch = self.epoch;
         let mut rejects = StepRejects::default();
         let kept = self.subscribers.drain(..).filter_map(|mut subscriber| {
-            let touched = subscriber.query.dataflow().sources().iter().any(|s| changes.contains_key(s));
+            let touched = subscriber.query.is_touched(changes);
             let stepped = if touched { subscriber.query.step(changes, &mut rejects) } else { Ok(Vec::new()) };
             match stepped {
                 Ok(new) => subscriber.send(epoch, new).then_some(subscriber),
@@ -259,8 +259,7 @@ impl Stepper {
             self.versions.remove(id);
             self.streams.remove(id);
         }
-        let gone =
-            |s: &mut Subscriber| s.query.dataflow().sources().iter().any(|source| ids.contains(source));
+        let gone = |s: &mut Subscriber| s.query.sources().iter().any(|source| ids.contains(source));
         for subscriber in self.subscribers.extract_if(.., gone) {
             subscriber.end(&End::Dropped);
         }

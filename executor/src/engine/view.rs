@@ -44,7 +44,7 @@ pub(crate) struct View {
 
 impl View {
     pub(super) fn is_touched(&self, changes: &EpochChanges) -> bool {
-        self.status.error.is_none() && self.query.dataflow().sources().iter().any(|s| changes.contains_key(s))
+        self.status.error.is_none() && self.query.is_touched(changes)
     }
 
     /// One epoch; None when the query failed and was set aside.
@@ -68,7 +68,7 @@ impl View {
         }))
         .unwrap_or_else(|_| Err(Error::bug("a view", "its table could not be kept")));
         self.note(all_rejects, rejects, epoch, now_ms);
-        let sources = self.query.dataflow().sources();
+        let sources = self.query.sources();
         let rows_in =
             sources.iter().filter_map(|s| changes.get(s)).flat_map(|c| c.iter()).map(|b| b.len() as u64);
         self.status.rows_in += rows_in.sum::<u64>();

@@ -124,6 +124,9 @@ impl Converter {
                     let mut spec = window.spec;
                     if self.emit == sql::Emit::Final {
                         spec.grace_ms.get_or_insert(0);
+                    } else if !properties::append_only(&self.nodes, input) {
+                        // Rows that change are never late: one that was refused could not be taken back.
+                        spec.grace_ms = None;
                     }
                     let kind = NodeKind::Window { time: window.time.clone(), spec };
                     Ok(self.push(kind, vec![input], plan.schema()))

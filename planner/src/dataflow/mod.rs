@@ -13,6 +13,7 @@ mod outer;
 mod properties;
 mod ranking;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::DFSchemaRef;
@@ -155,6 +156,45 @@ pub enum Joins {
 }
 
 impl NodeKind {
+    /// Every kind's name.
+    pub const NAMES: [&'static str; 14] = [
+        "Source",
+        "Filter",
+        "Project",
+        "Window",
+        "EmitFinal",
+        "Aggregate",
+        "TopN",
+        "Recompute",
+        "Unnest",
+        "Values",
+        "Join",
+        "Lookup",
+        "Union",
+        "Negate",
+    ];
+
+    /// Its name, one of [`Self::NAMES`].
+    pub fn name(&self) -> &'static str {
+        let at = match self {
+            Self::Source { .. } => 0,
+            Self::Filter(_) => 1,
+            Self::Project(_) => 2,
+            Self::Window { .. } => 3,
+            Self::EmitFinal { .. } => 4,
+            Self::Aggregate { .. } => 5,
+            Self::TopN { .. } => 6,
+            Self::Recompute { .. } => 7,
+            Self::Unnest { .. } => 8,
+            Self::Values(_) => 9,
+            Self::Join { .. } => 10,
+            Self::Lookup { .. } => 11,
+            Self::Union => 12,
+            Self::Negate => 13,
+        };
+        Self::NAMES[at]
+    }
+
     /// Whether two nodes over the same inputs give the same rows.
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -175,18 +215,17 @@ impl NodeKind {
 
 impl Dataflow {
     /// Relations it reads, each once.
+    pub fn source_relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        let sources = self.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Source { relation, .. } => Some((relation.id, relation)),
+            _ => None,
+        });
+        sources.collect::<BTreeMap<_, _>>().into_values()
+    }
+
+    /// Their ids.
     pub fn sources(&self) -> Vec<RelationId> {
-        let mut ids: Vec<RelationId> = self
-            .nodes
-            .iter()
-            .filter_map(|node| match &node.kind {
-                NodeKind::Source { relation, .. } => Some(relation.id),
-                _ => None,
-            })
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+        self.source_relations().map(|relation| relation.id).collect()
     }
 
     /// Whether rows of a node only ever come.

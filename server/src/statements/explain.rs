@@ -24,7 +24,10 @@ pub(super) async fn explain(session: &mut Session, explain: &Explain) -> Result<
             };
             explain_with(dataflow, &|id| match status.operators.get(id) {
                 Some(o) if explain.analyze => {
-                    format!("  (rows {}, {} µs, {} bytes)", o.rows_out, o.busy_us, o.state_bytes)
+                    format!(
+                        "  (rows {}, of them retracted {}, {} µs, {} bytes)",
+                        o.rows_out, o.rows_retracted, o.busy_us, o.state_bytes
+                    )
                 }
                 _ => String::new(),
             })

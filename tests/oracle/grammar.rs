@@ -1,0 +1,374 @@
+//! The grammar: random queries over relations of one layout, tables, streams and views among them.
+//!
+//! Invariant: a query's answer does not depend on how ties are broken, so it has one right answer.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// The columns that every relation a query reads has.
+pub const LAYOUT: &str = "id INT, g TEXT, v INT, f DOUBLE PRECISION, ts TIMESTAMP";
+/// Views on views on views.
+const DEEPEST: usize = 3;
+
+/// A relation of the layout.
+struct Base {
+    name: String,
+    /// No two rows have the same id.
+    unique: bool,
+    /// Views below it.
+    depth: usize,
+}
+
+/// Makes queries.
+pub struct Grammar {
+    random: StdRng,
+    bases: Vec<Base>,
+    /// Epochs are large, so joins of everything with everything are left out.
+    large: bool,
+}
+
+/// A statement that makes a view.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// CREATE …, without the name and the query.
+    pub kind: &'static str,
+    /// Its query.
+    pub query: String,
+}
+
+impl Grammar {
+    /// Over two tables with keys and a stream.
+    pub fn new(seed: u64, large: bool) -> Self {
+        let base = |(name, unique): (&str, bool)| Base { name: name.into(), unique, depth: 0 };
+        let bases = [("t", true), ("u", true), ("s", false)].map(base).into();
+        Self { random: StdRng::seed_from_u64(seed), bases, large }
+    }
+
+    /// The next view, which is called `name`.
+    pub fn view(&mut self, name: &str) -> Made {
+        if self.chance(0.3) { self.base_view(name) } else { self.last_view() }
+    }
+
+    fn chance(&mut self, p: f64) -> bool {
+        self.random.random_bool(p)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        self.random.random_range(0..n)
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.random.random_range(0..from.len())]
+    }
+
+    /// Any relation of the layout.
+    fn any(&mut self) -> String {
+        self.bases[self.random.random_range(0..self.bases.len())].name.clone()
+    }
+
+    /// One in which ids are different.
+    fn unique(&mut self) -> String {
+        let unique: Vec<&Base> = self.bases.iter().filter(|b| b.unique).collect();
+        unique[self.random.random_range(0..unique.len())].name.clone()
+    }
+
+    fn made(&mut self, query: String) -> Made {
+        let kind = if self.chance(0.2) { "TABLE" } else { "MATERIALIZED VIEW" };
+        Made { kind, query }
+    }
+
+    /// A view that others may read.
+    fn base_view(&mut self, name: &str) -> Made {
+        let (below, condition) = (self.any(), self.predicate());
+        let unique = self.unique();
+        let columns = "x.id AS id, x.g AS g, x.v AS v, x.f AS f, x.ts AS ts";
+        let (query, from, is_unique) = match self.below(if self.large { 4 } else { 6 }) {
+            0 => (format!("SELECT {columns} FROM {unique} x{condition}"), vec![unique], true),
+            1 => {
+                let first = format!(
+                    "SELECT x.*, row_number() OVER (PARTITION BY x.g ORDER BY x.v, x.id) AS n FROM {unique} x"
+                );
+                (format!("SELECT {columns} FROM ({first}) x WHERE n <= 3"), vec![unique], true)
+            }
+            2 => {
+                let summed =
+                    "x.v AS id, max(x.g) AS g, CAST(sum(x.id) AS INT) AS v, sum(x.f) AS f, max(x.ts) AS ts";
+                let query = format!("SELECT {summed} FROM {below} x WHERE x.v IS NOT NULL GROUP BY x.v");
+                (query, vec![below], true)
+            }
+            3 => {
+                let query = format!("SELECT {columns} FROM s x{condition}");
+                self.bases.push(Base { name: name.into(), unique: false, depth: 1 });
+                return Made { kind: "STREAM", query };
+            }
+            4 => {
+                let query =
+                    format!("SELECT {columns} FROM {below} x UNION ALL SELECT {columns} FROM {unique} x");
+                (query, vec![below, unique], false)
+            }
+            _ => {
+                let other = self.unique();
+                let joined = "x.id AS id, y.g AS g, x.v AS v, y.f AS f, x.ts AS ts";
+                let query =
+                    format!("SELECT {joined} FROM {unique} x LEFT JOIN {other} y ON x.v = y.id{condition}");
+                (query, vec![unique, other], true)
+            }
+        };
+        let depths = self.bases.iter().filter(|b| from.contains(&b.name)).map(|b| b.depth);
+        let depth = 1 + depths.max().unwrap_or(0);
+        if depth < DEEPEST {
+            self.bases.push(Base { name: name.into(), unique: is_unique, depth });
+        }
+        self.made(query)
+    }
+
+    fn last_view(&mut self) -> Made {
+        let query = match self.below(3) {
+            0 => self.plain_query(),
+            1 => self.grouped_query(),
+            _ => self.wide_query(),
+        };
+        self.made(query)
+    }
+
+    fn predicate(&mut self) -> String {
+        let simple = [
+            "x.v > 2",
+            "x.v IS NULL",
+            "x.g = 'a'",
+            "x.g <> 'b'",
+            "x.f < 1.5",
+            "x.v % 2 = 0",
+            "x.id IN (1, 3, 5)",
+            "x.v BETWEEN 0 AND 4",
+            "coalesce(x.g, 'z') LIKE '%a%'",
+            "NOT (x.v > 3)",
+            "x.g IS NOT NULL",
+        ];
+        match self.below(3) {
+            0 => String::new(),
+            1 => format!(" WHERE {}", self.pick(&simple)),
+            _ => {
+                let (first, second) = (self.pick(&simple), self.pick(&simple));
+                format!(" WHERE {first} {} {second}", self.pick(&["AND", "OR"]))
+            }
+        }
+    }
+
+    /// What stands behind FROM, under the name x, and what its rows can be grouped by.
+    fn source(&mut self) -> (String, Vec<&'static str>) {
+        let base = self.any();
+        let windowed = vec!["x.window_start", "x.window_end", "x.g"];
+        match self.below(if self.large { 3 } else { 10 }) {
+            0 => (format!("TUMBLE({base}, ts, INTERVAL '10 seconds') x"), windowed),
+            1 => (format!("HOP({base}, ts, INTERVAL '5 seconds', INTERVAL '15 seconds') x"), windowed),
+            3 => (format!("SESSION({base}, ts, INTERVAL '3 seconds', g) x"), windowed),
+            4 => (format!("{base} x JOIN {} y ON x.v = y.id", self.unique()), vec!["x.g", "y.g", "y.v"]),
+            5 => {
+                let (first, condition) = (self.unique(), "x.g = y.g AND x.v < y.v");
+                (format!("{first} x JOIN {base} y ON {condition}"), vec!["x.g", "y.v"])
+            }
+            6 => {
+                let (kind, other) = (self.pick(&["LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]), self.unique());
+                (format!("{base} x {kind} {other} y ON x.v = y.id"), vec!["x.g", "y.g", "y.v"])
+            }
+            7 => {
+                let (kind, other) = (self.pick(&["EXISTS", "NOT EXISTS"]), self.unique());
+                let exists = format!("{kind} (SELECT 1 FROM {other} y WHERE y.id = z.v)");
+                (format!("(SELECT z.* FROM {base} z WHERE {exists}) x"), vec!["x.g", "x.v"])
+            }
+            _ => {
+                let keys = vec!["x.g", "x.v", "x.id % 3", "CASE WHEN x.v > 2 THEN 'hi' ELSE 'lo' END"];
+                (format!("{base} x"), keys)
+            }
+        }
+    }
+
+    /// `n` of `from`, named a0, a1, …
+    fn columns(&mut self, from: &[&str], n: usize) -> String {
+        (0..n).map(|i| format!("{} AS a{i}", self.pick(from))).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Filters, projections, unions.
+    fn plain_query(&mut self) -> String {
+        let (from, _) = self.source();
+        let condition = self.predicate();
+        match self.below(3) {
+            0 => format!(
+                "SELECT x.id AS c0, x.g AS c1, x.v * 2 AS c2, upper(x.g) AS c3 FROM {from}{condition}"
+            ),
+            1 => format!("SELECT DISTINCT x.g AS c0, x.v AS c1 FROM {from}{condition}"),
+            _ => {
+                let (other, also) = (self.any(), self.predicate());
+                let set = self.pick(&["UNION ALL", "UNION", "EXCEPT", "INTERSECT"]);
+                format!(
+                    "SELECT x.g AS c0, x.v AS c1 FROM {from}{condition} {set} SELECT x.g, x.id FROM {other} x{also}"
+                )
+            }
+        }
+    }
+
+    /// GROUP BY in its forms.
+    fn grouped_query(&mut self) -> String {
+        let (from, keys) = self.source();
+        let condition = self.predicate();
+        let n = 1 + self.below(4);
+        let key = self.pick(&keys);
+        match self.below(6) {
+            0 => format!("SELECT {} FROM {from}{condition}", self.columns(&AGGREGATES, n)),
+            1 => {
+                let aggregates = self.columns(&AGGREGATES, n);
+                format!(
+                    "SELECT {key} AS k, {aggregates} FROM {from}{condition} GROUP BY {key} HAVING count(*) > 1"
+                )
+            }
+            2 => {
+                format!("SELECT {key} AS k, count(DISTINCT x.v) AS a0 FROM {from}{condition} GROUP BY {key}")
+            }
+            3 => {
+                let sets = self.pick(&[
+                    "ROLLUP (x.g, x.v % 2)",
+                    "CUBE (x.g, x.v % 2)",
+                    "GROUPING SETS ((x.g), (x.v % 2), ())",
+                    "GROUPING SETS ((x.g, x.v % 2), (x.g), (x.g))",
+                ]);
+                let aggregates = self.columns(&AGGREGATES, n);
+                let keys = "x.g AS k0, x.v % 2 AS k1, grouping(x.g) AS k2";
+                format!("SELECT {keys}, {aggregates} FROM {from}{condition} GROUP BY {sets}")
+            }
+            4 => {
+                let recomputed = self.columns(&RECOMPUTED, n);
+                let grouped = if self.chance(0.2) { String::new() } else { format!(" GROUP BY {key}") };
+                format!("SELECT {recomputed} FROM {from}{condition}{grouped}")
+            }
+            _ => {
+                let keys = keys[..=self.below(keys.len())].to_vec();
+                let named: Vec<String> =
+                    keys.iter().enumerate().map(|(i, k)| format!("{k} AS k{i}")).collect();
+                let (named, aggregates) = (named.join(", "), self.columns(&AGGREGATES, n));
+                format!("SELECT {named}, {aggregates} FROM {from}{condition} GROUP BY {}", keys.join(", "))
+            }
+        }
+    }
+
+    /// OVER, LIMIT, subqueries, joins without equality, lists, constants.
+    fn wide_query(&mut self) -> String {
+        let (from, _) = self.source();
+        let condition = self.predicate();
+        let (base, unique, other) = (self.any(), self.unique(), self.unique());
+        let n = 1 + self.below(3);
+        match self.below(if self.large { 5 } else { 10 }) {
+            0 => {
+                let functions = self.columns(&OVER_UNIQUE, n);
+                format!("SELECT x.id AS c0, {functions} FROM {unique} x{condition}")
+            }
+            1 => {
+                let nulls = self.pick(&["", " DESC", " NULLS FIRST"]);
+                let (limit, offset) = (1 + self.below(5), self.below(3));
+                format!(
+                    "SELECT x.v AS c0, x.g AS c1, x.id AS c2 FROM {from}{condition} \
+                     ORDER BY x.v{nulls}, x.g, x.id DESC LIMIT {limit} OFFSET {offset}"
+                )
+            }
+            2 => {
+                let (compared, n) = (self.pick(&["<=", "<", "="]), 1 + self.below(3));
+                let number = "row_number() OVER (PARTITION BY x.g ORDER BY x.v DESC, x.id) AS n";
+                format!(
+                    "SELECT * FROM (SELECT x.id AS c0, x.g AS c1, x.v AS c2, {number} FROM {unique} x{condition}) q \
+                     WHERE n {compared} {n}"
+                )
+            }
+            3 => format!(
+                "SELECT DISTINCT ON (x.g) x.g AS c0, x.id AS c1, x.v AS c2 FROM {unique} x{condition} \
+                 ORDER BY x.g, x.v DESC, x.id"
+            ),
+            4 => format!("SELECT x.id AS c0, unnest(make_array(x.v, x.id)) AS c1 FROM {base} x{condition}"),
+            5 => {
+                let subquery = self.pick(&SUBQUERIES).replace("{u}", &other);
+                format!("SELECT x.id AS c0, x.g AS c1, x.v AS c2 FROM {base} x WHERE {subquery}")
+            }
+            6 => {
+                let kind = self.pick(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+                format!(
+                    "SELECT x.id AS c0, y.id AS c1, y.v AS c2 FROM {unique} x {kind} {other} y ON x.v < y.v"
+                )
+            }
+            7 => {
+                let functions = self.columns(&OVER, n);
+                format!("SELECT x.id AS c0, x.g AS c1, {functions} FROM {from}{condition}")
+            }
+            8 => format!(
+                "WITH q AS (SELECT x.g, sum(x.v) AS n FROM {base} x{condition} GROUP BY x.g) \
+                 SELECT a.g AS c0, a.n AS c1, b.n AS c2 FROM q a CROSS JOIN q b WHERE a.n >= b.n"
+            ),
+            _ => format!(
+                "SELECT x.id AS c0, y.n AS c1, (SELECT max(z.v) FROM {other} z) AS c2 \
+                 FROM {base} x JOIN (VALUES ('a', 1), ('b', 2)) y(g, n) ON x.g = y.g{condition}"
+            ),
+        }
+    }
+}
+
+const AGGREGATES: [&str; 17] = [
+    "count(*)",
+    "count(x.v)",
+    "sum(x.v)",
+    "avg(x.v)",
+    "min(x.v)",
+    "max(x.v)",
+    "sum(x.f)",
+    "avg(x.f)",
+    "max(x.g)",
+    "min(x.ts)",
+    "sum(x.v) FILTER (WHERE x.f > 0)",
+    "count(DISTINCT x.v)",
+    "sum(DISTINCT x.f)",
+    "avg(DISTINCT x.v) FILTER (WHERE x.g <> 'a')",
+    "count(DISTINCT x.g) FILTER (WHERE x.v > 1)",
+    "bool_and(x.v > 0)",
+    "bool_or(x.f > 3)",
+];
+
+/// Aggregates without an incremental form: groups are recomputed.
+const RECOMPUTED: [&str; 8] = [
+    "string_agg(x.g, ',' ORDER BY x.g DESC)",
+    "array_agg(x.v ORDER BY x.v)",
+    "median(x.v)",
+    "bit_xor(x.v)",
+    "approx_distinct(x.v)",
+    "first_value(x.v ORDER BY x.v DESC NULLS LAST)",
+    "max(x.v)",
+    "count(DISTINCT x.v)",
+];
+
+/// Functions over windows whose results do not depend on how ties are broken.
+const OVER: [&str; 8] = [
+    "sum(x.v) OVER (PARTITION BY x.g)",
+    "count(*) OVER (PARTITION BY x.g ORDER BY x.v)",
+    "rank() OVER (PARTITION BY x.g ORDER BY x.v DESC)",
+    "dense_rank() OVER (ORDER BY x.f)",
+    "max(x.f) OVER (PARTITION BY x.v % 2 ORDER BY x.id RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)",
+    "min(x.v + 1) OVER ()",
+    "sum(x.v) OVER (PARTITION BY x.g, x.v % 3 ORDER BY x.id RANGE BETWEEN 2 PRECEDING AND 1 FOLLOWING)",
+    "avg(x.v) OVER (PARTITION BY CASE WHEN x.v > 2 THEN 1 ELSE 0 END)",
+];
+
+/// Functions over windows of the rows of a table, which have an order of their own.
+const OVER_UNIQUE: [&str; 4] = [
+    "lag(x.v) OVER (PARTITION BY x.g ORDER BY x.id)",
+    "row_number() OVER (ORDER BY x.id DESC)",
+    "sum(x.f) OVER (ORDER BY x.id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)",
+    "last_value(x.v) OVER (PARTITION BY x.g ORDER BY x.id ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)",
+];
+
+const SUBQUERIES: [&str; 9] = [
+    "x.v IN (SELECT y.v FROM {u} y)",
+    "x.v NOT IN (SELECT y.v FROM {u} y)",
+    "x.v NOT IN (SELECT y.v FROM {u} y WHERE y.v IS NOT NULL)",
+    "x.v > (SELECT avg(y.v) FROM {u} y)",
+    "x.v = (SELECT max(y.v) FROM {u} y WHERE y.g = x.g)",
+    "(x.v IN (SELECT y.v FROM {u} y WHERE y.g = 'a') OR x.g = 'b')",
+    "EXISTS (SELECT 1 FROM {u} y WHERE y.v > x.v AND y.g = x.g)",
+    "NOT EXISTS (SELECT 1 FROM {u} y WHERE y.id = x.v)",
+    "EXISTS (SELECT 1 FROM {u} y WHERE y.v = 3)",
+];

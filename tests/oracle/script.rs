@@ -1,0 +1,179 @@
+//! A case as data: views, and epochs of changes; made from a seed, run, shrunk, and written as a
+//! `.slt` file that stays.
+
+use std::fmt::Write;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::grammar::{Grammar, LAYOUT, Made};
+
+/// Epochs of a case.
+const EPOCHS: usize = 12;
+/// One case in so many has an epoch that is stepped in parallel.
+const LARGE: u64 = 16;
+/// Rows of that epoch.
+const LARGE_ROWS: usize = 20_000;
+
+/// The relations that rows are written to.
+pub const RELATIONS: [(&str, &str); 3] = [("t", "TABLE"), ("u", "TABLE"), ("s", "STREAM")];
+
+/// A row of the layout; `ts` in seconds.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub id: i32,
+    pub g: Option<&'static str>,
+    pub v: Option<i32>,
+    pub f: Option<f64>,
+    pub ts: Option<i64>,
+}
+
+/// Rows that are written, or whose keys are deleted.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub relation: &'static str,
+    pub deletes: bool,
+    pub rows: Vec<Row>,
+}
+
+/// What is committed at once, and what happens then.
+#[derive(Debug, Clone)]
+pub struct Epoch {
+    pub changes: Vec<Change>,
+    /// The engine ends and starts again with so many shards.
+    pub restart: Option<usize>,
+}
+
+/// A view and the number of epochs before it.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub after: usize,
+    pub name: String,
+    pub made: Made,
+}
+
+/// A case.
+#[derive(Debug, Clone)]
+pub struct Script {
+    pub shards: usize,
+    pub views: Vec<View>,
+    pub epochs: Vec<Epoch>,
+}
+
+/// CREATE for a relation that rows are written to.
+pub fn create_relation(name: &str, kind: &str) -> String {
+    let layout =
+        if kind == "TABLE" { LAYOUT.replacen("INT", "INT PRIMARY KEY", 1) } else { LAYOUT.to_owned() };
+    format!("CREATE {kind} {name} ({layout})")
+}
+
+impl View {
+    /// CREATE for it.
+    pub fn create(&self) -> String {
+        format!("CREATE {} {} AS {}", self.made.kind, self.name, self.made.query)
+    }
+}
+
+impl Script {
+    /// The case of a seed.
+    pub fn of(seed: u64) -> Self {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let large = seed % LARGE == 0;
+        let mut grammar = Grammar::new(random.random(), large);
+        let view = |(n, after): (usize, usize)| {
+            let name = format!("view{n}");
+            View { after, made: grammar.view(&name), name }
+        };
+        let views = [0, 0, 0, 0, EPOCHS / 2, EPOCHS / 2].into_iter().enumerate().map(view).collect();
+        let mut epochs: Vec<Epoch> = (0..EPOCHS).map(|_| Epoch::random(random)).collect();
+        if large {
+            let rows = rows(random, LARGE_ROWS);
+            epochs[EPOCHS / 3].changes.push(Change { relation: "s", deletes: false, rows });
+        }
+        Self { shards: random.random_range(1..4), views, epochs }
+    }
+
+    /// The case as a file of statements, with one question at the end: in what `view` and its query
+    /// differ.
+    pub fn slt(&self, view: &str, columns: &[String]) -> String {
+        let mut out = String::new();
+        for (name, kind) in RELATIONS {
+            statement(&mut out, &create_relation(name, kind));
+        }
+        for (n, epoch) in self.epochs.iter().enumerate() {
+            self.views.iter().filter(|v| v.after == n).for_each(|v| statement(&mut out, &v.create()));
+            statement(&mut out, "BEGIN");
+            epoch.changes.iter().for_each(|change| statement(&mut out, &change.sql()));
+            statement(&mut out, "COMMIT");
+        }
+        self.views
+            .iter()
+            .filter(|v| v.after >= self.epochs.len())
+            .for_each(|v| statement(&mut out, &v.create()));
+        let query = self.views.iter().find(|v| v.name == view).map_or("", |v| v.made.query.as_str());
+        let columns = columns.join(", ");
+        let counted =
+            |from: &str| format!("SELECT {columns}, count(*) AS copies FROM {from} x GROUP BY {columns}");
+        let (live, batch) = (counted(view), counted(&format!("({query})")));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "query I\nSELECT count(*) FROM (({live} EXCEPT {batch}) UNION ALL ({batch} EXCEPT {live})) d\n----\n0"
+        );
+        out
+    }
+}
+
+fn statement(out: &mut String, text: &str) {
+    let _ = writeln!(out, "statement ok\n{text}\n");
+}
+
+impl Epoch {
+    fn random(random: &mut StdRng) -> Self {
+        let changes = (0..random.random_range(1..4)).map(|_| Change::random(random)).collect();
+        let restart = random.random_bool(0.1).then(|| random.random_range(1..4));
+        Self { changes, restart }
+    }
+}
+
+impl Change {
+    fn random(random: &mut StdRng) -> Self {
+        let relation = ["t", "u", "s", "t"][random.random_range(0..4)];
+        let deletes = relation != "s" && random.random_bool(0.35);
+        let n = random.random_range(1..9);
+        Self { relation, deletes, rows: rows(random, n) }
+    }
+
+    fn sql(&self) -> String {
+        if self.deletes {
+            let ids: Vec<String> = self.rows.iter().map(|r| r.id.to_string()).collect();
+            return format!("DELETE FROM {} WHERE id IN ({})", self.relation, ids.join(", "));
+        }
+        let rows: Vec<String> = self.rows.iter().map(Row::sql).collect();
+        format!("INSERT INTO {} VALUES {}", self.relation, rows.join(", "))
+    }
+}
+
+impl Row {
+    fn sql(&self) -> String {
+        let null = || "NULL".to_owned();
+        let g = self.g.map_or_else(null, |g| format!("'{g}'"));
+        let v = self.v.map_or_else(null, |v| v.to_string());
+        let f = self.f.map_or_else(null, |f| f.to_string());
+        let ts = self.ts.map_or_else(null, |s| format!("'1970-01-01 00:00:{s:02}'"));
+        format!("({}, {g}, {v}, {f}, {ts})", self.id)
+    }
+}
+
+/// Few keys, few groups, many NULLs; floats whose sums are exact.
+fn rows(random: &mut StdRng, n: usize) -> Vec<Row> {
+    let null = |random: &mut StdRng| random.random_bool(0.2);
+    let row = |random: &mut StdRng| Row {
+        id: random.random_range(0..12),
+        g: (!null(random)).then(|| ["a", "b", "c"][random.random_range(0..3)]),
+        v: (!null(random)).then(|| random.random_range(-3..8)),
+        f: (!null(random)).then(|| f64::from(random.random_range(-64..64)) / 8.0),
+        ts: (!null(random)).then(|| random.random_range(0..40)),
+    };
+    (0..n).map(|_| row(random)).collect()
+}

@@ -1,0 +1,286 @@
+//! Runs a case: an engine of its own, every view compared with the batch answer after every epoch.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{
+    ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::execution::session_state::SessionState;
+use executor::{Engine, EngineConfig, PullContext, Subscription, Write};
+use futures::{FutureExt, TryStreamExt};
+use planner::{Binder, Dataflow, Joins, Relation};
+use sql::Statement;
+use storage::{Disk, SystemClock};
+
+use crate::coverage::Coverage;
+use crate::script::{Change, RELATIONS, Row, Script, View, create_relation};
+
+/// How a case fails.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The view that differs.
+    pub view: Option<String>,
+    /// Names of its columns.
+    pub columns: Vec<String>,
+    /// What was seen.
+    pub what: String,
+}
+
+/// What a case that holds has shown.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub compared: usize,
+    pub coverage: Coverage,
+}
+
+impl From<String> for Failure {
+    fn from(what: String) -> Self {
+        Self { view: None, columns: Vec::new(), what }
+    }
+}
+
+/// Runs a case; a panic is a failure too.
+pub async fn run(script: &Script, context: &str) -> Result<Report, Failure> {
+    let case = std::panic::AssertUnwindSafe(case(script, context)).catch_unwind().await;
+    case.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default().into())
+    })
+}
+
+async fn case(script: &Script, context: &str) -> Result<Report, Failure> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::start(directory.path(), script.shards);
+    for (name, kind) in RELATIONS {
+        world.execute(&create_relation(name, kind)).await?;
+    }
+    let mut report = Report::default();
+    let mut folded: Option<Folded> = None;
+    for (n, epoch) in script.epochs.iter().enumerate() {
+        for view in script.views.iter().filter(|v| v.after == n) {
+            world.add(view).await?;
+        }
+        if folded.is_none()
+            && let Some(first) = world.views.first()
+        {
+            folded = Some(Folded::new(&world, &first.name).await);
+        }
+        world.write(&epoch.changes).await;
+        report.compared += world.check(context).await?;
+        if let Some(folded) = &mut folded {
+            folded.check(&world).await?;
+        }
+        if let Some(shards) = epoch.restart {
+            world.take_coverage(&mut report.coverage);
+            drop(folded.take());
+            world = world.restarted(directory.path(), shards).await;
+            report.compared += world.check(&format!("{context} after a restart")).await?;
+        }
+    }
+    for view in script.views.iter().filter(|v| v.after >= script.epochs.len()) {
+        world.add(view).await?;
+    }
+    report.compared += world.check(context).await?;
+    world.take_coverage(&mut report.coverage);
+    world.engine.stop().await;
+    Ok(report)
+}
+
+struct World {
+    engine: Engine,
+    state: SessionState,
+    views: Vec<View>,
+    epoch: u64,
+}
+
+impl World {
+    fn start(directory: &Path, shards: usize) -> Self {
+        let config = EngineConfig {
+            data_dir: directory.to_owned(),
+            fs: Arc::new(Disk),
+            clock: Arc::new(SystemClock),
+            shards,
+            segment_bytes: 64 << 10,
+        };
+        let engine = Engine::start(&config).unwrap();
+        Self { engine, state: planner::session_state(1), views: Vec::new(), epoch: 0 }
+    }
+
+    async fn restarted(self, directory: &Path, shards: usize) -> Self {
+        let Self { engine, views, epoch, .. } = self;
+        engine.stop().await;
+        drop(engine);
+        Self { views, epoch, ..Self::start(directory, shards) }
+    }
+
+    async fn execute(&self, text: &str) -> Result<(), String> {
+        let turn = self.engine.ddl().await;
+        let catalog = turn.catalog();
+        let binder = Binder::new(&catalog, &self.state);
+        let relation = match sql::parse(text).map_err(|e| e.to_string())?.remove(0).statement {
+            Statement::CreateRelation(create) => planner::plan_create(&create, turn.next_id(), text),
+            Statement::CreateAs(create) => planner::plan_create_as(&binder, &create, turn.next_id(), text),
+            other => panic!("{other:?}"),
+        };
+        turn.create(relation.map_err(|e| e.to_string())?).await.map_err(|e| e.to_string())
+    }
+
+    async fn add(&mut self, view: &View) -> Result<(), String> {
+        let text = view.create();
+        self.execute(&text).await.map_err(|e| format!("{text}: {e}"))?;
+        self.views.push(view.clone());
+        Ok(())
+    }
+
+    fn relation(&self, name: &str) -> Arc<Relation> {
+        Arc::clone(self.engine.catalog().find(name).unwrap())
+    }
+
+    async fn write(&mut self, changes: &[Change]) {
+        let writes: Vec<Write> = changes.iter().map(|change| self.write_of(change)).collect();
+        if !writes.is_empty() {
+            self.epoch = self.engine.append(writes).await.unwrap().epoch;
+        }
+    }
+
+    fn write_of(&self, change: &Change) -> Write {
+        let relation = self.relation(change.relation);
+        let rows = batch(&change.rows);
+        if !change.deletes {
+            return Write::insert(&relation, &rows, None, 0).unwrap();
+        }
+        // Only the key of a row that goes has a meaning; the layout is the table's own.
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(Int64Array::from_value(0, rows.num_rows())));
+        let memory = RecordBatch::try_new(Write::memory_schema(&relation), columns).unwrap();
+        Write::delete(&relation, &memory, 0).unwrap()
+    }
+
+    async fn answer(&self, query: &str) -> Result<Vec<String>, String> {
+        let snapshot = self.engine.snapshot_at(self.epoch, Duration::from_secs(30)).await.unwrap();
+        let query = sql::parse_query(query).unwrap();
+        let plan = Binder::new(&snapshot.catalog, &self.state).batch(&query).map_err(|e| e.to_string())?.plan;
+        let context = PullContext { snapshot: Arc::clone(&snapshot), state: self.state.clone() };
+        let answer = context.answer(plan).await.map_err(|e| e.to_string())?;
+        let batches: Vec<RecordBatch> = answer.rows.try_collect().await.map_err(|e| e.to_string())?;
+        let mut out: Vec<String> = batches.iter().flat_map(text).collect();
+        out.sort();
+        Ok(out)
+    }
+
+    fn columns(&self, name: &str) -> Vec<String> {
+        self.relation(name).columns.iter().map(|c| format!("x.\"{}\"", c.name)).collect()
+    }
+
+    async fn live(&self, name: &str) -> Result<Vec<String>, String> {
+        self.answer(&format!("SELECT {} FROM {name} x", self.columns(name).join(", "))).await
+    }
+
+    /// Every view against the batch answer; the number of comparisons.
+    async fn check(&self, context: &str) -> Result<usize, Failure> {
+        for View { name, made, .. } in &self.views {
+            let live = self.live(name).await;
+            let batch = self.answer(&made.query).await?;
+            if live.as_ref() != Ok(&batch) {
+                let what = format!(
+                    "{context}, epoch {}: {name} AS {}\n  live: {live:?}\n batch: {batch:?}",
+                    self.epoch, made.query
+                );
+                return Err(Failure { view: Some(name.clone()), columns: self.columns(name), what });
+            }
+        }
+        Ok(self.views.len())
+    }
+
+    fn take_coverage(&self, coverage: &mut Coverage) {
+        let snapshot = self.engine.snapshot();
+        self.views.iter().for_each(|view| coverage.take(&snapshot, &self.relation(&view.name)));
+    }
+}
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    let id: Int32Array = rows.iter().map(|r| Some(r.id)).collect();
+    let g: StringArray = rows.iter().map(|r| r.g).collect();
+    let v: Int32Array = rows.iter().map(|r| r.v).collect();
+    let f: Float64Array = rows.iter().map(|r| r.f).collect();
+    let ts: TimestampMicrosecondArray = rows.iter().map(|r| r.ts.map(|s| s * 1_000_000)).collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(id)),
+        ("g", Arc::new(g)),
+        ("v", Arc::new(v)),
+        ("f", Arc::new(f)),
+        ("ts", Arc::new(ts)),
+    ];
+    let fields: Vec<Field> =
+        columns.iter().map(|(n, c)| Field::new(*n, c.data_type().clone(), true)).collect();
+    let columns = columns.into_iter().map(|(_, c)| c).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+/// Each row as a line.
+fn text(batch: &RecordBatch) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let columns: Vec<_> =
+        batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).unwrap()).collect();
+    let value = |c: &ArrayFormatter<'_>, row| c.value(row).to_string().replace("-0.0", "0.0");
+    let line = |row| columns.iter().map(|c| value(c, row)).collect::<Vec<_>>().join("|");
+    (0..batch.num_rows()).map(line).collect()
+}
+
+/// The changes that a reader of a push query has seen, added up.
+struct Folded {
+    name: String,
+    subscription: Subscription,
+    rows: BTreeMap<String, i64>,
+}
+
+impl Folded {
+    async fn new(world: &World, name: &str) -> Self {
+        let catalog = world.engine.catalog();
+        let binder = Binder::new(&catalog, &world.state);
+        let query = format!("SELECT {} FROM {name} x", world.columns(name).join(", "));
+        let plan = binder.batch(&sql::parse_query(&query).unwrap()).unwrap().plan;
+        let dataflow =
+            Dataflow::try_new(&world.state, &plan, Joins::StreamTable, sql::Emit::Changes).unwrap();
+        let subscription = world.engine.subscribe(Arc::new(dataflow), true, true).await.unwrap();
+        Self { name: name.to_owned(), subscription, rows: BTreeMap::new() }
+    }
+
+    async fn check(&mut self, world: &World) -> Result<(), Failure> {
+        loop {
+            let item = match self.subscription.next().await {
+                Some(Ok(item)) => item,
+                other => return Err(self.failure(world, format!("the push query ended: {other:?}"))),
+            };
+            for change in &item.changes {
+                for (row, line) in text(&change.rows).into_iter().enumerate() {
+                    *self.rows.entry(line).or_default() += change.weight(row);
+                }
+            }
+            self.rows.retain(|_, weight| *weight != 0);
+            if self.rows.values().any(|weight| *weight < 0) {
+                return Err(self.failure(world, "a row went that never came".into()));
+            }
+            if item.epoch >= world.epoch {
+                break;
+            }
+        }
+        let copies = |(row, weight): (&String, &i64)| (0..*weight).map(|_| row.clone()).collect::<Vec<_>>();
+        let folded: Vec<String> = self.rows.iter().flat_map(copies).collect();
+        let live = world.live(&self.name).await?;
+        if folded != live {
+            return Err(self.failure(world, format!("pushed: {folded:?}\n table: {live:?}")));
+        }
+        Ok(())
+    }
+
+    fn failure(&self, world: &World, what: String) -> Failure {
+        let what = format!("push query of {}: {what}", self.name);
+        Failure { view: Some(self.name.clone()), columns: world.columns(&self.name), what }
+    }
+}
