@@ -89,3 +89,24 @@ fn the_readme_is_short() {
     let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     assert!(readme.lines().count() <= 150);
 }
+
+/// A planted bug that no longer applies proves nothing.
+#[test]
+fn planted_bugs_still_apply() {
+    let mut bugs = 0;
+    for entry in std::fs::read_dir(Path::new(ROOT).join("tests/planted")).unwrap() {
+        let path = entry.unwrap().path();
+        let patch = std::fs::read_to_string(&path).unwrap();
+        let (_, after) = patch.split_once("\n--- ").unwrap();
+        let (file, rest) = after.split_once('\n').unwrap();
+        let source = std::fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
+        for hunk in rest.split("\n@@ ").skip(1) {
+            let lines = hunk.lines().skip(1).filter(|line| !line.starts_with('+'));
+            let before: String =
+                lines.map(|line| format!("{}\n", line.get(1..).unwrap_or_default())).collect();
+            assert!(source.contains(&before), "{} does not apply any more", path.display());
+        }
+        bugs += 1;
+    }
+    assert!(bugs >= 20);
+}

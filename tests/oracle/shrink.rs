@@ -1,16 +1,18 @@
 //! From a case that fails to a small one that fails in the same way: views, epochs, changes and rows
 //! are left out one by one for as long as it does.
 
+use harness::times;
+
 use crate::script::Script;
 use crate::world::{Failure, run};
 
-/// Runs at most.
+/// Runs at most, unless `ORACLE_TRIES` says otherwise.
 const TRIES: usize = 1500;
 
 /// The smallest case found, and how it fails.
 pub async fn shrink(script: Script, failure: Failure) -> (Script, Failure) {
     let mut smallest = (script, failure);
-    let mut tries = TRIES;
+    let mut tries = times("ORACLE_TRIES", TRIES);
     loop {
         let before = size(&smallest.0);
         for smaller in [without_views, without_epochs, without_restarts, without_changes, without_rows] {
