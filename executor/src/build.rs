@@ -16,7 +16,7 @@ use crate::layout::nullable;
 use crate::operator::Operator;
 use crate::operators::{
     Aggregate, AggregateCall, AssignWindows, EmitFinal, Filter, Join, JoinSpec, KeyedRows, Lookup, Negate,
-    Project, Recompute, RecomputeShard, TopN, TopNSpec, Union, Unnest, Values,
+    Project, Recompute, RecomputeShard, TemporalFilter, TopN, TopNSpec, Union, Unnest, Values,
 };
 
 /// The operator of a node; None for a source.
@@ -27,8 +27,13 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
     let schema: SchemaRef = Arc::clone(node.schema.inner());
     let input = |n: usize| -> &DFSchema { &dataflow.nodes[node.inputs[n]].schema };
     let operator: Box<dyn Operator> = match &node.kind {
-        NodeKind::Source { .. } => return Ok(None),
+        NodeKind::Source { .. } | NodeKind::Now => return Ok(None),
         NodeKind::Filter(predicate) => Box::new(Filter(Expression::compile(predicate, input(0))?)),
+        NodeKind::TemporalFilter(predicates) => {
+            let with_now = input(0).join(input(1))?;
+            let predicates = Expression::compile_all(predicates, &with_now)?;
+            Box::new(TemporalFilter::try_new(predicates, nullable(&schema), nullable(with_now.as_arrow()))?)
+        }
         NodeKind::Project(exprs) => Box::new(Project {
             exprs: Expression::compile_all(exprs, input(0))?,
             schema: schema_of(exprs, input(0), &schema)?,

@@ -15,6 +15,11 @@ pub(crate) trait Operator: Send {
     /// Takes the changes of each input and returns its own.
     fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes>;
 
+    /// When it has something to say without a change of its inputs, ms since 1970.
+    fn due_ms(&self) -> Option<i64> {
+        None
+    }
+
     /// Bytes of state.
     fn state_bytes(&self) -> usize {
         0

@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::SchemaRef;
 use planner::{Dataflow, NodeKind, RelationId};
 
@@ -25,6 +26,7 @@ pub struct Query {
     dataflow: Arc<Dataflow>,
     /// The relations it reads.
     sources: Vec<RelationId>,
+    timed: bool,
     operators: Vec<Option<Box<dyn Operator>>>,
     /// How many nodes read each node.
     readers: Vec<usize>,
@@ -72,7 +74,8 @@ impl Query {
         dataflow.nodes.iter().flat_map(|n| &n.inputs).for_each(|input| readers[*input] += 1);
         let work = vec![Work::default(); dataflow.nodes.len()];
         let sources = dataflow.sources();
-        Ok(Self { dataflow, sources, operators, readers, schema, append_only, work })
+        let timed = dataflow.is_timed();
+        Ok(Self { dataflow, sources, timed, operators, readers, schema, append_only, work })
     }
 
     /// What it runs.
@@ -85,9 +88,20 @@ impl Query {
         &self.sources
     }
 
-    /// Whether an epoch changes anything that it reads.
-    pub(crate) fn is_touched(&self, changes: &EpochChanges) -> bool {
+    /// Whether an epoch changes its result, by what it reads or by its time.
+    pub(crate) fn is_touched(&self, changes: &EpochChanges, now_ms: i64) -> bool {
         self.sources.iter().any(|source| changes.contains_key(source))
+            || self.due_ms().is_some_and(|due| due <= now_ms)
+    }
+
+    /// Whether its result changes as time passes.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timed
+    }
+
+    /// When its result changes without a change of what it reads, ms since 1970.
+    pub(crate) fn due_ms(&self) -> Option<i64> {
+        if self.timed { self.operators.iter().flatten().filter_map(|o| o.due_ms()).min() } else { None }
     }
 
     /// Whether a window with grace decides by the order of epochs.
@@ -102,8 +116,13 @@ impl Query {
     ///
     /// # Errors
     /// [`Error::Bug`]; the query's state is then unusable.
-    pub(crate) fn step(&mut self, changes: &EpochChanges, rejects: &mut StepRejects) -> Result<Changes> {
-        let stepped = catch_unwind(AssertUnwindSafe(|| self.run(changes, rejects)));
+    pub(crate) fn step(
+        &mut self,
+        changes: &EpochChanges,
+        now_ms: i64,
+        rejects: &mut StepRejects,
+    ) -> Result<Changes> {
+        let stepped = catch_unwind(AssertUnwindSafe(|| self.run(changes, now_ms, rejects)));
         stepped.unwrap_or_else(|panic| {
             let message = panic
                 .downcast_ref::<String>()
@@ -114,7 +133,7 @@ impl Query {
         })
     }
 
-    fn run(&mut self, changes: &EpochChanges, rejects: &mut StepRejects) -> Result<Changes> {
+    fn run(&mut self, changes: &EpochChanges, now_ms: i64, rejects: &mut StepRejects) -> Result<Changes> {
         let mut readers = self.readers.clone();
         let mut outputs: Vec<Option<Changes>> = Vec::with_capacity(self.operators.len());
         let nodes = self.dataflow.nodes.iter().zip(&mut self.operators).zip(&mut self.work);
@@ -124,6 +143,7 @@ impl Query {
                 (NodeKind::Source { relation, columns }, _) => {
                     source(changes.get(&relation.id), columns, node.schema.inner())?
                 }
+                (NodeKind::Now, _) => vec![clock(now_ms, node.schema.inner())?],
                 (_, Some(operator)) => {
                     let mut input = |i: usize| {
                         readers[i] -= 1;
@@ -171,6 +191,13 @@ impl Query {
     pub fn state_bytes(&self) -> usize {
         self.operators.iter().flatten().map(|o| o.state_bytes()).sum()
     }
+}
+
+/// The time of an epoch as a row.
+fn clock(now_ms: i64, schema: &SchemaRef) -> Result<ChangeBatch> {
+    let now = TimestampMillisecondArray::from(vec![now_ms]);
+    let now = cast(&now, schema.field(0).data_type())?;
+    Ok(ChangeBatch::inserted(RecordBatch::try_new(Arc::clone(schema), vec![now])?))
 }
 
 /// The columns of a relation's changes that a query reads.

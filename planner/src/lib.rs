@@ -18,6 +18,6 @@ pub use catalog::{Catalog, Column, PSEUDO_COLUMNS, Relation, RelationId, Relatio
 pub use create::{plan_create, plan_create_as, plan_drop};
 pub use dataflow::{Dataflow, Joins, Node, NodeId, NodeKind, RowsInput, explain, explain_with};
 pub use error::{Error, Result};
-pub use functions::{scalar_function, session_state};
+pub use functions::{scalar_function, session_state, state_at};
 pub use source::{RelationSource, sources};
 pub use window_assign::{WindowAssign, WindowSpec};

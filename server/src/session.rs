@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::execution::session_state::SessionState;
 use executor::{Engine, Snapshot, Write};
 use parking_lot::Mutex;
 use planner::RelationId;
@@ -45,8 +46,9 @@ impl TableLocks {
 }
 
 /// A transaction: what it will write, and the epoch it reads.
-#[derive(Default)]
 pub(crate) struct Transaction {
+    /// now() in all its statements, ms since 1970.
+    began_ms: i64,
     pub(crate) writes: Vec<Write>,
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     pub(crate) locks: HashMap<RelationId, OwnedRwLockWriteGuard<()>>,
@@ -69,6 +71,13 @@ impl Session {
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.shared.engine
+    }
+
+    /// Functions and options for a batch query, with now() as PostgreSQL has it: when the transaction
+    /// began.
+    pub(crate) fn state(&self) -> SessionState {
+        let now_ms = self.transaction.as_ref().map_or_else(|| self.engine().now_ms(), |t| t.began_ms);
+        planner::state_at(&self.shared.state, now_ms)
     }
 
     /// Everything at one epoch, no older than anything this session has seen or written.
@@ -148,7 +157,13 @@ impl Session {
         if self.transaction.is_some() {
             self.notices.push(WireError::new("25001", "there is already a transaction in progress"));
         } else {
-            self.transaction = Some(Transaction::default());
+            self.transaction = Some(Transaction {
+                began_ms: self.engine().now_ms(),
+                writes: Vec::new(),
+                snapshot: None,
+                locks: HashMap::new(),
+                failed: false,
+            });
         }
     }
 

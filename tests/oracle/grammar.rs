@@ -7,6 +7,8 @@ use rand::{Rng, SeedableRng};
 
 /// The columns that every relation a query reads has.
 pub const LAYOUT: &str = "id INT, g TEXT, v INT, f DOUBLE PRECISION, ts TIMESTAMP";
+/// Stands for now() in a query: in batch, it is the time of the epoch.
+pub const NOW: &str = "{now}";
 /// Views on views on views.
 const DEEPEST: usize = 3;
 
@@ -34,6 +36,29 @@ pub struct Made {
     pub kind: &'static str,
     /// Its query.
     pub query: String,
+}
+
+/// The windows of the grammar, behind the name of the relation.
+const TUMBLE: &str = ", ts, INTERVAL '10 seconds') x";
+const HOP: &str = ", ts, INTERVAL '5 seconds', INTERVAL '15 seconds') x";
+
+/// The query with its windows spelled out, so that they are computed in another way than ours.
+pub fn in_batch(query: &str) -> String {
+    let spelled = |query: &str, function: &str, rest: &str, windows: &str| match query.split_once(function) {
+        Some((before, after)) => {
+            let (base, after) = after.split_once(rest).expect("the grammar writes it so");
+            format!("{before}{}{after}", windows.replace("{base}", base))
+        }
+        None => query.to_owned(),
+    };
+    let tumbling = "(SELECT b.*, date_bin(INTERVAL '10 seconds', b.ts) AS window_start, \
+        date_bin(INTERVAL '10 seconds', b.ts) + INTERVAL '10 seconds' AS window_end \
+        FROM {base} b WHERE b.ts IS NOT NULL) x";
+    let hopping = "(SELECT b.*, date_bin(INTERVAL '5 seconds', b.ts) - k.back AS window_start, \
+        date_bin(INTERVAL '5 seconds', b.ts) - k.back + INTERVAL '15 seconds' AS window_end FROM {base} b \
+        CROSS JOIN (VALUES (INTERVAL '0 seconds'), (INTERVAL '5 seconds'), (INTERVAL '10 seconds')) k(back) \
+        WHERE b.ts IS NOT NULL AND date_bin(INTERVAL '5 seconds', b.ts) - k.back >= TIMESTAMP '1970-01-01') x";
+    spelled(&spelled(query, "TUMBLE(", TUMBLE, tumbling), "HOP(", HOP, hopping)
 }
 
 impl Grammar {
@@ -97,7 +122,7 @@ impl Grammar {
                 (query, vec![below], true)
             }
             3 => {
-                let query = format!("SELECT {columns} FROM s x{condition}");
+                let query = format!("SELECT {columns} FROM s x{}", self.lasting_predicate());
                 self.bases.push(Base { name: name.into(), unique: false, depth: 1 });
                 return Made { kind: "STREAM", query };
             }
@@ -131,7 +156,19 @@ impl Grammar {
         self.made(query)
     }
 
+    /// A WHERE, or none.
     fn predicate(&mut self) -> String {
+        let timed = [
+            "x.ts > {now} - INTERVAL '10 seconds'",
+            "x.ts <= {now}",
+            "x.ts BETWEEN {now} - INTERVAL '15 seconds' AND {now} - INTERVAL '5 seconds' AND x.v >= 0",
+            "x.ts >= date_trunc('minute', {now} - INTERVAL '7 seconds')",
+        ];
+        if self.chance(0.12) { format!(" WHERE {}", self.pick(&timed)) } else { self.lasting_predicate() }
+    }
+
+    /// A WHERE that holds for a row or does not, or none.
+    fn lasting_predicate(&mut self) -> String {
         let simple = [
             "x.v > 2",
             "x.v IS NULL",
@@ -160,8 +197,8 @@ impl Grammar {
         let base = self.any();
         let windowed = vec!["x.window_start", "x.window_end", "x.g"];
         match self.below(if self.large { 3 } else { 10 }) {
-            0 => (format!("TUMBLE({base}, ts, INTERVAL '10 seconds') x"), windowed),
-            1 => (format!("HOP({base}, ts, INTERVAL '5 seconds', INTERVAL '15 seconds') x"), windowed),
+            0 => (format!("TUMBLE({base}{TUMBLE}"), windowed),
+            1 => (format!("HOP({base}{HOP}"), windowed),
             3 => (format!("SESSION({base}, ts, INTERVAL '3 seconds', g) x"), windowed),
             4 => (format!("{base} x JOIN {} y ON x.v = y.id", self.unique()), vec!["x.g", "y.g", "y.v"]),
             5 => {

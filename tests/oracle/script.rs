@@ -6,7 +6,7 @@ use std::fmt::Write;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::grammar::{Grammar, LAYOUT, Made};
+use crate::grammar::{Grammar, LAYOUT, Made, NOW};
 
 /// Epochs of a case.
 const EPOCHS: usize = 12;
@@ -40,6 +40,8 @@ pub struct Change {
 #[derive(Debug, Clone)]
 pub struct Epoch {
     pub changes: Vec<Change>,
+    /// Time that passes before.
+    pub passes_ms: i64,
     /// The engine ends and starts again with so many shards.
     pub restart: Option<usize>,
 }
@@ -70,7 +72,7 @@ pub fn create_relation(name: &str, kind: &str) -> String {
 impl View {
     /// CREATE for it.
     pub fn create(&self) -> String {
-        format!("CREATE {} {} AS {}", self.made.kind, self.name, self.made.query)
+        format!("CREATE {} {} AS {}", self.made.kind, self.name, self.made.query.replace(NOW, "now()"))
     }
 }
 
@@ -110,7 +112,11 @@ impl Script {
             .iter()
             .filter(|v| v.after >= self.epochs.len())
             .for_each(|v| statement(&mut out, &v.create()));
-        let query = self.views.iter().find(|v| v.name == view).map_or("", |v| v.made.query.as_str());
+        let query = self
+            .views
+            .iter()
+            .find(|v| v.name == view)
+            .map_or_else(String::new, |v| v.made.query.replace(NOW, "now()"));
         let columns = columns.join(", ");
         let counted =
             |from: &str| format!("SELECT {columns}, count(*) AS copies FROM {from} x GROUP BY {columns}");
@@ -132,7 +138,7 @@ impl Epoch {
     fn random(random: &mut StdRng) -> Self {
         let changes = (0..random.random_range(1..4)).map(|_| Change::random(random)).collect();
         let restart = random.random_bool(0.1).then(|| random.random_range(1..4));
-        Self { changes, restart }
+        Self { changes, passes_ms: random.random_range(0..8000), restart }
     }
 }
 

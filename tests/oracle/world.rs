@@ -11,13 +11,14 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::session_state::SessionState;
-use executor::{Engine, EngineConfig, PullContext, Subscription, Write};
+use executor::{Engine, EngineConfig, PullContext, Snapshot, Subscription, Write};
 use futures::{FutureExt, TryStreamExt};
 use planner::{Binder, Dataflow, Joins, Relation};
 use sql::Statement;
-use storage::{Disk, SystemClock};
+use storage::{Clock, Disk, ManualClock};
 
 use crate::coverage::Coverage;
+use crate::grammar::{NOW, in_batch};
 use crate::script::{Change, RELATIONS, Row, Script, View, create_relation};
 
 /// How a case fails.
@@ -55,7 +56,7 @@ pub async fn run(script: &Script, context: &str) -> Result<Report, Failure> {
 
 async fn case(script: &Script, context: &str) -> Result<Report, Failure> {
     let directory = tempfile::tempdir().unwrap();
-    let mut world = World::start(directory.path(), script.shards);
+    let mut world = World::start(directory.path(), Arc::default(), script.shards);
     for (name, kind) in RELATIONS {
         world.execute(&create_relation(name, kind)).await?;
     }
@@ -70,6 +71,7 @@ async fn case(script: &Script, context: &str) -> Result<Report, Failure> {
         {
             folded = Some(Folded::new(&world, &first.name).await);
         }
+        world.clock.set(world.clock.now_ms() + epoch.passes_ms);
         world.write(&epoch.changes).await;
         report.compared += world.check(context).await?;
         if let Some(folded) = &mut folded {
@@ -91,31 +93,73 @@ async fn case(script: &Script, context: &str) -> Result<Report, Failure> {
     Ok(report)
 }
 
+/// What was written, by the simplest means: tables by key, the stream in order.
+#[derive(Default)]
+struct Written {
+    tables: BTreeMap<&'static str, BTreeMap<i32, String>>,
+    streams: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Written {
+    fn take(&mut self, change: &Change) {
+        for row in &change.rows {
+            let line = || text(&batch(std::slice::from_ref(row))).remove(0);
+            if change.relation == "s" {
+                self.streams.entry(change.relation).or_default().push(line());
+                continue;
+            }
+            let table = self.tables.entry(change.relation).or_default();
+            if change.deletes {
+                table.remove(&row.id)
+            } else {
+                table.insert(row.id, line())
+            };
+        }
+    }
+
+    fn rows(&self, relation: &str) -> Vec<String> {
+        let table = self.tables.get(relation).map(|table| table.values().cloned().collect());
+        let mut rows: Vec<String> = table.or_else(|| self.streams.get(relation).cloned()).unwrap_or_default();
+        rows.sort();
+        rows
+    }
+}
+
 struct World {
     engine: Engine,
+    written: Written,
+    /// Stands until it is moved; rows have times around its own.
+    clock: Arc<ManualClock>,
     state: SessionState,
     views: Vec<View>,
     epoch: u64,
 }
 
 impl World {
-    fn start(directory: &Path, shards: usize) -> Self {
+    fn start(directory: &Path, clock: Arc<ManualClock>, shards: usize) -> Self {
         let config = EngineConfig {
             data_dir: directory.to_owned(),
             fs: Arc::new(Disk),
-            clock: Arc::new(SystemClock),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
             shards,
             segment_bytes: 64 << 10,
         };
         let engine = Engine::start(&config).unwrap();
-        Self { engine, state: planner::session_state(1), views: Vec::new(), epoch: 0 }
+        Self {
+            engine,
+            written: Written::default(),
+            clock,
+            state: planner::session_state(1),
+            views: Vec::new(),
+            epoch: 0,
+        }
     }
 
     async fn restarted(self, directory: &Path, shards: usize) -> Self {
-        let Self { engine, views, epoch, .. } = self;
+        let Self { engine, written, clock, views, epoch, .. } = self;
         engine.stop().await;
         drop(engine);
-        Self { views, epoch, ..Self::start(directory, shards) }
+        Self { written, views, epoch, ..Self::start(directory, clock, shards) }
     }
 
     async fn execute(&self, text: &str) -> Result<(), String> {
@@ -142,6 +186,7 @@ impl World {
     }
 
     async fn write(&mut self, changes: &[Change]) {
+        changes.iter().for_each(|change| self.written.take(change));
         let writes: Vec<Write> = changes.iter().map(|change| self.write_of(change)).collect();
         if !writes.is_empty() {
             self.epoch = self.engine.append(writes).await.unwrap().epoch;
@@ -161,11 +206,16 @@ impl World {
         Write::delete(&relation, &memory, 0).unwrap()
     }
 
-    async fn answer(&self, query: &str) -> Result<Vec<String>, String> {
-        let snapshot = self.engine.snapshot_at(self.epoch, Duration::from_secs(30)).await.unwrap();
-        let query = sql::parse_query(query).unwrap();
+    async fn snapshot(&self) -> Arc<Snapshot> {
+        self.engine.snapshot_at(self.epoch, Duration::from_secs(30)).await.unwrap()
+    }
+
+    /// A query's answer in batch; what it calls now is the time of the snapshot.
+    async fn answer(&self, snapshot: &Arc<Snapshot>, query: &str) -> Result<Vec<String>, String> {
+        let now = format!("(TIMESTAMP '1970-01-01' + INTERVAL '{} milliseconds')", snapshot.now_ms);
+        let query = sql::parse_query(&query.replace(NOW, &now)).unwrap();
         let plan = Binder::new(&snapshot.catalog, &self.state).batch(&query).map_err(|e| e.to_string())?.plan;
-        let context = PullContext { snapshot: Arc::clone(&snapshot), state: self.state.clone() };
+        let context = PullContext { snapshot: Arc::clone(snapshot), state: self.state.clone() };
         let answer = context.answer(plan).await.map_err(|e| e.to_string())?;
         let batches: Vec<RecordBatch> = answer.rows.try_collect().await.map_err(|e| e.to_string())?;
         let mut out: Vec<String> = batches.iter().flat_map(text).collect();
@@ -177,19 +227,31 @@ impl World {
         self.relation(name).columns.iter().map(|c| format!("x.\"{}\"", c.name)).collect()
     }
 
-    async fn live(&self, name: &str) -> Result<Vec<String>, String> {
-        self.answer(&format!("SELECT {} FROM {name} x", self.columns(name).join(", "))).await
+    async fn live(&self, snapshot: &Arc<Snapshot>, name: &str) -> Result<Vec<String>, String> {
+        self.answer(snapshot, &format!("SELECT {} FROM {name} x", self.columns(name).join(", "))).await
     }
 
     /// Every view against the batch answer; the number of comparisons.
     async fn check(&self, context: &str) -> Result<usize, Failure> {
+        let snapshot = &self.snapshot().await;
+        for (name, _) in RELATIONS {
+            let live = self.live(snapshot, name).await?;
+            let written = self.written.rows(name);
+            if live != written {
+                let what = format!(
+                    "{context}, epoch {}: {name}\n  live: {live:?}\n written: {written:?}",
+                    snapshot.epoch
+                );
+                return Err(what.into());
+            }
+        }
         for View { name, made, .. } in &self.views {
-            let live = self.live(name).await;
-            let batch = self.answer(&made.query).await?;
+            let live = self.live(snapshot, name).await;
+            let batch = self.answer(snapshot, &in_batch(&made.query)).await?;
             if live.as_ref() != Ok(&batch) {
                 let what = format!(
                     "{context}, epoch {}: {name} AS {}\n  live: {live:?}\n batch: {batch:?}",
-                    self.epoch, made.query
+                    snapshot.epoch, made.query
                 );
                 return Err(Failure { view: Some(name.clone()), columns: self.columns(name), what });
             }
@@ -236,6 +298,7 @@ fn text(batch: &RecordBatch) -> Vec<String> {
 struct Folded {
     name: String,
     subscription: Subscription,
+    epoch: u64,
     rows: BTreeMap<String, i64>,
 }
 
@@ -248,15 +311,18 @@ impl Folded {
         let dataflow =
             Dataflow::try_new(&world.state, &plan, Joins::StreamTable, sql::Emit::Changes).unwrap();
         let subscription = world.engine.subscribe(Arc::new(dataflow), true, true).await.unwrap();
-        Self { name: name.to_owned(), subscription, rows: BTreeMap::new() }
+        Self { name: name.to_owned(), subscription, epoch: 0, rows: BTreeMap::new() }
     }
 
     async fn check(&mut self, world: &World) -> Result<(), Failure> {
+        let snapshot = world.snapshot().await;
+        // An epoch of time alone may come at any moment: the next check sees it.
         loop {
             let item = match self.subscription.next().await {
                 Some(Ok(item)) => item,
                 other => return Err(self.failure(world, format!("the push query ended: {other:?}"))),
             };
+            self.epoch = item.epoch;
             for change in &item.changes {
                 for (row, line) in text(&change.rows).into_iter().enumerate() {
                     *self.rows.entry(line).or_default() += change.weight(row);
@@ -266,14 +332,14 @@ impl Folded {
             if self.rows.values().any(|weight| *weight < 0) {
                 return Err(self.failure(world, "a row went that never came".into()));
             }
-            if item.epoch >= world.epoch {
+            if item.epoch >= snapshot.epoch {
                 break;
             }
         }
         let copies = |(row, weight): (&String, &i64)| (0..*weight).map(|_| row.clone()).collect::<Vec<_>>();
         let folded: Vec<String> = self.rows.iter().flat_map(copies).collect();
-        let live = world.live(&self.name).await?;
-        if folded != live {
+        let live = world.live(&snapshot, &self.name).await?;
+        if folded != live && self.epoch == snapshot.epoch {
             return Err(self.failure(world, format!("pushed: {folded:?}\n table: {live:?}")));
         }
         Ok(())

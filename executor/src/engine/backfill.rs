@@ -43,9 +43,9 @@ pub(super) struct Backfill {
 
 impl Backfill {
     /// The result: tables as they are, streams in the order of their epochs.
-    pub(super) fn run(self, query: &mut Query, rejects: &mut StepRejects) -> Result<Changes> {
+    pub(super) fn run(self, query: &mut Query, now_ms: i64, rejects: &mut StepRejects) -> Result<Changes> {
         let tables: usize = self.tables.values().flat_map(|c| c.iter()).map(ChangeBatch::len).sum();
-        let mut out = query.step(&self.tables, rejects)?;
+        let mut out = query.step(&self.tables, now_ms, rejects)?;
         self.progress.done.fetch_add(tables as u64, Ordering::Relaxed);
         let by_epoch = query.needs_epochs();
         let mut history = EpochMerge::new(self.streams);
@@ -58,12 +58,12 @@ impl Backfill {
                 Arc::make_mut(all).extend(base_changes(&State::Stream, input)?);
             }
             if by_epoch || rows >= BACKFILL_ROWS {
-                out.extend(query.step(&std::mem::take(&mut pending), rejects)?);
+                out.extend(query.step(&std::mem::take(&mut pending), now_ms, rejects)?);
                 self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
                 rows = 0;
             }
         }
-        out.extend(query.step(&pending, rejects)?);
+        out.extend(query.step(&pending, now_ms, rejects)?);
         self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
         match out.first().map(|b| b.rows.schema()) {
             Some(schema) => consolidate(&schema, out),
@@ -96,6 +96,8 @@ pub(super) struct Building {
     pub(super) progress: Arc<Progress>,
     missed_rows: usize,
     sources: Vec<planner::RelationId>,
+    /// Every epoch counts, for its time.
+    timed: bool,
     built: Receiver<Built>,
 }
 
@@ -103,12 +105,12 @@ impl Building {
     /// Starts the thread.
     pub(super) fn start(mut query: Query, backfill: Backfill, at: (Epoch, i64)) -> Result<Self> {
         let (sender, built) = sync_channel(1);
-        let sources = query.sources().to_vec();
+        let (sources, timed) = (query.sources().to_vec(), query.is_timed());
         let progress = Arc::clone(&backfill.progress);
         let run = move || {
             let started = std::time::Instant::now();
             let mut rejects = StepRejects::default();
-            let result = catch_unwind(AssertUnwindSafe(|| backfill.run(&mut query, &mut rejects)))
+            let result = catch_unwind(AssertUnwindSafe(|| backfill.run(&mut query, at.1, &mut rejects)))
                 .unwrap_or_else(|_| Err(Error::bug("backfill", "it panicked")));
             let busy_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             // Whoever waited may be gone with the engine.
@@ -118,14 +120,14 @@ impl Building {
             .name("backfill".into())
             .spawn(run)
             .map_err(|e| Error::bug("backfill", e.to_string()))?;
-        Ok(Self { at, missed: Vec::new(), progress, missed_rows: 0, sources, built })
+        Ok(Self { at, missed: Vec::new(), progress, missed_rows: 0, sources, timed, built })
     }
 
     /// Keeps an epoch's changes for later.
     pub(super) fn miss(&mut self, epoch: Epoch, now_ms: i64, changes: &EpochChanges) {
         let own: EpochChanges =
             self.sources.iter().filter_map(|id| changes.get(id).map(|c| (*id, Arc::clone(c)))).collect();
-        if !own.is_empty() {
+        if self.timed || !own.is_empty() {
             self.missed_rows += own.values().flat_map(|c| c.iter()).map(ChangeBatch::len).sum::<usize>();
             self.missed.push(Missed { epoch, now_ms, changes: own });
         }

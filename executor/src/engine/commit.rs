@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::{concat_batches, max, min};
@@ -22,6 +22,7 @@ use super::meta::MetaRecord;
 use super::relations::Input;
 use super::snapshot::Snapshot;
 use super::step::Stepper;
+use super::ticks;
 use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, encode_batches};
 use crate::ingest::{ROW_TIME, Write, topic_schema};
@@ -38,6 +39,8 @@ const SMALL_ROWS: usize = 1024;
 const BUILDING: Duration = Duration::from_millis(1);
 /// How often waiting subscribers are tried again.
 const RETRY: Duration = Duration::from_millis(20);
+/// When an epoch that was asked for has not come, because the disk failed, it is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often old segments are looked for, in milliseconds.
 const RETENTION_MS: i64 = 5_000;
 
@@ -46,6 +49,8 @@ pub(crate) enum Request {
     Ddl(DdlRequest),
     Subscribe(SubscribeRequest),
     Flush(oneshot::Sender<Epoch>),
+    /// A query changes by itself at this time, ms since 1970.
+    Tick(i64),
     Stop,
 }
 
@@ -92,37 +97,72 @@ pub(crate) struct Committer {
     /// Deals writes to the partitions of a stream.
     pub(crate) turn: u32,
     pub(crate) retained_at_ms: i64,
+    /// The time of the last epoch.
+    pub(crate) committed_at_ms: i64,
 }
 
 /// Starts both threads.
 pub(crate) fn spawn(
     committer: Committer,
     stepper: Stepper,
-    requests: mpsc::Receiver<Request>,
+    (sender, requests): (mpsc::WeakSender<Request>, mpsc::Receiver<Request>),
     publish: watch::Sender<Arc<Snapshot>>,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let (sender, receiver) = sync_channel(AHEAD);
+    let timer = Timer { clock: Arc::clone(&committer.clock), requests: sender, asked: None };
+    let (work, receiver) = sync_channel(AHEAD);
     let failed = |e: std::io::Error| Error::bug("start", e.to_string());
     let step = Builder::new()
         .name("step".into())
-        .spawn(move || step_loop(stepper, &receiver, &publish))
+        .spawn(move || step_loop(stepper, timer, &receiver, &publish))
         .map_err(failed)?;
     let commit = Builder::new()
         .name("commit".into())
-        .spawn(move || commit_loop(committer, requests, &sender))
+        .spawn(move || commit_loop(committer, requests, &work))
         .map_err(failed)?;
     Ok(vec![commit, step])
 }
 
-fn step_loop(mut stepper: Stepper, work: &Receiver<Work>, publish: &watch::Sender<Arc<Snapshot>>) {
+/// Asks for an epoch when a query changes by itself.
+struct Timer {
+    clock: Arc<dyn Clock>,
+    requests: mpsc::WeakSender<Request>,
+    /// The time it has asked for, and when it did.
+    asked: Option<(i64, Instant)>,
+}
+
+impl Timer {
+    /// How long nothing has to happen; asks for an epoch when something has.
+    fn wait(&mut self, due_ms: Option<i64>) -> Option<Duration> {
+        let due = due_ms?;
+        let left = due.saturating_sub(self.clock.now_ms());
+        if left > 0 {
+            return Some(Duration::from_millis(left.unsigned_abs()));
+        }
+        let again = self.asked.is_none_or(|(time, at)| time != due || at.elapsed() > ASK_AGAIN);
+        if again
+            && let Some(requests) = self.requests.upgrade()
+            && requests.try_send(Request::Tick(due)).is_ok()
+        {
+            self.asked = Some((due, Instant::now()));
+        }
+        Some(RETRY)
+    }
+}
+
+fn step_loop(
+    mut stepper: Stepper,
+    mut timer: Timer,
+    work: &Receiver<Work>,
+    publish: &watch::Sender<Arc<Snapshot>>,
+) {
     let mut waiting = false;
     loop {
-        let next = if stepper.is_building() {
-            work.recv_timeout(BUILDING)
-        } else if waiting {
-            work.recv_timeout(RETRY)
-        } else {
-            work.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        let building = stepper.is_building().then_some(BUILDING);
+        let retry = waiting.then_some(RETRY);
+        let limits = [building, retry, timer.wait(stepper.due_ms())];
+        let next = match limits.into_iter().flatten().min() {
+            Some(limit) => work.recv_timeout(limit),
+            None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match next {
             Ok(Work::Epoch { epoch, now_ms, inputs, permits }) => {
@@ -175,6 +215,7 @@ fn commit_loop(mut committer: Committer, mut requests: mpsc::Receiver<Request>, 
             Request::Ddl(request) => committer.ddl(request, work),
             Request::Subscribe(request) => work.send(Work::Subscribe(request)).is_ok(),
             Request::Flush(reply) => work.send(Work::Flush(reply)).is_ok(),
+            Request::Tick(due_ms) => committer.tick(due_ms, work),
             Request::Stop => break,
         };
         if !passed {
@@ -241,7 +282,7 @@ impl Committer {
         let epoch = self.epoch + 1;
         match self.write(epoch, now_ms, writes) {
             Ok(inputs) => {
-                self.epoch = epoch;
+                (self.epoch, self.committed_at_ms) = (epoch, now_ms);
                 let mut permits = Vec::with_capacity(accepted.len());
                 for request in accepted {
                     let _ = request.reply.send(Ok(epoch));
@@ -263,6 +304,25 @@ impl Committer {
                         .map_or_else(|| Error::bug("commit", "rows did not encode"), Error::Storage);
                     let _ = request.reply.send(Err(error));
                 }
+                true
+            }
+        }
+    }
+
+    /// An epoch without rows, unless one has come since it was asked for. False when the step thread is
+    /// gone.
+    fn tick(&mut self, due_ms: i64, work: &SyncSender<Work>) -> bool {
+        if self.committed_at_ms >= due_ms {
+            return true;
+        }
+        let (epoch, now_ms) = (self.epoch + 1, self.clock.now_ms());
+        match ticks::commit(&self.log, epoch, now_ms) {
+            Ok(()) => {
+                (self.epoch, self.committed_at_ms) = (epoch, now_ms);
+                work.send(Work::Epoch { epoch, now_ms, inputs: Vec::new(), permits: Vec::new() }).is_ok()
+            }
+            Err(error) => {
+                tracing::error!(%error, "could not commit a tick");
                 true
             }
         }

@@ -202,7 +202,7 @@ impl Stepper {
         let mut rejects = StepRejects::default();
         let mut later = Vec::new();
         for missed in building.missed {
-            later.push((missed.epoch, query.step(&missed.changes, &mut rejects)?));
+            later.push((missed.epoch, query.step(&missed.changes, missed.now_ms, &mut rejects)?));
         }
         let (mut subscriber, subscription) = Subscriber::new(query, progress);
         let first = if snapshot { current } else { Vec::new() };

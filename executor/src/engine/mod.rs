@@ -17,6 +17,7 @@ mod recovery;
 mod relations;
 mod snapshot;
 mod step;
+mod ticks;
 mod view;
 
 use std::path::PathBuf;
@@ -101,7 +102,8 @@ impl Engine {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (publish, snapshots) = watch::channel(Arc::new(recovered.stepper.snapshot()));
         let rejects = recovered.stepper.rejects().clone();
-        let threads = commit::spawn(recovered.committer, recovered.stepper, receiver, publish)?;
+        let threads =
+            commit::spawn(recovered.committer, recovered.stepper, (sender.downgrade(), receiver), publish)?;
         Ok(Self {
             requests: sender,
             snapshots,

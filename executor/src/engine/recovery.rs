@@ -20,6 +20,7 @@ use super::creation::TopicEnd;
 use super::history::{EpochMerge, StreamReader};
 use super::meta::MetaRecord;
 use super::step::Stepper;
+use super::ticks;
 use crate::error::{Error, Result};
 
 /// What the engine starts from.
@@ -40,8 +41,10 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let records =
         entries.iter().map(|e| Ok((e, MetaRecord::decode(&e.body)?))).collect::<Result<Vec<_>>>()?;
     let live = live_relations(&records);
-    let topics: HashSet<String> =
+    let ticks = ticks::relation();
+    let mut topics: HashSet<String> =
         live.iter().filter(|l| l.relation.has_topic()).map(|l| l.relation.topic()).collect();
+    topics.insert(ticks.topic());
     let acknowledged = entries.last().map_or(0, |e| e.after_epoch);
     let log_config = LogConfig { segment_bytes: config.segment_bytes, ..LogConfig::default() };
     let root = config.data_dir.join("topics");
@@ -51,6 +54,7 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
         tracing::info!(epoch, "cut an epoch that was never acknowledged");
     }
     let log: Arc<dyn Log> = Arc::new(log);
+    log.create_topic(&ticks.topic(), ticks.partitions)?;
     let mut stepper = Stepper::new(Arc::clone(&log), config.shards);
     replay(&live, &log, &mut stepper)?;
     let epoch = found.last_epoch.max(acknowledged).max(stepper.epoch());
@@ -59,7 +63,17 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let next_id = 1 + records.iter().filter_map(|(_, r)| r.created()).max().unwrap_or(0);
     let catalog = stepper.catalog().as_ref().clone();
     let clock = Arc::clone(&config.clock);
-    let committer = Committer { log, journal, projection, clock, epoch, catalog, turn: 0, retained_at_ms: 0 };
+    let committer = Committer {
+        log,
+        journal,
+        projection,
+        clock,
+        epoch,
+        catalog,
+        turn: 0,
+        retained_at_ms: 0,
+        committed_at_ms: i64::MIN,
+    };
     Ok(Recovered { committer, stepper, next_id })
 }
 
@@ -109,8 +123,10 @@ fn plan(binder: &Binder<'_>, id: RelationId, text: &str) -> Result<Relation> {
 fn replay(live: &[Live], log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
     let readers = live
         .iter()
-        .filter(|l| l.relation.is_base())
-        .map(|l| reader(log, &l.relation))
+        .map(|l| &l.relation)
+        .filter(|relation| relation.is_base())
+        .chain([&ticks::relation()])
+        .map(|relation| reader(log, relation))
         .collect::<Result<Vec<_>>>()?;
     let mut history = EpochMerge::new(readers);
     let mut creations: BTreeMap<(Epoch, RelationId), &Live> = BTreeMap::new();

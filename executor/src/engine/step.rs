@@ -18,7 +18,7 @@ use super::snapshot::Snapshot;
 use super::view::View;
 use crate::operator::Changes;
 use crate::push::{End, Subscriber};
-use crate::query::EpochChanges;
+use crate::query::{EpochChanges, Query};
 use crate::rejects::{Rejects, StepRejects};
 use crate::table::TableVersion;
 
@@ -136,7 +136,7 @@ impl Stepper {
                 .states
                 .iter_mut()
                 .filter_map(|(id, state)| match state {
-                    State::View(view) if view.level == level && view.is_touched(seen) => {
+                    State::View(view) if view.level == level && view.is_touched(seen, now_ms) => {
                         Some((*id, view.as_mut()))
                     }
                     _ => None,
@@ -201,11 +201,12 @@ impl Stepper {
     }
 
     fn step_subscribers(&mut self, changes: &EpochChanges) {
-        let epoch = self.epoch;
+        let (epoch, now_ms) = (self.epoch, self.now_ms);
         let mut rejects = StepRejects::default();
         let kept = self.subscribers.drain(..).filter_map(|mut subscriber| {
-            let touched = subscriber.query.is_touched(changes);
-            let stepped = if touched { subscriber.query.step(changes, &mut rejects) } else { Ok(Vec::new()) };
+            let touched = subscriber.query.is_touched(changes, now_ms);
+            let stepped =
+                if touched { subscriber.query.step(changes, now_ms, &mut rejects) } else { Ok(Vec::new()) };
             match stepped {
                 Ok(new) => subscriber.send(epoch, new).then_some(subscriber),
                 Err(error) => {
@@ -216,6 +217,14 @@ impl Stepper {
             }
         });
         self.subscribers = kept.collect();
+    }
+
+    /// When a view or a push query changes by itself, ms since 1970.
+    pub(crate) fn due_ms(&self) -> Option<i64> {
+        let views = self.states.values().filter_map(State::view).filter(|view| view.status.error.is_none());
+        let views = views.map(|view| &view.query);
+        let queries = views.chain(self.subscribers.iter().map(|s| &s.query));
+        queries.filter_map(Query::due_ms).min()
     }
 
     /// Gives waiting subscribers another chance; true while some still wait.

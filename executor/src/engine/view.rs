@@ -43,8 +43,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(super) fn is_touched(&self, changes: &EpochChanges) -> bool {
-        self.status.error.is_none() && self.query.is_touched(changes)
+    pub(super) fn is_touched(&self, changes: &EpochChanges, now_ms: i64) -> bool {
+        self.status.error.is_none() && self.query.is_touched(changes, now_ms)
     }
 
     /// One epoch; None when the query failed and was set aside.
@@ -59,7 +59,7 @@ impl View {
         let started = Instant::now();
         let mut rejects = StepRejects::default();
         let kept = catch_unwind(AssertUnwindSafe(|| -> Result<Changes> {
-            let result = self.query.step(changes, &mut rejects)?;
+            let result = self.query.step(changes, now_ms, &mut rejects)?;
             let kept = self.keep(result, now_ms)?;
             self.measure();
             self.check_memory()?;

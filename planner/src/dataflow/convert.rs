@@ -6,12 +6,12 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality};
-use datafusion::execution::session_state::SessionState;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::logical_plan as logical;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Volatility, lit};
 
 use super::fragment::RowsInput;
-use super::{Dataflow, Joins, Node, NodeId, NodeKind, properties};
+use super::{Dataflow, Joins, Node, NodeId, NodeKind, properties, temporal};
 use crate::error::{Error, Result};
 use crate::source::RelationSource;
 use crate::window_assign::WindowAssign;
@@ -22,11 +22,13 @@ impl Dataflow {
     /// # Errors
     /// [`Error::NotSupported`] for anything that cannot be kept up to date, before anything exists.
     pub fn try_new(state: &SessionState, plan: &LogicalPlan, joins: Joins, emit: sql::Emit) -> Result<Self> {
-        refuse_volatile(plan)?;
+        let (plan, timely) = temporal::mark(plan)?;
+        refuse_volatile(&plan)?;
         // Scalar subqueries become joins, so that they are kept up to date too.
         let mut state = state.clone();
         state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-        let optimized = state.optimize(plan)?;
+        let state = if timely { without_shared_expressions(state) } else { state };
+        let optimized = state.optimize(&plan)?;
         let mut converter = Converter { nodes: Vec::new(), joins, emit };
         let root = converter.node(&optimized)?;
         let nodes = converter.nodes;
@@ -37,6 +39,13 @@ impl Dataflow {
         let (key, append_only) = (properties::key(&nodes, root), properties::append_only(&nodes, root));
         Ok(Self { nodes, root, key, append_only })
     }
+}
+
+/// now() must stay in the condition where it is compared.
+fn without_shared_expressions(state: SessionState) -> SessionState {
+    let rules = state.optimizers().iter().filter(|rule| rule.name() != "common_sub_expression_eliminate");
+    let rules = rules.cloned().collect();
+    SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build()
 }
 
 /// An answer that depends on when it is computed cannot be kept: the optimizer would freeze it.
@@ -60,9 +69,10 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
         })
     })?;
     match found {
-        Some(name) => {
-            Err(Error::continuous(format!("the function {name}"), "filter by a column of the rows instead"))
-        }
+        Some(name) => Err(Error::continuous(
+            format!("the function {name}"),
+            "now() may stand in WHERE, compared with a column",
+        )),
         None => Ok(()),
     }
 }
@@ -94,7 +104,7 @@ impl Converter {
                     Some(rows) => rows,
                     None => self.node(&filter.input)?,
                 };
-                Ok(self.push(NodeKind::Filter(filter.predicate.clone()), vec![input], plan.schema()))
+                self.filter(&filter.predicate, input, plan.schema())
             }
             LogicalPlan::Projection(projection) => {
                 if let Some(chain) = self.window_chain(plan)? {
@@ -208,6 +218,7 @@ impl Converter {
         let right = self.node(&join.right)?;
         if let Some(filter) = &join.filter {
             refuse_subqueries(filter)?;
+            temporal::refuse(filter)?;
         }
         let streams = [left, right].map(|id| properties::append_only(&self.nodes, id));
         let (on, filter) = (equalities(join), join.filter.clone());

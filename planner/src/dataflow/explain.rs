@@ -34,6 +34,11 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> 
             format!("Source: {} [{}]", relation.name, names.join(", "))
         }
         NodeKind::Filter(predicate) => format!("Filter: {predicate}"),
+        NodeKind::Now => "Now".to_owned(),
+        NodeKind::TemporalFilter(predicates) => {
+            let predicates = list(predicates).replace("\u{1}now", "now()");
+            format!("TemporalFilter: {predicates}; keeps rows that are to come or to leave")
+        }
         NodeKind::Project(exprs) => format!("Project: {}", list(exprs)),
         NodeKind::Window { time, spec } => {
             let grace = spec.grace_ms.map_or_else(|| "none".to_owned(), |g| format!("{g} ms"));

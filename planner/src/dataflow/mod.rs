@@ -12,6 +12,7 @@ mod growth;
 mod outer;
 mod properties;
 mod ranking;
+mod temporal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +66,11 @@ pub enum NodeKind {
     },
     /// Keeps rows for which the predicate is true.
     Filter(Expr),
+    /// The time of the epoch, one row.
+    Now,
+    /// Keeps rows while all of these are true, over the first input's rows with the second's, the
+    /// time, behind them. Each is true up to a moment, or from one on.
+    TemporalFilter(Vec<Expr>),
     /// Computes columns.
     Project(Vec<Expr>),
     /// Places rows in windows.
@@ -157,9 +163,11 @@ pub enum Joins {
 
 impl NodeKind {
     /// Every kind's name.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 16] = [
         "Source",
+        "Now",
         "Filter",
+        "TemporalFilter",
         "Project",
         "Window",
         "EmitFinal",
@@ -176,23 +184,24 @@ impl NodeKind {
 
     /// Its name, one of [`Self::NAMES`].
     pub fn name(&self) -> &'static str {
-        let at = match self {
-            Self::Source { .. } => 0,
-            Self::Filter(_) => 1,
-            Self::Project(_) => 2,
-            Self::Window { .. } => 3,
-            Self::EmitFinal { .. } => 4,
-            Self::Aggregate { .. } => 5,
-            Self::TopN { .. } => 6,
-            Self::Recompute { .. } => 7,
-            Self::Unnest { .. } => 8,
-            Self::Values(_) => 9,
-            Self::Join { .. } => 10,
-            Self::Lookup { .. } => 11,
-            Self::Union => 12,
-            Self::Negate => 13,
-        };
-        Self::NAMES[at]
+        match self {
+            Self::Source { .. } => "Source",
+            Self::Now => "Now",
+            Self::Filter(_) => "Filter",
+            Self::TemporalFilter(_) => "TemporalFilter",
+            Self::Project(_) => "Project",
+            Self::Window { .. } => "Window",
+            Self::EmitFinal { .. } => "EmitFinal",
+            Self::Aggregate { .. } => "Aggregate",
+            Self::TopN { .. } => "TopN",
+            Self::Recompute { .. } => "Recompute",
+            Self::Unnest { .. } => "Unnest",
+            Self::Values(_) => "Values",
+            Self::Join { .. } => "Join",
+            Self::Lookup { .. } => "Lookup",
+            Self::Union => "Union",
+            Self::Negate => "Negate",
+        }
     }
 
     /// Whether two nodes over the same inputs give the same rows.
@@ -207,7 +216,8 @@ impl NodeKind {
             (Self::Aggregate { group: a, aggregates: x }, Self::Aggregate { group: b, aggregates: y }) => {
                 a == b && x == y
             }
-            (Self::Union, Self::Union) | (Self::Negate, Self::Negate) => true,
+            (Self::TemporalFilter(a), Self::TemporalFilter(b)) => a == b,
+            (Self::Union, Self::Union) | (Self::Negate, Self::Negate) | (Self::Now, Self::Now) => true,
             _ => false,
         }
     }
@@ -231,6 +241,11 @@ impl Dataflow {
     /// Whether rows of a node only ever come.
     pub fn append_only_at(&self, id: NodeId) -> bool {
         properties::append_only(&self.nodes, id)
+    }
+
+    /// Whether rows leave or come as time passes, without a change of anything it reads.
+    pub fn is_timed(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.kind, NodeKind::Now))
     }
 
     /// The layout of its result.

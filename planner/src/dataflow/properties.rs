@@ -11,7 +11,9 @@ pub(super) fn append_only(nodes: &[Node], id: NodeId) -> bool {
     match &node.kind {
         NodeKind::Source { relation, .. } => relation.is_stream(),
         NodeKind::EmitFinal { .. } => true,
-        NodeKind::Aggregate { .. }
+        NodeKind::TemporalFilter(_)
+        | NodeKind::Now
+        | NodeKind::Aggregate { .. }
         | NodeKind::TopN { .. }
         | NodeKind::Recompute { .. }
         | NodeKind::Negate => false,
@@ -28,9 +30,10 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
         NodeKind::Source { relation, columns } if relation.kind != RelationKind::Stream => {
             positions(&relation.key, |k| columns.iter().position(|c| c == k))
         }
-        NodeKind::Filter(_) | NodeKind::TopN { .. } | NodeKind::EmitFinal { .. } => {
-            input(0).map(|(key, _)| key).unwrap_or_default()
-        }
+        NodeKind::Filter(_)
+        | NodeKind::TemporalFilter(_)
+        | NodeKind::TopN { .. }
+        | NodeKind::EmitFinal { .. } => input(0).map(|(key, _)| key).unwrap_or_default(),
         NodeKind::Project(exprs) => {
             let (key, _) = input(0).unwrap_or_default();
             let schema = &nodes[node.inputs[0]].schema;

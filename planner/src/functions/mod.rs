@@ -48,6 +48,13 @@ pub fn session_state(partitions: usize) -> SessionState {
     state
 }
 
+/// The same for a statement whose now() is `now_ms`, ms since 1970.
+pub fn state_at(state: &SessionState, now_ms: i64) -> SessionState {
+    let mut state = state.clone();
+    state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_millis(now_ms);
+    state
+}
+
 /// SQL types as tables have them, also in casts.
 pub(crate) struct Types;
 

@@ -183,7 +183,7 @@ async fn read(
     let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_target(target);
     let bound = binder.batch(&query)?;
     let plan = parameters.apply(bound.plan)?;
-    let answer = PullContext { snapshot, state: session.shared.state.clone() }.answer(plan).await?;
+    let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
     Ok(concat_batches(&answer.schema, &batches)?)
 }

@@ -38,7 +38,7 @@ pub(super) async fn explain(session: &mut Session, explain: &Explain) -> Result<
         }
         Statement::Query(q) => {
             let bound = query::bind(session, &snapshot, q)?;
-            let context = PullContext { snapshot, state: session.shared.state.clone() };
+            let context = PullContext { snapshot, state: session.state() };
             context.optimized(bound.plan)?.display_indent().to_string()
         }
         Statement::CreateAs(create) => {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use datafusion::arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
 use planner::{Relation, RelationKind};
@@ -94,9 +97,13 @@ impl Target {
     fn default(&self, session: &Session, index: usize, rows: usize) -> Result<ArrayRef, WireError> {
         let column = &self.relation.columns[index];
         let Some(text) = &column.default else { return Ok(new_null_array(&column.data_type, rows)) };
-        let state = &session.shared.state;
-        let expr = state.create_logical_expr(text, &datafusion::common::DFSchema::empty())?;
-        let physical = state.create_physical_expr(expr, &datafusion::common::DFSchema::empty())?;
+        let state = session.state();
+        let expr = state.create_logical_expr(text, &DFSchema::empty())?;
+        let start = state.execution_props().query_execution_start_time;
+        let context = SimplifyContext::builder().with_query_execution_start_time(start).build();
+        let simplifier = ExprSimplifier::new(context);
+        let expr = simplifier.simplify(simplifier.coerce(expr, &DFSchema::empty())?)?;
+        let physical = state.create_physical_expr(expr, &DFSchema::empty())?;
         let one = RecordBatch::try_new_with_options(
             Arc::new(Schema::empty()),
             Vec::new(),
@@ -268,7 +275,7 @@ async fn query_rows(
     }
     let (snapshot, bound) = query::bind_current(session, source).await?;
     let plan = parameters.apply(bound.plan)?;
-    let answer = PullContext { snapshot, state: session.shared.state.clone() }.answer(plan).await?;
+    let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
     let all = concat_batches(&answer.schema, &batches)?;
     if all.num_columns() > target.columns.len() {

@@ -63,7 +63,7 @@ pub(crate) async fn pull(
     let (snapshot, bound) = bind_current(session, query).await?;
     refuse_own_writes(session, &snapshot, &bound.plan)?;
     let plan = parameters.apply(bound.plan)?;
-    let context = PullContext { snapshot, state: session.shared.state.clone() };
+    let context = PullContext { snapshot, state: session.state() };
     let answer = context.answer(plan).await?;
     let batches = answer.rows.map(|batch| batch.map_err(WireError::from)).boxed();
     Ok(Rows { names: bound.names, schema: answer.schema, batches, endless: false })

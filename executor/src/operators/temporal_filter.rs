@@ -1,0 +1,183 @@
+//! Rows for as long as conditions on now() hold for them.
+//!
+//! Each condition is true for a row up to one moment or from one on; the moment is found by halving
+//! the time in which it lies, so whatever grows with now() can be compared with: intervals of months
+//! and the beginning of a day too. What is to come and what is to leave waits in the order of its
+//! time. Invariant: after an epoch the result holds the rows whose span has the epoch's time in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+
+use crate::change::ChangeBatch;
+use crate::error::{Error, Result};
+use crate::expression::{Expression, resilient};
+use crate::keys::RowCodec;
+use crate::operator::{Changes, Operator};
+use crate::rejects::StepRejects;
+
+/// Spans are looked for between these times, ms: from 1900 to 2200. Before and after is for ever.
+const FIRST: i64 = -2_208_988_800_000;
+const LAST: i64 = 7_258_118_400_000;
+/// Microseconds in a millisecond.
+const TICKS: i64 = 1_000;
+/// What a B-tree keeps for each entry beside the row's own bytes.
+const ENTRY_BYTES: usize = 48;
+
+pub(crate) struct TemporalFilter {
+    predicates: Vec<Expression>,
+    /// The rows' layout, and the same with now behind it.
+    schema: SchemaRef,
+    with_now: SchemaRef,
+    codec: RowCodec,
+    now: i64,
+    /// Changes to come, by the time at which they do: rows with their weights.
+    waiting: BTreeMap<(i64, Box<[u8]>), i64>,
+    bytes: usize,
+}
+
+/// From when, and until when, each row of a batch is in the result: [from, until).
+struct Spans {
+    from: Vec<i64>,
+    until: Vec<i64>,
+}
+
+impl TemporalFilter {
+    pub(crate) fn try_new(
+        predicates: Vec<Expression>,
+        schema: SchemaRef,
+        with_now: SchemaRef,
+    ) -> Result<Self> {
+        let codec = RowCodec::try_new(schema.fields().iter().map(|f| f.data_type().clone()))?;
+        let (waiting, bytes, now) = (BTreeMap::new(), 0, i64::MIN);
+        Ok(Self { predicates, schema, with_now, codec, now, waiting, bytes })
+    }
+
+    fn spans(&self, rows: &RecordBatch) -> Result<Spans> {
+        let mut spans =
+            Spans { from: vec![i64::MIN; rows.num_rows()], until: vec![i64::MAX; rows.num_rows()] };
+        for predicate in &self.predicates {
+            self.narrow(predicate, rows, &mut spans)?;
+        }
+        Ok(spans)
+    }
+
+    /// Cuts spans down to where a condition is true.
+    fn narrow(&self, predicate: &Expression, rows: &RecordBatch, spans: &mut Spans) -> Result<()> {
+        let n = rows.num_rows();
+        let (mut low, mut high) = (vec![FIRST; n], vec![LAST; n]);
+        let at_first = self.holds(predicate, rows, &low)?;
+        let at_last = self.holds(predicate, rows, &high)?;
+        let mut middle = vec![0; n];
+        let mut width = LAST - FIRST;
+        while width > 1 {
+            width -= width / 2;
+            (0..n).for_each(|row| middle[row] = low[row] + (high[row] - low[row]) / 2);
+            let at_middle = self.holds(predicate, rows, &middle)?;
+            for row in 0..n {
+                let side = if at_middle.value(row) == at_first.value(row) { &mut low } else { &mut high };
+                side[row] = middle[row];
+            }
+        }
+        for row in 0..n {
+            match (at_first.value(row), at_last.value(row)) {
+                (true, true) => {}
+                (false, false) => spans.until[row] = i64::MIN,
+                (true, false) => spans.until[row] = spans.until[row].min(high[row]),
+                (false, true) => spans.from[row] = spans.from[row].max(high[row]),
+            }
+        }
+        Ok(())
+    }
+
+    fn holds(&self, predicate: &Expression, rows: &RecordBatch, now_ms: &[i64]) -> Result<BooleanArray> {
+        let now: TimestampMicrosecondArray = now_ms.iter().map(|ms| Some(ms * TICKS)).collect();
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(now.with_timezone("UTC")) as ArrayRef);
+        predicate.mask(&RecordBatch::try_new(Arc::clone(&self.with_now), columns)?)
+    }
+
+    fn take(&mut self, batch: &ChangeBatch, spans: &Spans, out: &mut Changes) -> Result<()> {
+        let encoded = self.codec.encode(batch.rows.columns(), batch.len())?;
+        let mut here = Vec::with_capacity(batch.len());
+        for row in 0..batch.len() {
+            let (from, until) = (spans.from[row], spans.until[row]);
+            let lasts = from < until && until > self.now;
+            here.push(lasts && from <= self.now);
+            if lasts && from > self.now {
+                self.wait(from, encoded.row(row), batch.weight(row));
+            }
+            if lasts && until < i64::MAX {
+                self.wait(until, encoded.row(row), -batch.weight(row));
+            }
+        }
+        let here = batch.filter(&BooleanArray::from(here))?;
+        if !here.is_empty() {
+            out.push(here);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, time: i64, row: &[u8], weight: i64) {
+        let key: (i64, Box<[u8]>) = (time, row.into());
+        let size = row.len() + ENTRY_BYTES;
+        let bytes = &mut self.bytes;
+        let waiting = self.waiting.entry(key.clone()).or_insert_with(|| {
+            *bytes += size;
+            0
+        });
+        *waiting += weight;
+        if *waiting == 0 {
+            self.waiting.remove(&key);
+            self.bytes -= size;
+        }
+    }
+
+    /// Changes whose time has come.
+    fn due_changes(&mut self) -> Result<Changes> {
+        let (mut rows, mut weights): (Vec<Box<[u8]>>, Vec<i64>) = (Vec::new(), Vec::new());
+        while let Some(first) = self.waiting.first_entry().filter(|e| e.key().0 <= self.now) {
+            let ((_, row), weight) = first.remove_entry();
+            self.bytes -= row.len() + ENTRY_BYTES;
+            rows.push(row);
+            weights.push(weight);
+        }
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let columns = self.codec.decode(rows.iter().map(AsRef::as_ref))?;
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        Ok(vec![ChangeBatch::weighted(rows, Int64Array::from(weights))])
+    }
+}
+
+impl Operator for TemporalFilter {
+    fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes> {
+        let mut inputs = inputs.into_iter();
+        let changes = inputs.next().unwrap_or_default();
+        let clock = inputs.next().and_then(|c| c.into_iter().next());
+        let clock = clock.ok_or_else(|| Error::bug("temporal filter", "the epoch has no time"))?;
+        let now = clock.rows.column(0).as_primitive::<TimestampMicrosecondType>().value(0) / TICKS;
+        self.now = self.now.max(now);
+        let mut out = self.due_changes()?;
+        for batch in changes {
+            let parts = resilient(&batch, rejects, &mut |b| Ok((b.clone(), self.spans(&b.rows)?)))?;
+            for (part, spans) in parts {
+                self.take(&part, &spans, &mut out)?;
+            }
+        }
+        Ok(out)
+    }
+
+    fn due_ms(&self) -> Option<i64> {
+        self.waiting.first_key_value().map(|((time, _), _)| *time)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.bytes
+    }
+}
