@@ -24,7 +24,7 @@ mod table;
 mod window;
 
 pub use change::ChangeBatch;
-pub use engine::{Engine, EngineConfig, Progress, QueryStatus, Receipt, Snapshot};
+pub use engine::{DdlTurn, Engine, EngineConfig, Halt, Progress, QueryStatus, Receipt, Snapshot};
 pub use error::{Class, Error, Result};
 pub use format::{decode_batches, encode_batches};
 pub use ingest::Write;

@@ -136,6 +136,42 @@ pub fn plan_create_as(
     })
 }
 
+/// Checks that CREATE OR REPLACE puts `new` in the place of `old`: who reads it must not notice.
+///
+/// # Errors
+/// [`Error::WrongKind`], [`Error::Definition`], [`Error::HasDependents`].
+pub fn check_replace(catalog: &Catalog, old: &Relation, new: &Relation) -> Result<()> {
+    let name = new.name.clone();
+    if old.kind != new.kind || old.is_base() {
+        return Err(Error::WrongKind { name, expected: expected(new.kind) });
+    }
+    let readers = catalog.dependents(old.id);
+    if new.sources().iter().any(|s| *s == old.id || readers.iter().any(|r| r.id == *s)) {
+        return Err(Error::Definition(format!("\"{name}\" would read itself")));
+    }
+    if new.kind == RelationKind::View {
+        // Its query is written into those that name it.
+        return match readers.is_empty() {
+            true => Ok(()),
+            false => Err(Error::HasDependents {
+                name,
+                dependents: readers.iter().map(|r| r.name.clone()).collect(),
+            }),
+        };
+    }
+    let layout =
+        |r: &Relation| r.columns.iter().map(|c| (c.name.clone(), c.data_type.clone())).collect::<Vec<_>>();
+    if layout(old) != layout(new) {
+        return Err(Error::Definition(format!(
+            "\"{name}\" must keep its columns, with their names, types and order: DROP it to give it others"
+        )));
+    }
+    if old.key != new.key && !readers.is_empty() {
+        return Err(Error::Definition(format!("\"{name}\" must keep its key, because others read it")));
+    }
+    Ok(())
+}
+
 /// What DROP removes: the named relations, and with CASCADE whoever reads them.
 ///
 /// # Errors

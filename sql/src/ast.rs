@@ -65,8 +65,26 @@ pub enum Statement {
     Discard,
     /// DEALLOCATE; None is ALL.
     Deallocate(Option<String>),
+    /// PAUSE, RESUME, TERMINATE; None is ALL.
+    Lifecycle {
+        /// What becomes of the query.
+        action: LifecycleAction,
+        /// The relation that it keeps.
+        name: Option<ObjectName>,
+    },
     /// CREATE INDEX and others that in PostgreSQL change speed and no answer, by their command tag.
     Tuning(&'static str),
+}
+
+/// What becomes of a running query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifecycleAction {
+    /// It stands still; its rows stay as they are.
+    Pause,
+    /// It goes on, also after it failed, from where its sources are.
+    Resume,
+    /// It ends; its rows stay as they are.
+    Terminate,
 }
 
 /// What a CREATE or DROP names.
@@ -103,6 +121,8 @@ pub struct CreateRelation {
     pub name: ObjectName,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
+    /// OR REPLACE.
+    pub or_replace: bool,
     /// Its columns.
     pub columns: Vec<Column>,
     /// PRIMARY KEY (a, b) beside the columns.
@@ -135,6 +155,8 @@ pub struct CreateAs {
     pub name: ObjectName,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
+    /// OR REPLACE.
+    pub or_replace: bool,
     /// Names of the columns, where given.
     pub columns: Vec<Ident>,
     /// WITH (…).

@@ -42,8 +42,21 @@ pub struct Epoch {
     pub changes: Vec<Change>,
     /// Time that passes before.
     pub passes_ms: i64,
+    /// What happens to views then.
+    pub act: Option<Act>,
     /// The engine ends and starts again with so many shards.
     pub restart: Option<usize>,
+}
+
+/// What happens to a query, by the number of its view.
+#[derive(Debug, Clone, Copy)]
+pub enum Act {
+    /// It stands still.
+    Pause(usize),
+    /// Whatever stands still goes on.
+    ResumeAll,
+    /// It gets another query with the same columns.
+    Replace(usize),
 }
 
 /// A view and the number of epochs before it.
@@ -95,6 +108,12 @@ impl Script {
         Self { shards: random.random_range(1..4), views, epochs }
     }
 
+    fn named(&self, view: usize, then: impl FnOnce(&View)) {
+        if let Some(view) = self.views.get(view) {
+            then(view);
+        }
+    }
+
     /// The case as a file of statements, with one question at the end: in what `view` and its query
     /// differ.
     pub fn slt(&self, view: &str, columns: &[String]) -> String {
@@ -107,6 +126,14 @@ impl Script {
             statement(&mut out, "BEGIN");
             epoch.changes.iter().for_each(|change| statement(&mut out, &change.sql()));
             statement(&mut out, "COMMIT");
+            match epoch.act {
+                Some(Act::Pause(view)) => {
+                    self.named(view, |v| statement(&mut out, &format!("PAUSE {}", v.name)))
+                }
+                Some(Act::ResumeAll) => statement(&mut out, "RESUME ALL"),
+                // What it becomes is known only when it runs.
+                Some(Act::Replace(_)) | None => {}
+            }
         }
         self.views
             .iter()
@@ -138,7 +165,13 @@ impl Epoch {
     fn random(random: &mut StdRng) -> Self {
         let changes = (0..random.random_range(1..4)).map(|_| Change::random(random)).collect();
         let restart = random.random_bool(0.1).then(|| random.random_range(1..4));
-        Self { changes, passes_ms: random.random_range(0..8000), restart }
+        let act = match random.random_range(0..10) {
+            0 => Some(Act::Pause(random.random_range(0..4))),
+            1 => Some(Act::Replace(random.random_range(0..4))),
+            2 | 3 => Some(Act::ResumeAll),
+            _ => None,
+        };
+        Self { changes, act, passes_ms: random.random_range(0..8000), restart }
     }
 }
 

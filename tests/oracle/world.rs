@@ -1,6 +1,6 @@
 //! Runs a case: an engine of its own, every view compared with the batch answer after every epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::session_state::SessionState;
-use executor::{Engine, EngineConfig, PullContext, Snapshot, Subscription, Write};
+use executor::{Engine, EngineConfig, Halt, PullContext, Snapshot, Subscription, Write};
 use futures::{FutureExt, TryStreamExt};
 use planner::{Binder, Dataflow, Joins, Relation};
 use sql::Statement;
@@ -19,7 +19,7 @@ use storage::{Clock, Disk, ManualClock};
 
 use crate::coverage::Coverage;
 use crate::grammar::{NOW, in_batch};
-use crate::script::{Change, RELATIONS, Row, Script, View, create_relation};
+use crate::script::{Act, Change, RELATIONS, Row, Script, View, create_relation};
 
 /// How a case fails.
 #[derive(Debug, Clone)]
@@ -74,6 +74,10 @@ async fn case(script: &Script, context: &str) -> Result<Report, Failure> {
         world.clock.set(world.clock.now_ms() + epoch.passes_ms);
         world.write(&epoch.changes).await;
         report.compared += world.check(context).await?;
+        if let Some(act) = epoch.act {
+            world.act(act).await?;
+            report.compared += world.check(context).await?;
+        }
         if let Some(folded) = &mut folded {
             folded.check(&world).await?;
         }
@@ -132,6 +136,8 @@ struct World {
     clock: Arc<ManualClock>,
     state: SessionState,
     views: Vec<View>,
+    /// Views that stand still: what they should be is not known.
+    paused: BTreeSet<String>,
     epoch: u64,
 }
 
@@ -151,15 +157,16 @@ impl World {
             clock,
             state: planner::session_state(1),
             views: Vec::new(),
+            paused: BTreeSet::new(),
             epoch: 0,
         }
     }
 
     async fn restarted(self, directory: &Path, shards: usize) -> Self {
-        let Self { engine, written, clock, views, epoch, .. } = self;
+        let Self { engine, written, clock, views, paused, epoch, .. } = self;
         engine.stop().await;
         drop(engine);
-        Self { written, views, epoch, ..Self::start(directory, clock, shards) }
+        Self { written, views, paused, epoch, ..Self::start(directory, clock, shards) }
     }
 
     async fn execute(&self, text: &str) -> Result<(), String> {
@@ -178,6 +185,56 @@ impl World {
         let text = view.create();
         self.execute(&text).await.map_err(|e| format!("{text}: {e}"))?;
         self.views.push(view.clone());
+        Ok(())
+    }
+
+    async fn act(&mut self, act: Act) -> Result<(), String> {
+        let number = match act {
+            Act::Pause(number) | Act::Replace(number) => number,
+            Act::ResumeAll => 0,
+        };
+        let Some(view) = self.views.get(number).cloned() else { return Ok(()) };
+        let relation = self.relation(&view.name);
+        match act {
+            Act::Pause(_) => {
+                self.engine.ddl().await.halt(relation, Halt::Paused).await.map_err(|e| e.to_string())?;
+                self.paused.insert(view.name);
+            }
+            Act::ResumeAll => {
+                for name in std::mem::take(&mut self.paused) {
+                    let relation = self.relation(&name);
+                    self.engine.ddl().await.resume(relation).await.map_err(|e| e.to_string())?;
+                    self.epoch = self.engine.flush().await.unwrap();
+                }
+            }
+            // What a stream has it keeps: the answers of two queries.
+            Act::Replace(_) if view.made.kind != "STREAM" => self.replace(number, &relation).await?,
+            Act::Replace(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The same query less some rows.
+    async fn replace(&mut self, number: usize, old: &Relation) -> Result<(), String> {
+        let mut view = self.views[number].clone();
+        let column = &old.columns[0].name;
+        view.made.query = format!("SELECT * FROM ({}) w WHERE w.\"{column}\" IS NOT NULL", view.made.query);
+        let (text, turn) = (view.create(), self.engine.ddl().await);
+        let catalog = turn.catalog();
+        let Statement::CreateAs(create) = sql::parse(&text).map_err(|e| e.to_string())?.remove(0).statement
+        else {
+            panic!("{text}")
+        };
+        let new = planner::plan_create_as(&Binder::new(&catalog, &self.state), &create, old.id, &text)
+            .map_err(|e| e.to_string())?;
+        // Where others read it, its key may not change.
+        if planner::check_replace(&catalog, old, &new).is_ok() {
+            turn.replace(Arc::new(new)).await.map_err(|e| e.to_string())?;
+            drop(turn);
+            self.epoch = self.engine.flush().await.unwrap();
+            self.paused.remove(&view.name);
+            self.views[number] = view;
+        }
         Ok(())
     }
 
@@ -245,7 +302,7 @@ impl World {
                 return Err(what.into());
             }
         }
-        for View { name, made, .. } in &self.views {
+        for View { name, made, .. } in self.views.iter().filter(|v| !self.paused.contains(&v.name)) {
             let live = self.live(snapshot, name).await;
             let batch = self.answer(snapshot, &in_batch(&made.query)).await?;
             if live.as_ref() != Ok(&batch) {

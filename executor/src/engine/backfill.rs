@@ -39,6 +39,8 @@ pub(super) struct Backfill {
     pub(super) tables: EpochChanges,
     pub(super) streams: Vec<StreamReader>,
     pub(super) progress: Arc<Progress>,
+    /// A stream that goes on: it has the rows of this epoch and of those before.
+    pub(super) since: Option<Epoch>,
 }
 
 impl Backfill {
@@ -46,12 +48,18 @@ impl Backfill {
     pub(super) fn run(self, query: &mut Query, now_ms: i64, rejects: &mut StepRejects) -> Result<Changes> {
         let tables: usize = self.tables.values().flat_map(|c| c.iter()).map(ChangeBatch::len).sum();
         let mut out = query.step(&self.tables, now_ms, rejects)?;
+        let mut since = self.since;
         self.progress.done.fetch_add(tables as u64, Ordering::Relaxed);
         let by_epoch = query.needs_epochs();
         let mut history = EpochMerge::new(self.streams);
         let mut pending = EpochChanges::new();
         let mut rows = 0;
         while let Some(epoch) = history.next_epoch()? {
+            if since.take_if(|since| epoch.epoch > *since).is_some() {
+                query.step(&std::mem::take(&mut pending), now_ms, rejects)?;
+                out.clear();
+                (rows, *rejects) = (0, StepRejects::default());
+            }
             for input in &epoch.inputs {
                 rows += input.batches.iter().map(|b| b.num_rows()).sum::<usize>();
                 let all = pending.entry(input.relation.id).or_default();
@@ -64,6 +72,10 @@ impl Backfill {
             }
         }
         out.extend(query.step(&pending, now_ms, rejects)?);
+        if since.is_some() {
+            // Nothing has come since.
+            (out, *rejects) = (Vec::new(), StepRejects::default());
+        }
         self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
         match out.first().map(|b| b.rows.schema()) {
             Some(schema) => consolidate(&schema, out),
@@ -133,9 +145,14 @@ impl Building {
         }
     }
 
+    /// Whether more has been missed than may be kept.
+    pub(super) fn is_behind(&self) -> bool {
+        self.missed_rows > MISSED_ROWS
+    }
+
     /// The first result, once it is there; waits for it when too much has been missed.
     pub(super) fn built(&self) -> Option<Result<Built>> {
-        if self.missed_rows > MISSED_ROWS {
+        if self.is_behind() {
             return Some(self.wait());
         }
         match self.built.try_recv() {

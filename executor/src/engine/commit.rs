@@ -18,7 +18,7 @@ use storage::meta::{Journal, MetaStore};
 use storage::{Clock, Epoch};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use super::meta::MetaRecord;
+use super::meta::{Halt, MetaRecord};
 use super::relations::Input;
 use super::snapshot::Snapshot;
 use super::step::Stepper;
@@ -48,6 +48,8 @@ pub(crate) enum Request {
     Append(AppendRequest),
     Ddl(DdlRequest),
     Subscribe(SubscribeRequest),
+    /// Computes a view's query again, beside the view.
+    Rebuild(Arc<Relation>, oneshot::Sender<Result<()>>),
     Flush(oneshot::Sender<Epoch>),
     /// A query changes by itself at this time, ms since 1970.
     Tick(i64),
@@ -64,6 +66,16 @@ pub(crate) struct AppendRequest {
 pub(crate) enum Change {
     Create(Arc<Relation>),
     Drop(Vec<Arc<Relation>>),
+    Halt(Arc<Relation>, Halt),
+    /// The view goes on, with the query it has or with another one.
+    Rejoin(Arc<Relation>, RejoinWith),
+}
+
+/// What a view goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RejoinWith {
+    ItsQuery,
+    AnotherQuery,
 }
 
 pub(crate) struct DdlRequest {
@@ -83,6 +95,7 @@ enum Work {
     Epoch { epoch: Epoch, now_ms: i64, inputs: Vec<Input>, permits: Vec<OwnedSemaphorePermit> },
     Ddl(DdlRequest),
     Subscribe(SubscribeRequest),
+    Rebuild(Arc<Relation>, oneshot::Sender<Result<()>>),
     Flush(oneshot::Sender<Epoch>),
 }
 
@@ -174,6 +187,7 @@ fn step_loop(
             Ok(Work::Subscribe(request)) => {
                 stepper.subscribe(request.query, request.snapshot, request.progress, request.reply);
             }
+            Ok(Work::Rebuild(relation, reply)) => stepper.rebuild(relation, Some(reply)),
             Ok(Work::Flush(reply)) => {
                 let _ = reply.send(stepper.epoch());
             }
@@ -201,6 +215,14 @@ fn ddl(stepper: &mut Stepper, request: DdlRequest, publish: &watch::Sender<Arc<S
             // Whoever asked may have gone.
             let _ = reply.send(Ok(()));
         }
+        Change::Halt(relation, halt) => {
+            stepper.halt(relation.id, halt);
+            publish.send_replace(Arc::new(stepper.snapshot()));
+            let _ = reply.send(Ok(()));
+        }
+        Change::Rejoin(relation, _) => {
+            let _ = reply.send(stepper.rejoin(&relation));
+        }
     }
 }
 
@@ -214,6 +236,7 @@ fn commit_loop(mut committer: Committer, mut requests: mpsc::Receiver<Request>, 
             }
             Request::Ddl(request) => committer.ddl(request, work),
             Request::Subscribe(request) => work.send(Work::Subscribe(request)).is_ok(),
+            Request::Rebuild(relation, reply) => work.send(Work::Rebuild(relation, reply)).is_ok(),
             Request::Flush(reply) => work.send(Work::Flush(reply)).is_ok(),
             Request::Tick(due_ms) => committer.tick(due_ms, work),
             Request::Stop => break,
@@ -371,9 +394,14 @@ impl Committer {
             Ok(()) => {
                 let dropped = match &request.change {
                     Change::Drop(relations) => relations.clone(),
-                    Change::Create(_) => Vec::new(),
+                    _ => Vec::new(),
                 };
-                let passed = work.send(Work::Ddl(request)).is_ok();
+                let rejoins = matches!(&request.change, Change::Rejoin(..));
+                let mut passed = work.send(Work::Ddl(request)).is_ok();
+                if rejoins {
+                    // The epoch in which the view goes on need not wait for rows.
+                    passed = passed && self.tick(i64::MAX, work);
+                }
                 for relation in dropped.iter().filter(|r| r.has_topic()) {
                     // What is left of it is swept at the next start.
                     if let Err(error) = self.log.drop_topic(&relation.topic()) {
@@ -398,11 +426,17 @@ impl Committer {
                 }
                 MetaRecord::create(relation)
             }
+            Change::Halt(relation, halt) => MetaRecord::Halt { id: relation.id, halt: *halt },
+            Change::Rejoin(relation, RejoinWith::ItsQuery) => MetaRecord::Resume { id: relation.id },
+            Change::Rejoin(relation, RejoinWith::AnotherQuery) => {
+                MetaRecord::Replace { id: relation.id, text: relation.text.clone() }
+            }
             Change::Drop(relations) => MetaRecord::Drop { ids: relations.iter().map(|r| r.id).collect() },
         };
         let revision = self.journal.append(self.epoch, &record.encode()?)?;
         self.catalog = match change {
-            Change::Create(relation) => self.catalog.with(Arc::clone(relation)),
+            Change::Create(relation) | Change::Rejoin(relation, _) => self.catalog.with(Arc::clone(relation)),
+            Change::Halt(..) => self.catalog.clone(),
             Change::Drop(relations) => {
                 self.catalog.without(&relations.iter().map(|r| r.id).collect::<Vec<_>>())
             }

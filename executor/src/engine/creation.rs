@@ -27,7 +27,16 @@ use crate::table::TableStore;
 /// What a query becomes when it has its first result.
 pub(super) enum Target {
     View(NewView),
-    Subscriber { snapshot: bool, progress: bool, reply: oneshot::Sender<Result<Subscription>> },
+    /// A view that stood still, or gets another query, beside the view as it is.
+    Rejoin {
+        relation: Arc<Relation>,
+        reply: Option<oneshot::Sender<Result<()>>>,
+    },
+    Subscriber {
+        snapshot: bool,
+        progress: bool,
+        reply: oneshot::Sender<Result<Subscription>>,
+    },
 }
 
 /// A view on its way.
@@ -69,7 +78,7 @@ impl Target {
     pub(super) fn progress(&self, building: &Building) -> Option<(String, Arc<Progress>)> {
         match self {
             Self::View(view) => Some((view.relation.name.clone(), Arc::clone(&building.progress))),
-            Self::Subscriber { .. } => None,
+            Self::Rejoin { .. } | Self::Subscriber { .. } => None,
         }
     }
 }
@@ -84,6 +93,11 @@ impl Stepper {
     /// Makes a relation again, as the journal says, and waits for it.
     pub(crate) fn create_again(&mut self, relation: &Arc<Relation>, topic: TopicEnd) {
         self.begin(relation, topic, None);
+        self.wait_for_building();
+    }
+
+    /// Takes in everything that is on its way, however long it takes.
+    pub(super) fn wait_for_building(&mut self) {
         while let Some((target, building)) = self.building.pop() {
             let built = building.wait();
             self.finish(target, building, built);
@@ -116,10 +130,14 @@ impl Stepper {
     }
 
     /// Starts a query's way to its first result.
-    fn build(&mut self, target: Target, query: Result<Query>) {
+    pub(super) fn build(&mut self, target: Target, query: Result<Query>) {
         let at = (self.epoch, self.now_ms);
+        let since = match &target {
+            Target::Rejoin { relation, .. } => self.since(relation),
+            _ => None,
+        };
         let started = query.and_then(|query| {
-            let backfill = self.backfill(query.dataflow())?;
+            let backfill = self.backfill(query.dataflow(), since)?;
             Building::start(query, backfill, at)
         });
         match started {
@@ -130,12 +148,13 @@ impl Stepper {
 
     fn refuse(&mut self, target: Target, error: Error) {
         match target {
+            Target::Rejoin { relation, reply } => self.answer(&relation, reply, Err(error)),
             Target::View(view) => self.answer(&view.relation, view.reply, Err(error)),
             Target::Subscriber { reply, .. } => self.answers.push(Answer::Subscribed(reply, Err(error))),
         }
     }
 
-    fn answer(&mut self, relation: &Relation, reply: Reply, made: Result<()>) {
+    pub(super) fn answer(&mut self, relation: &Relation, reply: Reply, made: Result<()>) {
         match (reply, made) {
             (Some(reply), made) => self.answers.push(Answer::Made(reply, made)),
             (None, Err(error)) => {
@@ -170,6 +189,7 @@ impl Stepper {
     fn finish(&mut self, target: Target, building: Building, built: Result<Built>) {
         match (target, built) {
             (target, Err(error)) => self.refuse(target, error),
+            (Target::Rejoin { relation, reply }, Ok(built)) => self.rebuilt(relation, building, built, reply),
             (Target::View(new), Ok(built)) => {
                 let made = self.finished_view(&new, built, building.at).map(|mut view| {
                     for missed in building.missed {
@@ -216,7 +236,7 @@ impl Stepper {
         Ok(subscription)
     }
 
-    fn view(&self, relation: &Arc<Relation>, query: Query, topic_epoch: Epoch) -> Result<View> {
+    pub(super) fn view(&self, relation: &Arc<Relation>, query: Query, topic_epoch: Epoch) -> Result<View> {
         let store = if relation.is_stream() {
             None
         } else {
@@ -232,7 +252,8 @@ impl Stepper {
         let level = 1 + relation.sources().iter().map(level).max().unwrap_or(0);
         let status = QueryStatus::default();
         let relation = Arc::clone(relation);
-        Ok(View { relation, query, store, status, topic_epoch, next_offset: 0, level })
+        let (rejoins, halted_at, next_offset) = (None, 0, 0);
+        Ok(View { relation, query, store, status, topic_epoch, next_offset, rejoins, halted_at, level })
     }
 
     /// The view that a first result makes. What goes wrong sets the view aside.
@@ -259,7 +280,7 @@ impl Stepper {
     }
 
     /// All that a new query has to read, at this epoch.
-    fn backfill(&self, dataflow: &Dataflow) -> Result<Backfill> {
+    fn backfill(&self, dataflow: &Dataflow, since: Option<Epoch>) -> Result<Backfill> {
         let mut tables = EpochChanges::new();
         let mut streams = Vec::new();
         let mut total = 0;
@@ -279,11 +300,11 @@ impl Stepper {
             }
         }
         let progress = Arc::new(Progress { total, ..Progress::default() });
-        Ok(Backfill { tables, streams, progress })
+        Ok(Backfill { tables, streams, progress, since })
     }
 
     /// Whether everything a query reads is still there and runs.
-    fn check_sources(&self, dataflow: &Dataflow) -> Result<()> {
+    pub(super) fn check_sources(&self, dataflow: &Dataflow) -> Result<()> {
         if let Some(gone) = dataflow.source_relations().find(|r| !self.states.contains_key(&r.id)) {
             return Err(Error::Dropped(gone.name.clone()));
         }

@@ -9,12 +9,28 @@ use storage::meta::MetaOp;
 
 use crate::error::{Error, Result};
 
+/// Why a query does not run although nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Halt {
+    /// PAUSE.
+    Paused,
+    /// TERMINATE.
+    Terminated,
+}
+
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum MetaRecord {
     /// A relation is made.
     Create { id: RelationId, name: String, text: String },
+    /// The query of a relation is another one from now on.
+    Replace { id: RelationId, text: String },
+    /// A query stands still, or has ended.
+    Halt { id: RelationId, halt: Halt },
+    /// A query that stood still or failed goes on.
+    Resume { id: RelationId },
     /// Relations are removed.
     Drop { ids: Vec<RelationId> },
     /// A clean end: every epoch up to the entry's is whole.
@@ -48,6 +64,10 @@ impl MetaRecord {
             Self::Create { id, text, .. } => {
                 vec![MetaOp::Put(definition_key(*id), text.clone().into_bytes().into())]
             }
+            Self::Replace { id, text } => {
+                vec![MetaOp::Put(definition_key(*id), text.clone().into_bytes().into())]
+            }
+            Self::Halt { .. } | Self::Resume { .. } => Vec::new(),
             Self::Drop { ids } => ids.iter().map(|id| MetaOp::Delete(definition_key(*id))).collect(),
             Self::Stopped => Vec::new(),
         }

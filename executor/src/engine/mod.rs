@@ -12,6 +12,7 @@ mod backfill;
 mod commit;
 mod creation;
 mod history;
+mod lifecycle;
 mod meta;
 mod recovery;
 mod relations;
@@ -33,13 +34,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use backfill::Progress;
 pub(crate) use history::StreamReader;
+pub use meta::Halt;
 pub use snapshot::{QueryStatus, Snapshot};
 
 use crate::error::{Error, Result};
 use crate::ingest::Write;
 use crate::push::Subscription;
 use crate::rejects::Rejects;
-use commit::{AppendRequest, Change, DdlRequest, Request, SubscribeRequest};
+use commit::{AppendRequest, Change, DdlRequest, RejoinWith, Request, SubscribeRequest};
 
 /// Statements that may wait for the commit thread.
 const QUEUE: usize = 4096;
@@ -256,6 +258,40 @@ impl DdlTurn<'_> {
     /// Any of the disk.
     pub async fn drop(&self, relations: Vec<Arc<Relation>>) -> Result<()> {
         self.change(Change::Drop(relations)).await
+    }
+
+    /// Stops a view's query; its rows stay as they are.
+    ///
+    /// # Errors
+    /// Any of the disk.
+    pub async fn halt(&self, relation: Arc<Relation>, halt: Halt) -> Result<()> {
+        self.change(Change::Halt(relation, halt)).await
+    }
+
+    /// Lets a view that stands still or has failed go on: computed again beside everything else, it
+    /// changes in one epoch to what it should be.
+    ///
+    /// # Errors
+    /// What its query fails with, and any of the disk; the view is then as before.
+    pub async fn resume(&self, relation: Arc<Relation>) -> Result<()> {
+        self.rejoin(relation, RejoinWith::ItsQuery).await
+    }
+
+    /// Gives a view another query, in the same way. `relation` has the id of the view.
+    ///
+    /// # Errors
+    /// As [`Self::resume`].
+    pub async fn replace(&self, relation: Arc<Relation>) -> Result<()> {
+        self.rejoin(relation, RejoinWith::AnotherQuery).await
+    }
+
+    async fn rejoin(&self, relation: Arc<Relation>, with: RejoinWith) -> Result<()> {
+        if relation.dataflow().is_some() {
+            let (reply, answer) = oneshot::channel();
+            self.engine.send(Request::Rebuild(Arc::clone(&relation), reply)).await?;
+            answer.await.map_err(|_| Error::ShuttingDown)??;
+        }
+        self.change(Change::Rejoin(relation, with)).await
     }
 
     async fn change(&self, change: Change) -> Result<()> {

@@ -4,7 +4,7 @@
 //! Invariant: the state after recovery is the state before the end. Result topics already hold
 //! some of the epochs that are stepped again; those are not written twice.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::EngineConfig;
 use super::commit::Committer;
 use super::creation::TopicEnd;
 use super::history::{EpochMerge, StreamReader};
-use super::meta::MetaRecord;
+use super::meta::{Halt, MetaRecord};
 use super::step::Stepper;
 use super::ticks;
 use crate::error::{Error, Result};
@@ -30,11 +30,16 @@ pub(crate) struct Recovered {
     pub(crate) next_id: RelationId,
 }
 
-/// A relation the journal has made and not removed.
-struct Live {
-    relation: Arc<Relation>,
-    after_epoch: Epoch,
+/// What the journal says of relations that it has made and not removed.
+enum Event {
+    Create(Arc<Relation>),
+    Replace(Arc<Relation>),
+    Resume(RelationId),
+    Halt(RelationId, Halt),
 }
+
+/// An event and the epoch it came after.
+type Live = (Epoch, Event);
 
 pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let (journal, entries) = Journal::open(&config.fs, &config.data_dir.join("meta").join("journal"))?;
@@ -43,7 +48,7 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let live = live_relations(&records);
     let ticks = ticks::relation();
     let mut topics: HashSet<String> =
-        live.iter().filter(|l| l.relation.has_topic()).map(|l| l.relation.topic()).collect();
+        created(&live).filter(|relation| relation.has_topic()).map(|relation| relation.topic()).collect();
     topics.insert(ticks.topic());
     let acknowledged = entries.last().map_or(0, |e| e.after_epoch);
     let log_config = LogConfig { segment_bytes: config.segment_bytes, ..LogConfig::default() };
@@ -91,7 +96,18 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> Vec<Live> {
     let mut catalog = Catalog::default();
     let mut live = Vec::new();
     for (entry, record) in records {
-        let MetaRecord::Create { id, name, text } = record else { continue };
+        let (id, text) = match record {
+            MetaRecord::Create { id, text, .. } | MetaRecord::Replace { id, text } => (id, text),
+            MetaRecord::Halt { id, halt } if catalog.by_id(*id).is_some() => {
+                live.push((entry.after_epoch, Event::Halt(*id, *halt)));
+                continue;
+            }
+            MetaRecord::Resume { id } if catalog.by_id(*id).is_some() => {
+                live.push((entry.after_epoch, Event::Resume(*id)));
+                continue;
+            }
+            _ => continue,
+        };
         if dropped.contains(id) {
             continue;
         }
@@ -100,10 +116,14 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> Vec<Live> {
             Ok(relation) => {
                 let relation = Arc::new(relation);
                 catalog = catalog.with(Arc::clone(&relation));
-                live.push(Live { relation, after_epoch: entry.after_epoch });
+                let event = match record {
+                    MetaRecord::Replace { .. } => Event::Replace(relation),
+                    _ => Event::Create(relation),
+                };
+                live.push((entry.after_epoch, event));
             }
             Err(error) => {
-                tracing::error!(relation = %name, %error, "a relation could not be loaded and is left out")
+                tracing::error!(statement = %text, %error, "a relation could not be loaded and is left out")
             }
         }
     }
@@ -121,39 +141,57 @@ fn plan(binder: &Binder<'_>, id: RelationId, text: &str) -> Result<Relation> {
 
 /// Epochs and creations in their first order.
 fn replay(live: &[Live], log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
-    let readers = live
-        .iter()
-        .map(|l| &l.relation)
+    let readers = created(live)
         .filter(|relation| relation.is_base())
         .chain([&ticks::relation()])
         .map(|relation| reader(log, relation))
         .collect::<Result<Vec<_>>>()?;
     let mut history = EpochMerge::new(readers);
-    let mut creations: BTreeMap<(Epoch, RelationId), &Live> = BTreeMap::new();
-    for l in live {
-        creations.insert((l.after_epoch, l.relation.id), l);
-    }
+    let mut events: VecDeque<&Live> = live.iter().collect();
     loop {
         let next = history.peek_epoch()?;
-        while let Some(entry) = creations.first_entry().filter(|e| next.is_none_or(|epoch| e.key().0 < epoch))
-        {
-            let l = entry.remove();
-            create(l, log, stepper)?;
+        while let Some((after, event)) = events.pop_front_if(|e| next.is_none_or(|epoch| e.0 < epoch)) {
+            stepper.begin_at(stepper.epoch().max(*after), 0);
+            happen(event, log, stepper)?;
         }
         let Some(epoch) = history.next_epoch()? else { return Ok(()) };
         stepper.step(epoch.epoch, epoch.now_ms, &epoch.inputs);
     }
 }
 
-fn create(live: &Live, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
-    let relation = &live.relation;
+/// The relations that were made, each with the query that it had first.
+fn created(live: &[Live]) -> impl Iterator<Item = &Arc<Relation>> {
+    live.iter().filter_map(|(_, event)| match event {
+        Event::Create(relation) => Some(relation),
+        _ => None,
+    })
+}
+
+fn happen(event: &Event, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
+    let relation = match event {
+        Event::Create(relation) => return create(relation, log, stepper),
+        Event::Halt(id, halt) => {
+            stepper.halt(*id, *halt);
+            return Ok(());
+        }
+        Event::Replace(relation) => Some(Arc::clone(relation)),
+        Event::Resume(id) => stepper.standing_relation(*id),
+    };
+    if let Some(relation) = relation
+        && let Err(error) = stepper.rejoin(&relation)
+    {
+        tracing::error!(relation = %relation.name, %error, "a query does not go on");
+    }
+    Ok(())
+}
+
+fn create(relation: &Arc<Relation>, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
     let mut topic = TopicEnd::default();
     if relation.has_topic() && !relation.is_base() {
         let at = TopicPartition { topic: relation.topic(), partition: 0 };
         topic.offset = log.bounds(&at)?.end;
         topic.epoch = last_epoch(log, relation, topic.offset)?;
     }
-    stepper.begin_at(stepper.epoch().max(live.after_epoch), 0);
     stepper.create_again(relation, topic);
     Ok(())
 }

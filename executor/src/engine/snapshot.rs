@@ -9,6 +9,7 @@ use storage::{Epoch, Offset};
 
 use super::backfill::Progress;
 use super::history::StreamReader;
+use super::meta::Halt;
 use crate::error::{Error, Result};
 use crate::query::OperatorStatus;
 use crate::table::TableVersion;
@@ -47,10 +48,24 @@ pub struct QueryStatus {
     pub operators: Arc<Vec<OperatorStatus>>,
     /// Rows it rejected.
     pub rejected: u64,
+    /// It stands still or has ended, because somebody said so.
+    pub halt: Option<Halt>,
     /// Why it stopped, if it did.
     pub error: Option<String>,
     /// The memory limit it went over, if that is why.
     pub over_limit: Option<u64>,
+}
+
+impl QueryStatus {
+    /// What it is doing, in a word.
+    pub fn state(&self) -> &'static str {
+        match (&self.error, self.halt) {
+            (Some(_), _) => "error",
+            (None, Some(Halt::Paused)) => "paused",
+            (None, Some(Halt::Terminated)) => "terminated",
+            (None, None) => "running",
+        }
+    }
 }
 
 impl Snapshot {

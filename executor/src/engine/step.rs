@@ -13,6 +13,7 @@ use storage::{Epoch, Offset};
 
 use super::backfill::Building;
 use super::creation::{Answer, Target};
+use super::lifecycle::Rebuilt;
 use super::relations::{Input, State, base_changes};
 use super::snapshot::Snapshot;
 use super::view::View;
@@ -34,6 +35,7 @@ pub(crate) struct Stepper {
     pub(super) streams: HashMap<RelationId, Vec<(Offset, Offset)>>,
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) building: Vec<(Target, Building)>,
+    pub(super) rebuilt: Vec<Rebuilt>,
     pub(super) answers: Vec<Answer>,
     pub(super) rejects: Rejects,
 }
@@ -51,6 +53,7 @@ impl Stepper {
             streams: HashMap::new(),
             subscribers: Vec::new(),
             building: Vec::new(),
+            rebuilt: Vec::new(),
             answers: Vec::new(),
             rejects: Rejects::default(),
         }
@@ -105,9 +108,12 @@ impl Stepper {
             self.publish_table(*id);
         }
         self.step_subscribers(&changes);
-        for (_, building) in &mut self.building {
+        let rebuilt = self.rebuilt.iter_mut().map(|r| &mut r.building);
+        for building in self.building.iter_mut().map(|(_, b)| b).chain(rebuilt) {
             building.miss(epoch, now_ms, &changes);
         }
+        // Whoever asked is gone: it is computed again when somebody asks again.
+        self.rebuilt.retain(|r| !r.building.is_behind());
     }
 
     fn take_input(&mut self, input: &Input, changes: &mut EpochChanges) {
@@ -177,10 +183,12 @@ impl Stepper {
 
     /// A view whose source has stopped stops too: going on would give wrong answers.
     fn fail_readers(&mut self, id: RelationId) {
-        let name = self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
+        let (name, epoch) = (self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default(), self.epoch);
         for reader in self.catalog.dependents(id) {
             if let Some(State::View(view)) = self.states.get_mut(&reader.id) {
                 view.status.error.get_or_insert_with(|| View::reads_failed(&name));
+                view.halted_at = epoch.saturating_sub(1);
+                view.rejoins = None;
             }
         }
         let stopped = |s: &mut Subscriber| s.query.sources().contains(&id);
@@ -221,6 +229,9 @@ impl Stepper {
 
     /// When a view or a push query changes by itself, ms since 1970.
     pub(crate) fn due_ms(&self) -> Option<i64> {
+        if self.states.values().filter_map(State::view).any(|view| view.rejoins.is_some()) {
+            return Some(0);
+        }
         let views = self.states.values().filter_map(State::view).filter(|view| view.status.error.is_none());
         let views = views.map(|view| &view.query);
         let queries = views.chain(self.subscribers.iter().map(|s| &s.query));
@@ -268,6 +279,7 @@ impl Stepper {
             self.versions.remove(id);
             self.streams.remove(id);
         }
+        self.rebuilt.retain(|r| !ids.contains(&r.id()));
         let gone = |s: &mut Subscriber| s.query.sources().iter().any(|source| ids.contains(source));
         for subscriber in self.subscribers.extract_if(.., gone) {
             subscriber.end(&End::Dropped);

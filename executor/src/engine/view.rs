@@ -7,15 +7,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use planner::Relation;
 use storage::log::{Append, Log, Sync, TopicPartition};
 use storage::{Epoch, Offset};
 
 use super::history::full_batch;
+use super::meta::Halt;
 use super::snapshot::QueryStatus;
-use crate::change::ChangeBatch;
+use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, encode_batches};
 use crate::layout::nullable;
@@ -38,13 +39,34 @@ pub(crate) struct View {
     pub(crate) topic_epoch: Epoch,
     /// Offset of the next record of its topic.
     pub(crate) next_offset: Offset,
+    /// It goes on with the next epoch: what its rows have to change by first.
+    pub(crate) rejoins: Option<Changes>,
+    /// The last epoch that its result has, once it stands still.
+    pub(crate) halted_at: Epoch,
     /// Distance to the base relations: views of one level do not read each other.
     pub(crate) level: usize,
 }
 
 impl View {
     pub(super) fn is_touched(&self, changes: &EpochChanges, now_ms: i64) -> bool {
-        self.status.error.is_none() && self.query.is_touched(changes, now_ms)
+        let runs = self.status.error.is_none() && self.status.halt.is_none();
+        self.rejoins.is_some() || (runs && self.query.is_touched(changes, now_ms))
+    }
+
+    /// Whether it could go on if it were told to.
+    pub(super) fn stands(&self) -> bool {
+        self.rejoins.is_none() && (self.status.error.is_some() || self.status.halt.is_some())
+    }
+
+    /// Stops after an epoch. Its rows stay; its state is made again when it goes on.
+    pub(super) fn halt(&mut self, halt: Halt, epoch: Epoch) {
+        if self.status.error.is_none() && self.status.halt.is_none() {
+            self.halted_at = epoch;
+        }
+        self.status.halt = Some(halt);
+        self.rejoins = None;
+        self.query.release();
+        self.status.state_bytes = 0;
     }
 
     /// One epoch; None when the query failed and was set aside.
@@ -60,7 +82,10 @@ impl View {
         let mut rejects = StepRejects::default();
         let kept = catch_unwind(AssertUnwindSafe(|| -> Result<Changes> {
             let result = self.query.step(changes, now_ms, &mut rejects)?;
-            let kept = self.keep(result, now_ms)?;
+            let kept = match self.rejoins.take() {
+                Some(first) => self.rejoin(first, result, now_ms)?,
+                None => self.keep(result, now_ms)?,
+            };
             self.measure();
             self.check_memory()?;
             self.write_topic(epoch, now_ms, &kept, log)?;
@@ -76,10 +101,39 @@ impl View {
         match kept {
             Ok(changes) => Some(changes),
             Err(error) => {
+                self.halted_at = epoch.saturating_sub(1);
                 self.fail(&error);
                 None
             }
         }
+    }
+
+    /// The first epoch after it stood still: `first` is what it missed, a stream's rows, or the
+    /// difference between a table's rows and what they should have been.
+    fn rejoin(&mut self, first: Changes, result: Changes, now_ms: i64) -> Result<Changes> {
+        (self.status.error, self.status.over_limit, self.status.halt) = (None, None, None);
+        let Some(store) = self.store.clone() else {
+            return self.keep([first, result].concat(), now_ms);
+        };
+        let mut all = first;
+        for batch in result {
+            all.push(self.full_layout(batch, now_ms)?);
+        }
+        let all = consolidate(&nullable(&self.relation.schema()), all)?;
+        self.status.rows_out += all.iter().map(|b| b.len() as u64).sum::<u64>();
+        store.apply(&all)?;
+        Ok(all)
+    }
+
+    /// What a table's rows have to change by to be `result`.
+    pub(super) fn difference(&self, result: Changes, now_ms: i64) -> Result<Changes> {
+        let Some(store) = &self.store else { return Ok(result) };
+        let mut all = result.into_iter().map(|b| self.full_layout(b, now_ms)).collect::<Result<Vec<_>>>()?;
+        for rows in store.version().batches()? {
+            let weights = Int64Array::from_value(-1, rows.num_rows());
+            all.push(ChangeBatch::weighted(rows, weights));
+        }
+        consolidate(&nullable(&self.relation.schema()), all)
     }
 
     /// Takes note of how its operators do.
@@ -193,6 +247,18 @@ impl View {
         let rows = full_batch(&self.relation, &RecordBatch::try_new(schema, columns)?, 0, self.next_offset)?;
         Ok(batch.with_rows(rows))
     }
+}
+
+/// Changes out of what a table's topic keeps.
+pub(super) fn topic_changes(relation: &Relation, batches: Vec<RecordBatch>) -> Result<Changes> {
+    let schema = nullable(&relation.schema());
+    let change = |batch: RecordBatch| {
+        let (weights, columns) =
+            batch.columns().split_last().ok_or_else(|| Error::bug("topic", "a row without a weight"))?;
+        let rows = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
+        Ok(ChangeBatch::weighted(rows, Int64Array::from(weights.to_data())))
+    };
+    batches.into_iter().map(change).collect()
 }
 
 /// Changes as a result topic keeps them: a stream's rows with their time, a table's with their weight.

@@ -53,7 +53,7 @@ impl Catalog {
         self.relations.get(&id)
     }
 
-    /// All relations, oldest first: whoever reads comes after what it reads.
+    /// All relations, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Relation>> {
         self.relations.values()
     }
@@ -80,13 +80,18 @@ impl Catalog {
     /// Relations that read `id`, directly or through others, nearest first.
     pub fn dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
         let mut found: Vec<Arc<Relation>> = Vec::new();
-        for relation in self.relations.values() {
-            let reads = relation.sources().iter().any(|s| *s == id || found.iter().any(|f| f.id == *s));
-            if reads {
-                found.push(Arc::clone(relation));
+        // A view that was replaced may read what is younger than it.
+        loop {
+            let is_new = |r: &&Arc<Relation>| !found.iter().any(|f| f.id == r.id);
+            let reads =
+                |r: &&Arc<Relation>| r.sources().iter().any(|s| *s == id || found.iter().any(|f| f.id == *s));
+            let next: Vec<Arc<Relation>> =
+                self.relations.values().filter(is_new).filter(reads).cloned().collect();
+            if next.is_empty() {
+                return found;
             }
+            found.extend(next);
         }
-        found
     }
 
     fn similar(&self, name: &str) -> Option<String> {

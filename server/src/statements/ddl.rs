@@ -1,13 +1,18 @@
 //! CREATE and DROP.
 
-use planner::{Binder, Relation};
-use sql::{CreateAs, CreateRelation, Drop};
+use std::sync::Arc;
+
+use executor::{DdlTurn, Halt, QueryStatus};
+use planner::{Binder, Relation, RelationId};
+use sql::sqlparser::ast::ObjectName;
+use sql::{CreateAs, CreateRelation, Drop, LifecycleAction};
 
 use super::Outcome;
 use crate::pg::WireError;
 use crate::session::Session;
 
 /// What a CREATE statement says.
+#[derive(Clone, Copy)]
 pub(super) enum Definition<'a> {
     Base(&'a CreateRelation),
     As(&'a CreateAs),
@@ -18,28 +23,146 @@ pub(super) async fn create(
     definition: Definition<'_>,
     text: &str,
 ) -> Result<Outcome, WireError> {
-    let engine = std::sync::Arc::clone(session.engine());
+    let engine = Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let catalog = turn.catalog();
-    let (relation, if_not_exists) = match definition {
-        Definition::Base(create) => {
-            (planner::plan_create(create, turn.next_id(), text)?, create.if_not_exists)
-        }
+    let (name, or_replace, if_not_exists) = match definition {
+        Definition::Base(create) => (&create.name, create.or_replace, create.if_not_exists),
+        Definition::As(create) => (&create.name, create.or_replace, create.if_not_exists),
+    };
+    let replaced = catalog.resolve(name).ok().filter(|_| or_replace).cloned();
+    let id = replaced.as_ref().map_or_else(|| turn.next_id(), |old| old.id);
+    let relation = match definition {
+        Definition::Base(create) => planner::plan_create(create, id, text)?,
         Definition::As(create) => {
             let binder = Binder::new(&catalog, &session.shared.state);
-            (planner::plan_create_as(&binder, create, turn.next_id(), text)?, create.if_not_exists)
+            planner::plan_create_as(&binder, create, id, text)?
         }
     };
     let tag = format!("CREATE {}", relation.kind.sql());
-    if !exists(session, &catalog, &relation, if_not_exists)? {
+    if let Some(old) = replaced {
+        replace(session, &turn, &old, relation).await?;
+    } else if !exists(session, &catalog, &relation, if_not_exists)? {
         for growth in relation.dataflow().map(|d| d.growth()).unwrap_or_default() {
             let notice =
                 WireError::new("00000", format!("the state of \"{}\" has no bound: {growth}", relation.name));
             session.notices.push(notice.hint("WITH (memory_limit = '…') bounds it by an error."));
         }
+        let id = relation.id;
         turn.create(relation).await?;
+        if let Err(error) = session.engine().snapshot().table(id) {
+            // Its first result failed: nobody has seen it, so it never was.
+            let made = turn.catalog().by_id(id).cloned();
+            turn.drop(made.into_iter().collect()).await?;
+            return Err(error.into());
+        }
     }
     Ok(Outcome::done(tag))
+}
+
+/// CREATE OR REPLACE of what is there.
+async fn replace(
+    session: &mut Session,
+    turn: &DdlTurn<'_>,
+    old: &Relation,
+    new: Relation,
+) -> Result<(), WireError> {
+    if old.is_base() && new.is_base() {
+        let same = old.kind == new.kind && old.columns == new.columns && old.key == new.key;
+        return if same {
+            let notice = format!("\"{}\" is as it should be, and its rows stay", new.name);
+            session.notices.push(WireError::new("00000", notice));
+            Ok(())
+        } else {
+            let message = format!("CREATE OR REPLACE with other columns of \"{}\", which has rows", new.name);
+            Err(WireError::unsupported(&message).hint("DROP it and CREATE it again."))
+        };
+    }
+    planner::check_replace(&turn.catalog(), old, &new)?;
+    let id = new.id;
+    turn.replace(Arc::new(new)).await?;
+    went_on(session, id).await
+}
+
+/// A query goes on; or it has failed again in its first epoch, which is then its error.
+async fn went_on(session: &mut Session, id: RelationId) -> Result<(), WireError> {
+    see_all(session).await?;
+    session.snapshot().await?.table(id)?;
+    Ok(())
+}
+
+/// What has been done is seen by the session's next statement.
+async fn see_all(session: &mut Session) -> Result<(), WireError> {
+    let epoch = session.engine().flush().await?;
+    session.saw(epoch);
+    Ok(())
+}
+
+/// PAUSE, RESUME and TERMINATE.
+pub(super) async fn lifecycle(
+    session: &mut Session,
+    action: LifecycleAction,
+    name: Option<&ObjectName>,
+) -> Result<Outcome, WireError> {
+    let engine = Arc::clone(session.engine());
+    let turn = engine.ddl().await;
+    let catalog = turn.catalog();
+    let queries: Vec<Arc<Relation>> = match name {
+        Some(name) => vec![Arc::clone(catalog.resolve(name)?)],
+        None => catalog.iter().filter(|r| r.dataflow().is_some()).cloned().collect(),
+    };
+    if let Some(other) = queries.iter().find(|r| r.dataflow().is_none()) {
+        return Err(WireError::new("42809", format!("\"{}\" is not kept by a query", other.name)));
+    }
+    match action {
+        LifecycleAction::Pause => halt(&turn, queries, Halt::Paused).await?,
+        LifecycleAction::Terminate => halt(&turn, queries, Halt::Terminated).await?,
+        LifecycleAction::Resume => resume(session, &turn, queries).await?,
+    }
+    see_all(session).await?;
+    let tag = match action {
+        LifecycleAction::Pause => "PAUSE",
+        LifecycleAction::Resume => "RESUME",
+        LifecycleAction::Terminate => "TERMINATE",
+    };
+    Ok(Outcome::done(tag))
+}
+
+async fn halt(turn: &DdlTurn<'_>, queries: Vec<Arc<Relation>>, halt: Halt) -> Result<(), WireError> {
+    for relation in queries {
+        turn.halt(relation, halt).await?;
+    }
+    Ok(())
+}
+
+/// Lets queries go on that stand still or have failed, and those that failed because they read one.
+async fn resume(
+    session: &mut Session,
+    turn: &DdlTurn<'_>,
+    queries: Vec<Arc<Relation>>,
+) -> Result<(), WireError> {
+    let (catalog, snapshot) = (turn.catalog(), session.engine().snapshot());
+    let is = |r: &Arc<Relation>, stands: fn(&QueryStatus) -> bool| snapshot.query(r.id).is_some_and(stands);
+    let readers: Vec<Arc<Relation>> = queries.iter().flat_map(|r| catalog.dependents(r.id)).collect();
+    let mut left: Vec<Arc<Relation>> =
+        queries.into_iter().filter(|r| is(r, |s| s.error.is_some() || s.halt.is_some())).collect();
+    for reader in readers.into_iter().filter(|r| is(r, |s| s.error.is_some())) {
+        if !left.iter().any(|r| r.id == reader.id) {
+            left.push(reader);
+        }
+    }
+    if left.is_empty() {
+        session.notices.push(WireError::new("00000", "nothing stands still, there is nothing to resume"));
+    }
+    // Those that are read first: their readers are computed from what they are then.
+    while !left.is_empty() {
+        let reads_another = |r: &Arc<Relation>| left.iter().any(|other| r.sources().contains(&other.id));
+        let next = left.iter().position(|r| !reads_another(r)).unwrap_or(0);
+        let relation = left.remove(next);
+        turn.resume(Arc::clone(&relation)).await?;
+        went_on(session, relation.id).await?;
+    }
+    Ok(())
 }
 
 /// Whether the name is taken and that is all right.
@@ -61,7 +184,7 @@ fn exists(
 }
 
 pub(super) async fn drop(session: &mut Session, drop: &Drop) -> Result<Outcome, WireError> {
-    let engine = std::sync::Arc::clone(session.engine());
+    let engine = Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let relations = planner::plan_drop(&turn.catalog(), drop)?;
     if relations.is_empty() {

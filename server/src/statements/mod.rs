@@ -78,6 +78,7 @@ async fn run(
     match statement {
         Statement::CreateRelation(create) => ddl::create(session, Definition::Base(create), text).await,
         Statement::CreateAs(create) => ddl::create(session, Definition::As(create), text).await,
+        Statement::Lifecycle { action, name } => ddl::lifecycle(session, *action, name.as_ref()).await,
         Statement::Drop(drop) => ddl::drop(session, drop).await,
         Statement::Insert(insert) => insert::insert(session, insert, parameters).await,
         Statement::Update(update) => dml::update(session, update, parameters).await,

@@ -46,8 +46,8 @@ pub(super) async fn objects(session: &mut Session, objects: ShowObjects) -> Resu
         ShowObjects::Queries => {
             let rows = snapshot.catalog.iter().filter_map(|r| {
                 let status = snapshot.query(r.id)?;
-                let state = if status.error.is_some() { "error" } else { "running" };
-                let cells = [state.to_owned(), status.rows_in.to_string(), status.state_bytes.to_string()];
+                let cells =
+                    [status.state().to_owned(), status.rows_in.to_string(), status.state_bytes.to_string()];
                 Some(
                     std::iter::once(Some(r.name.clone()))
                         .chain(cells.map(Some))

@@ -70,8 +70,7 @@ fn queries(system: &SystemRelations) -> Option<RecordBatch> {
     });
     let running = snapshot.catalog.iter().filter_map(|r| {
         let status = snapshot.query(r.id)?;
-        let state = if status.error.is_some() { "error" } else { "running" };
-        Some(query(&r.name, state, status, big()))
+        Some(query(&r.name, status.state(), status, big()))
     });
     let model = [
         ("relation", text()),

@@ -3,7 +3,7 @@
 use sqlparser::tokenizer::Token;
 
 use super::StatementParser;
-use crate::ast::{Explain, Query, ShowObjects, Statement, Subscribe};
+use crate::ast::{Explain, LifecycleAction, Query, ShowObjects, Statement, Subscribe};
 use crate::error::{Error, Result};
 use crate::settings::normalize_setting;
 
@@ -17,6 +17,16 @@ impl StatementParser<'_, '_> {
         }
         if self.word("EXPLAIN") {
             return self.explain();
+        }
+        for (word, action) in [
+            ("PAUSE", LifecycleAction::Pause),
+            ("RESUME", LifecycleAction::Resume),
+            ("TERMINATE", LifecycleAction::Terminate),
+        ] {
+            if self.word(word) {
+                let name = if self.word("ALL") { None } else { Some(self.name()?) };
+                return Ok(Statement::Lifecycle { action, name });
+            }
         }
         if self.word("SHOW") || self.word("LIST") {
             return self.show();
@@ -88,9 +98,6 @@ impl StatementParser<'_, '_> {
             "CALL",
             "DO",
             "COMMENT",
-            "PAUSE",
-            "RESUME",
-            "TERMINATE",
             "PRINT",
             "DEFINE",
             "UNDEFINE",

@@ -11,9 +11,7 @@ use crate::options::{OptionValue, Options};
 impl StatementParser<'_, '_> {
     pub(super) fn create(&mut self) -> Result<Statement> {
         self.expect_word("CREATE")?;
-        if self.words(&["OR", "REPLACE"]) {
-            return Err(Error::unsupported("CREATE OR REPLACE", "DROP the relation and CREATE it again"));
-        }
+        let or_replace = self.words(&["OR", "REPLACE"]);
         if self.word("INDEX") {
             return Ok(self.tuning("CREATE INDEX"));
         }
@@ -44,6 +42,7 @@ impl StatementParser<'_, '_> {
                 kind,
                 name,
                 if_not_exists,
+                or_replace,
                 columns: names,
                 options,
                 query,
@@ -60,6 +59,7 @@ impl StatementParser<'_, '_> {
             kind,
             name,
             if_not_exists,
+            or_replace,
             columns,
             primary_key,
             options,
