@@ -4,6 +4,7 @@
 //! equal in it as their values do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Where a row's own bytes begin, and how often it is there.
 #[derive(Debug, Clone, Copy)]
@@ -16,9 +17,9 @@ pub(super) struct Place {
 #[derive(Debug, Clone)]
 pub(super) enum Ordered {
     /// For partitions that never grow beyond some rows.
-    Few(Vec<(Box<[u8]>, Place)>),
+    Few(Vec<(Arc<[u8]>, Place)>),
     /// For any number.
-    Many(BTreeMap<Box<[u8]>, Place>),
+    Many(BTreeMap<Arc<[u8]>, Place>),
 }
 
 /// What a change did to the number of rows kept.
@@ -95,7 +96,7 @@ impl Ordered {
     }
 
     /// Shows the rows in order, until `f` says that it is enough.
-    pub(super) fn each(&self, mut f: impl FnMut(&[u8], Place) -> bool) {
+    pub(super) fn each(&self, mut f: impl FnMut(&Arc<[u8]>, Place) -> bool) {
         match self {
             Self::Few(rows) => {
                 let _ = rows.iter().all(|(key, place)| f(key, *place));

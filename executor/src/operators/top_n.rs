@@ -4,7 +4,8 @@
 //! depend on how the rows came. Where rows only come, those that can never be among the first are
 //! forgotten at once: state is then n rows for each partition.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
@@ -54,12 +55,21 @@ struct Shard {
     keys: KeyTable,
     partitions: Vec<Ordered>,
     bytes: usize,
-    /// A row's bytes, before it is known whether they are kept.
+    /// The bytes of the row at hand, before it is known whether they are kept.
     key: Vec<u8>,
+    /// The last step in which each partition changed, and this one.
+    touched_in: Vec<u32>,
+    step: u32,
 }
 
 /// A row of the result and its number.
-type Numbered = (Box<[u8]>, u64);
+#[derive(Clone)]
+struct Numbered {
+    /// Its order, then its own bytes from `row_at` on.
+    key: Arc<[u8]>,
+    row_at: u32,
+    number: u64,
+}
 
 impl TopN {
     pub(crate) fn try_new(spec: TopNSpec, shards: usize) -> Result<Self> {
@@ -99,36 +109,47 @@ impl Shard {
             partitions: Vec::new(),
             bytes: 0,
             key: Vec::new(),
+            touched_in: Vec::new(),
+            step: 0,
         })
     }
 
     fn step(&mut self, changes: &[Keyed]) -> Result<Changes> {
-        let mut before: BTreeMap<Slot, Vec<Numbered>> = BTreeMap::new();
+        self.step = self.step.wrapping_add(1);
+        let (mut touched, mut before): (Vec<(Slot, Range<usize>)>, Vec<Numbered>) = (Vec::new(), Vec::new());
         for (batch, keys) in changes {
             let order = self.spec.order.iter().map(|(e, ..)| e.evaluate(&batch.rows));
             let order = self.order_codec.encode(&order.collect::<Result<Vec<_>>>()?, batch.len())?;
             let rows = self.row_codec.encode(batch.rows.columns(), batch.len())?;
             for row in 0..batch.len() {
                 let Some(key) = keys.key(row) else { continue };
-                let (slot, _) = self.keys.insert(key);
-                if self.partitions.len() <= slot as usize {
-                    let empty = Ordered::new(!self.spec.retracting && self.spec.kept() <= FEW_ROWS);
-                    self.partitions.resize(self.keys.capacity(), empty);
+                let slot = self.partition(key);
+                self.key.clear();
+                self.key.extend_from_slice(order.row(row));
+                self.key.extend_from_slice(rows.row(row));
+                if self.can_never_be_first(slot) {
+                    continue;
                 }
-                before.entry(slot).or_insert_with(|| self.first(slot));
-                self.change(slot, order.row(row), rows.row(row), batch.weight(row));
+                if std::mem::replace(&mut self.touched_in[slot as usize], self.step) != self.step {
+                    let from = before.len();
+                    self.first(slot, &mut before);
+                    touched.push((slot, from..before.len()));
+                }
+                self.change(slot, order.row(row).len(), batch.weight(row));
             }
         }
-        let mut gone: Vec<Numbered> = Vec::new();
-        let mut came: Vec<Numbered> = Vec::new();
-        for (slot, before) in before {
-            differences(before, self.first(slot), self.spec.numbered, &mut gone, &mut came);
+        let mut difference = Difference { numbered: self.spec.numbered, ..Difference::default() };
+        let mut now = Vec::new();
+        for (slot, range) in touched {
+            now.clear();
+            self.first(slot, &mut now);
+            difference.take(&before[range], &now);
             if self.partitions[slot as usize].len() == 0 {
                 self.keys.remove(slot);
             }
         }
         let mut out = Vec::new();
-        for (rows, weight) in [(gone, -1), (came, 1)] {
+        for (rows, weight) in [(difference.gone, -1), (difference.came, 1)] {
             if !rows.is_empty() {
                 out.push(self.batch(&rows, weight)?);
             }
@@ -136,18 +157,28 @@ impl Shard {
         Ok(out)
     }
 
-    fn change(&mut self, slot: Slot, order: &[u8], row: &[u8], weight: i64) {
-        let partition = &mut self.partitions[slot as usize];
-        self.key.clear();
-        self.key.extend_from_slice(order);
-        self.key.extend_from_slice(row);
-        let full = !self.spec.retracting && self.spec.kept() <= partition.len();
-        // A row behind the last of those kept can never come forward again.
-        if full && partition.last().is_some_and(|last| self.key.as_slice() > last) {
-            return;
+    fn partition(&mut self, key: &[u8]) -> Slot {
+        let (slot, _) = self.keys.insert(key);
+        if self.partitions.len() <= slot as usize {
+            let empty = Ordered::new(!self.spec.retracting && self.spec.kept() <= FEW_ROWS);
+            self.partitions.resize(self.keys.capacity(), empty);
+            self.touched_in.resize(self.keys.capacity(), self.step.wrapping_sub(1));
         }
+        slot
+    }
+
+    /// Whether the row at hand is behind the last of those kept, where rows only come.
+    fn can_never_be_first(&self, slot: Slot) -> bool {
+        let partition = &self.partitions[slot as usize];
+        let full = !self.spec.retracting && self.spec.kept() <= partition.len();
+        full && partition.last().is_some_and(|last| self.key.as_slice() > last)
+    }
+
+    /// Changes the row at hand, whose order has `row_at` bytes.
+    fn change(&mut self, slot: Slot, row_at: usize, weight: i64) {
+        let partition = &mut self.partitions[slot as usize];
         let size = self.key.len() + ENTRY_BYTES;
-        match partition.change(&self.key, u32::try_from(order.len()).unwrap_or(u32::MAX), weight) {
+        match partition.change(&self.key, u32::try_from(row_at).unwrap_or(u32::MAX), weight) {
             Kept::More => self.bytes += size,
             Kept::Same => {}
             Kept::Fewer => self.bytes -= size,
@@ -158,8 +189,7 @@ impl Shard {
     }
 
     /// The rows that are in the result now, with their numbers.
-    fn first(&self, slot: Slot) -> Vec<Numbered> {
-        let mut out = Vec::new();
+    fn first(&self, slot: Slot, into: &mut Vec<Numbered>) {
         let mut number = 0u64;
         let (skip, end) = (self.spec.skip as u64, self.spec.kept() as u64);
         self.partitions[slot as usize].each(|key, place| {
@@ -169,18 +199,17 @@ impl Shard {
                     return false;
                 }
                 if number > skip {
-                    out.push((key[place.row_at as usize..].into(), number));
+                    into.push(Numbered { key: Arc::clone(key), row_at: place.row_at, number });
                 }
             }
             true
         });
-        out
     }
 
     fn batch(&self, rows: &[Numbered], weight: i64) -> Result<ChangeBatch> {
-        let mut columns = self.row_codec.decode(rows.iter().map(|(row, _)| row.as_ref()))?;
+        let mut columns = self.row_codec.decode(rows.iter().map(|row| &row.key[row.row_at as usize..]))?;
         if self.spec.numbered {
-            let numbers: ArrayRef = Arc::new(rows.iter().map(|(_, n)| *n).collect::<UInt64Array>());
+            let numbers: ArrayRef = Arc::new(rows.iter().map(|row| row.number).collect::<UInt64Array>());
             columns.push(numbers);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
@@ -196,20 +225,36 @@ impl TopNSpec {
     }
 }
 
-/// What of a partition's result went and what came.
-fn differences(
-    before: Vec<Numbered>,
-    now: Vec<Numbered>,
+/// What of results went and what came.
+#[derive(Default)]
+struct Difference {
+    /// A row with another number is another row.
     numbered: bool,
-    gone: &mut Vec<Numbered>,
-    came: &mut Vec<Numbered>,
-) {
-    let mut net: BTreeMap<(Box<[u8]>, u64), i64> = BTreeMap::new();
-    let name = |(row, number): Numbered| (row, if numbered { number } else { 0 });
-    now.into_iter().for_each(|n| *net.entry(name(n)).or_default() += 1);
-    before.into_iter().for_each(|n| *net.entry(name(n)).or_default() -= 1);
-    for (row, weight) in net {
-        let into = if weight < 0 { &mut *gone } else { &mut *came };
-        into.extend((0..weight.unsigned_abs()).map(|_| row.clone()));
+    gone: Vec<Numbered>,
+    came: Vec<Numbered>,
+}
+
+impl Difference {
+    /// Takes the results of one partition, both in its order.
+    fn take(&mut self, before: &[Numbered], now: &[Numbered]) {
+        let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
+        loop {
+            let order = match (before.peek(), now.peek()) {
+                (None, None) => return,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) if Arc::ptr_eq(&old.key, &new.key) => Ordering::Equal,
+                (Some(old), Some(new)) => old.key.cmp(&new.key),
+            };
+            let old = before.next_if(|_| order != Ordering::Greater);
+            let new = now.next_if(|_| order != Ordering::Less);
+            if let (Some(old), Some(new)) = (old, new)
+                && (!self.numbered || old.number == new.number)
+            {
+                continue;
+            }
+            self.gone.extend(old.cloned());
+            self.came.extend(new.cloned());
+        }
     }
 }
