@@ -136,14 +136,6 @@ impl KeyTable {
         (slot, true)
     }
 
-    /// Keeps bytes without looking whether they are there, or ever finding them again.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Slot {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.entries.push(Entry { hash: 0, start: self.arena.len(), len });
-        self.arena.extend_from_slice(bytes);
-        Slot::try_from(self.entries.len() - 1).unwrap_or(Slot::MAX)
-    }
-
     /// Gives a slot back.
     pub(crate) fn remove(&mut self, slot: Slot) {
         let entry = self.entries[slot as usize];

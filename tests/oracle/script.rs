@@ -93,7 +93,7 @@ impl Script {
     /// The case of a seed.
     pub fn of(seed: u64) -> Self {
         let random = &mut StdRng::seed_from_u64(seed);
-        let large = seed % LARGE == 0;
+        let large = seed.is_multiple_of(LARGE);
         let mut grammar = Grammar::new(random.random(), large);
         let view = |(n, after): (usize, usize)| {
             let name = format!("view{n}");

@@ -112,12 +112,12 @@ impl Stepper {
     fn set_levels(&mut self) {
         loop {
             let level = |id: &RelationId| self.states.get(id).and_then(State::view).map_or(0, |v| v.level);
-            let wanted = self.states.iter().filter_map(|(id, state)| {
+            let mut wanted = self.states.iter().filter_map(|(id, state)| {
                 let view = state.view()?;
                 let wanted = 1 + view.relation.sources().iter().map(level).max().unwrap_or(0);
                 (wanted > view.level).then_some((*id, wanted))
             });
-            let Some((id, wanted)) = wanted.last() else { return };
+            let Some((id, wanted)) = wanted.next() else { return };
             if let Some(State::View(view)) = self.states.get_mut(&id) {
                 view.level = wanted;
             }

@@ -10,7 +10,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use super::keyed_rows::{BatchKeys, Keyed, KeyedRows, RowId, product, shard_changes};
+use super::keyed_rows::{Keyed, KeyedRows, RowId, product, shard_changes};
 use super::shards::step_shards;
 use crate::change::ChangeBatch;
 use crate::error::Result;
@@ -66,10 +66,10 @@ impl Operator for Join {
         if rows == 0 {
             return Ok(Vec::new());
         }
-        let mut sides = inputs.into_iter().enumerate().map(|(side, changes)| {
-            let of_shards: Vec<&KeyedRows> = self.shards.iter().map(|s| &s[side]).collect();
-            shard_changes(changes, &of_shards, rejects)
-        });
+        let mut sides = inputs
+            .into_iter()
+            .enumerate()
+            .map(|(side, changes)| shard_changes(changes, &self.shards[0][side], self.shards.len(), rejects));
         let left = sides.next().transpose()?.unwrap_or_default();
         let right = sides.next().transpose()?.unwrap_or_default();
         drop(sides);
@@ -106,17 +106,17 @@ fn step_shard(shard: &mut [KeyedRows; 2], changes: [Vec<Keyed>; 2], schema: &Sch
     let [left, right] = shard;
     let [left_changes, right_changes] = changes;
     let mut out = Vec::new();
-    for (batch, keys) in &left_changes {
-        probe(batch, keys, right, true, schema, &mut out)?;
+    for changes in &left_changes {
+        probe(changes, right, true, schema, &mut out)?;
     }
-    for (batch, keys) in &left_changes {
-        left.apply(batch, keys)?;
+    for changes in &left_changes {
+        left.apply(changes)?;
     }
-    for (batch, keys) in &right_changes {
-        probe(batch, keys, left, false, schema, &mut out)?;
+    for changes in &right_changes {
+        probe(changes, left, false, schema, &mut out)?;
     }
-    for (batch, keys) in &right_changes {
-        right.apply(batch, keys)?;
+    for changes in &right_changes {
+        right.apply(changes)?;
     }
     left.check()?;
     right.check()?;
@@ -125,18 +125,17 @@ fn step_shard(shard: &mut [KeyedRows; 2], changes: [Vec<Keyed>; 2], schema: &Sch
 
 /// All pairs of a batch with the rows of the other side, in pieces of bounded size.
 fn probe(
-    batch: &ChangeBatch,
-    keys: &BatchKeys,
+    changes: &Keyed,
     other: &KeyedRows,
     batch_is_left: bool,
     schema: &SchemaRef,
     out: &mut Changes,
 ) -> Result<()> {
+    let batch = &changes.batch;
     let mut pairs = Pairs::default();
     for row in 0..batch.len() {
-        let Some(key) = keys.key(row) else { continue };
-        for id in other.matches(key) {
-            pairs.push(row, batch.weight(row), *id, other.weight(*id));
+        for id in other.matches(changes.hash(row), changes.key(row)) {
+            pairs.push(row, batch.weight(row), id, other.weight(id));
             if pairs.rows.len() >= OUTPUT_ROWS {
                 out.push(std::mem::take(&mut pairs).batch(batch, other, batch_is_left, schema)?);
             }

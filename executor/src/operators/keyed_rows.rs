@@ -1,196 +1,317 @@
 //! Rows by key, with weights: a side of a join, the partitions of a recomputation.
 
-use datafusion::arrow::array::{Array, Int64Array, UInt32Array};
-use datafusion::arrow::datatypes::SchemaRef;
+use std::sync::Arc;
 
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+
+use super::row_chunks::RowChunks;
 use super::shards::shard_of;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
-use crate::keys::{EncodedRows, KeyTable, RowCodec, Slot, hash};
+use crate::keys::{EncodedRows, KeyTable, RowCodec, hash};
 use crate::rejects::StepRejects;
 
 /// Number of a row in a side.
 pub(crate) type RowId = u32;
 
-/// Rows by key, each distinct row once.
+/// Rows by key.
 pub(crate) struct KeyedRows {
     exprs: Vec<Expression>,
     key_codec: RowCodec,
-    row_codec: RowCodec,
     null_equal: bool,
-    /// Rows only come: each is kept as it is, and none is ever looked for.
-    append_only: bool,
+    schema: SchemaRef,
     keys: KeyTable,
-    /// Rows of each key.
-    lists: Vec<Vec<RowId>>,
-    /// Distinct rows; the slot is the row's id.
-    rows: KeyTable,
+    /// First and last row of each key.
+    ends: Vec<(RowId, RowId)>,
+    /// The row after each row of the same key.
+    next: Vec<RowId>,
+    rows: Rows,
+    /// Weights of rows; where rows only come, none as long as all are 1.
     weights: Vec<i64>,
-    /// Bytes behind the lists: kept, since counting them would take time in proportion to the keys.
-    list_bytes: usize,
 }
 
-/// The keys of a batch; rows with a NULL in theirs match nothing.
+/// The rows themselves.
+enum Rows {
+    /// Each distinct row once; the slot is the row's id.
+    Distinct { codec: RowCodec, table: KeyTable },
+    /// Rows only come: none is ever looked for.
+    Appended(RowChunks),
+}
+
+/// The end of a list.
+const NONE: RowId = RowId::MAX;
+
+/// The keys of a batch.
 pub(crate) struct BatchKeys {
     encoded: EncodedRows,
-    usable: Vec<bool>,
+    hashes: Vec<u64>,
+    /// Rows whose key has a NULL, where NULL matches nothing.
+    nulls: Option<NullBuffer>,
 }
 
 impl BatchKeys {
-    pub(crate) fn key(&self, row: usize) -> Option<&[u8]> {
-        self.usable[row].then(|| self.encoded.row(row))
+    /// The key of a row, with its hash; None when it matches nothing.
+    pub(crate) fn key(&self, row: usize) -> Option<(u64, &[u8])> {
+        let usable = self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+        usable.then(|| (self.hashes[row], self.encoded.row(row)))
+    }
+
+    /// Rows whose key can match something; None is all.
+    fn usable(&self) -> Option<Vec<u32>> {
+        let rows = self.nulls.as_ref()?.valid_indices();
+        Some(rows.map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect())
     }
 }
 
-/// A batch of changes with its keys.
-pub(crate) type Keyed = (ChangeBatch, BatchKeys);
+/// A batch of changes with its keys; rows that match nothing are left out.
+pub(crate) struct Keyed {
+    pub(crate) batch: ChangeBatch,
+    keys: Arc<BatchKeys>,
+    /// For each row of the batch its row among the keys; None is its own.
+    places: Option<Vec<u32>>,
+}
+
+impl Keyed {
+    fn place(&self, row: usize) -> usize {
+        self.places.as_ref().map_or(row, |places| places[row] as usize)
+    }
+
+    pub(crate) fn key(&self, row: usize) -> &[u8] {
+        self.keys.encoded.row(self.place(row))
+    }
+
+    pub(crate) fn hash(&self, row: usize) -> u64 {
+        self.keys.hashes[self.place(row)]
+    }
+}
 
 /// Changes cut by the shard of their keys; one list for each shard. Rows whose key cannot be
 /// computed are rejected.
 pub(crate) fn shard_changes(
     changes: impl IntoIterator<Item = ChangeBatch>,
-    shards: &[&KeyedRows],
+    side: &KeyedRows,
+    shards: usize,
     rejects: &mut StepRejects,
 ) -> Result<Vec<Vec<Keyed>>> {
-    let mut out: Vec<Vec<Keyed>> = shards.iter().map(|_| Vec::new()).collect();
+    let mut out: Vec<Vec<Keyed>> = (0..shards).map(|_| Vec::new()).collect();
     for batch in changes {
-        for (shard, keyed) in resilient(&batch, rejects, &mut |b| split(b, shards))?.into_iter().flatten() {
-            out[shard].push(keyed);
+        for parts in resilient(&batch, rejects, &mut |b| side.split(b, shards))? {
+            for (shard, part) in parts {
+                out[shard].push(part);
+            }
         }
     }
     Ok(out)
 }
 
-fn split(batch: &ChangeBatch, shards: &[&KeyedRows]) -> Result<Vec<(usize, Keyed)>> {
-    let keys = shards[0].batch_keys(batch)?;
-    if shards.len() == 1 {
-        return Ok(vec![(0, (batch.clone(), keys))]);
-    }
-    let mut rows = vec![Vec::new(); shards.len()];
-    for row in 0..batch.len() {
-        if let Some(key) = keys.key(row) {
-            rows[shard_of(hash(key), shards.len())].push(u32::try_from(row).unwrap_or(u32::MAX));
-        }
-    }
-    rows.into_iter()
-        .enumerate()
-        .filter(|(_, rows)| !rows.is_empty())
-        .map(|(shard, rows)| {
-            let part = batch.take(&UInt32Array::from(rows))?;
-            let keys = shards[shard].batch_keys(&part)?;
-            Ok((shard, (part, keys)))
-        })
-        .collect()
-}
-
 impl KeyedRows {
     pub(crate) fn try_new(
         exprs: Vec<Expression>,
-        key_types: Vec<datafusion::arrow::datatypes::DataType>,
+        key_types: Vec<DataType>,
         schema: &SchemaRef,
         null_equal: bool,
     ) -> Result<Self> {
+        let codec = RowCodec::try_new(schema.fields().iter().map(|f| f.data_type().clone()))?;
         Ok(Self {
             exprs,
             key_codec: RowCodec::try_new(key_types)?,
-            row_codec: RowCodec::try_new(schema.fields().iter().map(|f| f.data_type().clone()))?,
             null_equal,
-            append_only: false,
+            schema: Arc::clone(schema),
             keys: KeyTable::default(),
-            lists: Vec::new(),
-            rows: KeyTable::default(),
+            ends: Vec::new(),
+            next: Vec::new(),
+            rows: Rows::Distinct { codec, table: KeyTable::default() },
             weights: Vec::new(),
-            list_bytes: 0,
         })
     }
 
     /// For rows that are never taken back.
     pub(crate) fn append_only(self, append_only: bool) -> Self {
-        Self { append_only, ..self }
+        if !append_only {
+            return self;
+        }
+        let rows = Rows::Appended(RowChunks::new(Arc::clone(&self.schema)));
+        Self { rows, ..self }
     }
 
     pub(crate) fn batch_keys(&self, batch: &ChangeBatch) -> Result<BatchKeys> {
         let columns = self.exprs.iter().map(|e| e.evaluate(&batch.rows)).collect::<Result<Vec<_>>>()?;
-        let mut usable = vec![true; batch.len()];
-        if !self.null_equal {
-            for column in &columns {
-                if let Some(nulls) = column.logical_nulls() {
-                    usable.iter_mut().enumerate().for_each(|(row, ok)| *ok &= nulls.is_valid(row));
-                }
-            }
+        let nulls = if self.null_equal {
+            None
+        } else {
+            columns
+                .iter()
+                .fold(None, |all, column| NullBuffer::union(all.as_ref(), column.logical_nulls().as_ref()))
+        };
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        let encoded = self.key_codec.encode(&columns, batch.len())?;
+        let hashes = (0..batch.len()).map(|row| hash(encoded.row(row))).collect();
+        Ok(BatchKeys { encoded, hashes, nulls })
+    }
+
+    /// A batch with its keys.
+    pub(crate) fn keyed(&self, batch: &ChangeBatch) -> Result<Keyed> {
+        let keys = self.batch_keys(batch)?;
+        let places = keys.usable();
+        let batch = match &places {
+            Some(rows) => batch.take(&UInt32Array::from(rows.clone()))?,
+            None => batch.clone(),
+        };
+        Ok(Keyed { batch, keys: Arc::new(keys), places })
+    }
+
+    fn split(&self, batch: &ChangeBatch, shards: usize) -> Result<Vec<(usize, Keyed)>> {
+        if shards == 1 {
+            return Ok(vec![(0, self.keyed(batch)?)]);
         }
-        Ok(BatchKeys { encoded: self.key_codec.encode(&columns, batch.len())?, usable })
+        let keys = Arc::new(self.batch_keys(batch)?);
+        let mut rows = vec![Vec::new(); shards];
+        let mut deal = |row: u32| rows[shard_of(keys.hashes[row as usize], shards)].push(row);
+        match keys.usable() {
+            Some(usable) => usable.into_iter().for_each(&mut deal),
+            None => (0..u32::try_from(batch.len()).unwrap_or(u32::MAX)).for_each(&mut deal),
+        }
+        rows.into_iter()
+            .enumerate()
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(shard, rows)| {
+                let part = batch.take(&UInt32Array::from(rows.clone()))?;
+                Ok((shard, Keyed { batch: part, keys: Arc::clone(&keys), places: Some(rows) }))
+            })
+            .collect()
     }
 
     /// Adds the changes of a batch.
-    pub(crate) fn apply(&mut self, batch: &ChangeBatch, keys: &BatchKeys) -> Result<()> {
-        let encoded = self.row_codec.encode(batch.rows.columns(), batch.len())?;
-        for row in 0..batch.len() {
-            if let Some(key) = keys.key(row) {
-                self.change(key, encoded.row(row), batch.weight(row));
+    pub(crate) fn apply(&mut self, changes: &Keyed) -> Result<()> {
+        let batch = &changes.batch;
+        match &mut self.rows {
+            Rows::Distinct { codec, .. } => {
+                let encoded = codec.encode(batch.rows.columns(), batch.len())?;
+                for row in 0..batch.len() {
+                    self.change(changes.hash(row), changes.key(row), encoded.row(row), batch.weight(row));
+                }
+            }
+            Rows::Appended(chunks) => {
+                let first = chunks.len();
+                chunks.push(&batch.rows)?;
+                for row in 0..batch.len() {
+                    let id = RowId::try_from(first + row).unwrap_or(NONE);
+                    self.link(changes.hash(row), changes.key(row), id);
+                    self.weigh(id, batch.weight(row));
+                }
             }
         }
         Ok(())
     }
 
-    fn change(&mut self, key: &[u8], row: &[u8], weight: i64) {
-        let (id, new) = if self.append_only { (self.rows.append(row), true) } else { self.rows.insert(row) };
-        if self.weights.len() <= id as usize {
-            self.weights.resize(self.rows.capacity(), 0);
-        }
-        self.weights[id as usize] += weight;
-        let (slot, _) = self.keys.insert(key);
-        if self.lists.len() <= slot as usize {
-            self.lists.resize(self.keys.capacity(), Vec::new());
-        }
-        if new {
-            let list = &mut self.lists[slot as usize];
-            let before = list.capacity();
-            list.push(id);
-            self.list_bytes += (list.capacity() - before) * size_of::<RowId>();
-        }
-        if self.weights[id as usize] == 0 {
-            self.forget(slot, id);
+    /// The weight of a row that only comes.
+    fn weigh(&mut self, id: RowId, weight: i64) {
+        if weight != 1 || !self.weights.is_empty() {
+            self.weights.resize(id as usize, 1);
+            self.weights.push(weight);
         }
     }
 
-    fn forget(&mut self, slot: Slot, id: RowId) {
-        let list = &mut self.lists[slot as usize];
-        if let Some(at) = list.iter().position(|r| *r == id) {
-            list.remove(at);
+    fn change(&mut self, key_hash: u64, key: &[u8], row: &[u8], weight: i64) {
+        let Rows::Distinct { table, .. } = &mut self.rows else { return };
+        let (id, new) = table.insert(row);
+        if self.weights.len() <= id as usize {
+            self.weights.resize(table.capacity(), 0);
         }
-        if list.is_empty() {
-            self.list_bytes -= std::mem::take(list).capacity() * size_of::<RowId>();
-            self.keys.remove(slot);
+        self.weights[id as usize] += weight;
+        let gone = self.weights[id as usize] == 0;
+        if new && !gone {
+            self.link(key_hash, key, id);
+        } else if gone {
+            if !new {
+                self.unlink(key_hash, key, id);
+            }
+            if let Rows::Distinct { table, .. } = &mut self.rows {
+                table.remove(id);
+            }
         }
-        self.rows.remove(id);
+    }
+
+    /// Puts a row at the end of its key's list.
+    fn link(&mut self, key_hash: u64, key: &[u8], id: RowId) {
+        let (slot, new) = self.keys.insert_hashed(key_hash, key);
+        if self.ends.len() <= slot as usize {
+            self.ends.resize(self.keys.capacity(), (NONE, NONE));
+        }
+        if self.next.len() <= id as usize {
+            self.next.resize(id as usize + 1, NONE);
+        }
+        self.next[id as usize] = NONE;
+        let ends = &mut self.ends[slot as usize];
+        if new {
+            *ends = (id, id);
+        } else {
+            self.next[ends.1 as usize] = id;
+            ends.1 = id;
+        }
+    }
+
+    /// Takes a row out of its key's list; a key without rows goes.
+    fn unlink(&mut self, key_hash: u64, key: &[u8], id: RowId) {
+        let Some(slot) = self.keys.find_hashed(key_hash, key) else { return };
+        let (first, last) = self.ends[slot as usize];
+        let after = self.next[id as usize];
+        if first == id {
+            self.ends[slot as usize].0 = after;
+            if after == NONE {
+                self.keys.remove(slot);
+            }
+            return;
+        }
+        let mut before = first;
+        while before != NONE && self.next[before as usize] != id {
+            before = self.next[before as usize];
+        }
+        if before != NONE {
+            self.next[before as usize] = after;
+            if last == id {
+                self.ends[slot as usize].1 = before;
+            }
+        }
     }
 
     /// Rows with that key, oldest first.
-    pub(crate) fn matches(&self, key: &[u8]) -> &[RowId] {
-        self.keys.find(key).map_or(&[], |slot| &self.lists[slot as usize])
+    pub(crate) fn matches(&self, key_hash: u64, key: &[u8]) -> impl Iterator<Item = RowId> {
+        let first = self.keys.find_hashed(key_hash, key).map_or(NONE, |slot| self.ends[slot as usize].0);
+        let some = |id: RowId| (id != NONE).then_some(id);
+        std::iter::successors(some(first), move |id| some(self.next[*id as usize]))
     }
 
     pub(crate) fn weight(&self, id: RowId) -> i64 {
-        self.weights[id as usize]
+        self.weights.get(id as usize).copied().unwrap_or(1)
     }
 
     /// The rows with that key, oldest first, each as often as its weight says.
     pub(crate) fn expand(&self, key: &[u8], into: &mut Vec<RowId>) {
-        for id in self.matches(key) {
-            into.extend((0..self.weight(*id)).map(|_| *id));
+        for id in self.matches(hash(key), key) {
+            into.extend((0..self.weight(id)).map(|_| id));
         }
     }
 
     /// Columns of the rows with these ids.
-    pub(crate) fn columns(&self, ids: &[RowId]) -> Result<Vec<datafusion::arrow::array::ArrayRef>> {
-        self.row_codec.decode(ids.iter().map(|id| self.rows.key(*id)))
+    pub(crate) fn columns(&self, ids: &[RowId]) -> Result<Vec<ArrayRef>> {
+        match &self.rows {
+            Rows::Distinct { codec, table } => codec.decode(ids.iter().map(|id| table.key(*id))),
+            Rows::Appended(chunks) => chunks.columns(ids),
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let lists = self.lists.capacity() * size_of::<Vec<RowId>>() + self.list_bytes;
-        self.keys.bytes() + self.rows.bytes() + self.weights.capacity() * size_of::<i64>() + lists
+        let rows = match &self.rows {
+            Rows::Distinct { table, .. } => table.bytes(),
+            Rows::Appended(chunks) => chunks.bytes(),
+        };
+        let lists =
+            self.ends.capacity() * size_of::<(RowId, RowId)>() + self.next.capacity() * size_of::<RowId>();
+        self.keys.bytes() + rows + lists + self.weights.capacity() * size_of::<i64>()
     }
 
     /// Refuses a state in which a row was taken back that never came.

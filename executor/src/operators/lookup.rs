@@ -37,14 +37,15 @@ impl Lookup {
         })
     }
 
+    /// Every row of the stream with the rows that the table has for it.
     fn meet(&self, batch: &ChangeBatch, keys: &BatchKeys, rejects: &mut StepRejects) -> Result<Changes> {
         let (mut rows, mut ids): (Vec<u32>, Vec<RowId>) = (Vec::new(), Vec::new());
         for row in 0..batch.len() {
-            let matches = keys.key(row).map_or(&[][..], |key| self.table.matches(key));
-            for id in matches {
-                for _ in 0..self.table.weight(*id) {
+            let Some((hash, key)) = keys.key(row) else { continue };
+            for id in self.table.matches(hash, key) {
+                for _ in 0..self.table.weight(id) {
                     rows.push(u32::try_from(row).unwrap_or(u32::MAX));
-                    ids.push(*id);
+                    ids.push(id);
                 }
             }
         }
@@ -106,10 +107,8 @@ impl Operator for Lookup {
         let mut inputs = inputs.into_iter();
         let (stream, table) = (inputs.next().unwrap_or_default(), inputs.next().unwrap_or_default());
         for batch in &table {
-            for (part, keys) in
-                resilient(batch, rejects, &mut |b| Ok((b.clone(), self.table.batch_keys(b)?)))?
-            {
-                self.table.apply(&part, &keys)?;
+            for part in resilient(batch, rejects, &mut |b| self.table.keyed(b))? {
+                self.table.apply(&part)?;
             }
         }
         let mut out = Vec::new();

@@ -12,6 +12,7 @@ mod negate;
 mod ordered;
 mod project;
 mod recompute;
+mod row_chunks;
 mod shards;
 mod temporal_filter;
 mod top_n;

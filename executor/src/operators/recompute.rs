@@ -48,8 +48,8 @@ impl Operator for Recompute {
         if rows == 0 && !first {
             return Ok(Vec::new());
         }
-        let sides: Vec<&KeyedRows> = self.shards.iter().map(|s| &s.rows).collect();
-        let parts = shard_changes(inputs.into_iter().flatten(), &sides, rejects)?;
+        let (side, shards) = (&self.shards[0].rows, self.shards.len());
+        let parts = shard_changes(inputs.into_iter().flatten(), side, shards, rejects)?;
         step_shards(&mut self.shards, parts, rows, |shard, changes| shard.step(&changes, first))
     }
 
@@ -64,11 +64,11 @@ impl Shard {
         if first {
             touched.insert(&[]);
         }
-        for (batch, keys) in changes {
-            (0..batch.len()).filter_map(|row| keys.key(row)).for_each(|key| {
-                touched.insert(key);
+        for batch in changes {
+            (0..batch.batch.len()).for_each(|row| {
+                touched.insert_hashed(batch.hash(row), batch.key(row));
             });
-            self.rows.apply(batch, keys)?;
+            self.rows.apply(batch)?;
         }
         self.rows.check()?;
         let (mut now, mut before): (Vec<RowId>, Vec<RowId>) = (Vec::new(), Vec::new());
@@ -89,8 +89,7 @@ impl Shard {
         }
         let difference = consolidate(&self.schema, difference)?;
         for change in &difference {
-            let keys = self.results.batch_keys(change)?;
-            self.results.apply(change, &keys)?;
+            self.results.apply(&self.results.keyed(change)?)?;
         }
         Ok(difference)
     }

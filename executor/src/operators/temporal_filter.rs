@@ -69,26 +69,26 @@ impl TemporalFilter {
     /// Cuts spans down to where a condition is true.
     fn narrow(&self, predicate: &Expression, rows: &RecordBatch, spans: &mut Spans) -> Result<()> {
         let n = rows.num_rows();
-        let (mut low, mut high) = (vec![FIRST; n], vec![LAST; n]);
-        let at_first = self.holds(predicate, rows, &low)?;
-        let at_last = self.holds(predicate, rows, &high)?;
-        let mut middle = vec![0; n];
+        // Where the condition is still as it was at first, and where it is not.
+        let mut between = vec![(FIRST, LAST); n];
+        let at_first = self.holds(predicate, rows, &vec![FIRST; n])?;
+        let at_last = self.holds(predicate, rows, &vec![LAST; n])?;
         let mut width = LAST - FIRST;
         while width > 1 {
             width -= width / 2;
-            (0..n).for_each(|row| middle[row] = low[row] + (high[row] - low[row]) / 2);
+            let middle: Vec<i64> = between.iter().map(|(low, high)| low + (high - low) / 2).collect();
             let at_middle = self.holds(predicate, rows, &middle)?;
-            for row in 0..n {
-                let side = if at_middle.value(row) == at_first.value(row) { &mut low } else { &mut high };
-                side[row] = middle[row];
+            for (row, (low, high)) in between.iter_mut().enumerate() {
+                let side = if at_middle.value(row) == at_first.value(row) { low } else { high };
+                *side = middle[row];
             }
         }
-        for row in 0..n {
+        for (row, (_, turn)) in between.into_iter().enumerate() {
             match (at_first.value(row), at_last.value(row)) {
                 (true, true) => {}
                 (false, false) => spans.until[row] = i64::MIN,
-                (true, false) => spans.until[row] = spans.until[row].min(high[row]),
-                (false, true) => spans.from[row] = spans.from[row].max(high[row]),
+                (true, false) => spans.until[row] = spans.until[row].min(turn),
+                (false, true) => spans.from[row] = spans.from[row].max(turn),
             }
         }
         Ok(())

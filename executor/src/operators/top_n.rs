@@ -88,8 +88,7 @@ impl Operator for TopN {
         if rows == 0 || self.spec.fetch == 0 {
             return Ok(Vec::new());
         }
-        let sides = vec![&self.keyed; self.shards.len()];
-        let parts = shard_changes(inputs.into_iter().flatten(), &sides, rejects)?;
+        let parts = shard_changes(inputs.into_iter().flatten(), &self.keyed, self.shards.len(), rejects)?;
         step_shards(&mut self.shards, parts, rows, |shard, changes| shard.step(&changes))
     }
 
@@ -117,13 +116,13 @@ impl Shard {
     fn step(&mut self, changes: &[Keyed]) -> Result<Changes> {
         self.step = self.step.wrapping_add(1);
         let (mut touched, mut before): (Vec<(Slot, Range<usize>)>, Vec<Numbered>) = (Vec::new(), Vec::new());
-        for (batch, keys) in changes {
+        for keyed in changes {
+            let batch = &keyed.batch;
             let order = self.spec.order.iter().map(|(e, ..)| e.evaluate(&batch.rows));
             let order = self.order_codec.encode(&order.collect::<Result<Vec<_>>>()?, batch.len())?;
             let rows = self.row_codec.encode(batch.rows.columns(), batch.len())?;
             for row in 0..batch.len() {
-                let Some(key) = keys.key(row) else { continue };
-                let slot = self.partition(key);
+                let slot = self.partition(keyed.hash(row), keyed.key(row));
                 self.key.clear();
                 self.key.extend_from_slice(order.row(row));
                 self.key.extend_from_slice(rows.row(row));
@@ -157,8 +156,8 @@ impl Shard {
         Ok(out)
     }
 
-    fn partition(&mut self, key: &[u8]) -> Slot {
-        let (slot, _) = self.keys.insert(key);
+    fn partition(&mut self, hash: u64, key: &[u8]) -> Slot {
+        let (slot, _) = self.keys.insert_hashed(hash, key);
         if self.partitions.len() <= slot as usize {
             let empty = Ordered::new(!self.spec.retracting && self.spec.kept() <= FEW_ROWS);
             self.partitions.resize(self.keys.capacity(), empty);

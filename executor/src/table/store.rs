@@ -336,14 +336,17 @@ impl Inner {
         }
         let mut parts = Vec::new();
         let mut slots: Vec<Slot> = Vec::new();
-        let mut moved: HashMap<Position, u32> = HashMap::new();
+        // Where the rows of each old chunk are now.
+        let mut moved: Vec<(u32, Vec<u32>)> = Vec::with_capacity(ids.len());
         for id in ids {
             let Some(chunk) = self.chunks[*id as usize].take() else { continue };
             let live = chunk.live_rows();
+            let mut places = vec![u32::MAX; chunk.slots.len()];
             for row in &live {
-                moved.insert((*id, *row), u32::try_from(slots.len()).unwrap_or(u32::MAX));
+                places[*row as usize] = u32::try_from(slots.len()).unwrap_or(u32::MAX);
                 slots.push(chunk.slots[*row as usize]);
             }
+            moved.push((*id, places));
             parts.push(take_record_batch(&chunk.rows, &UInt32Array::from(live))?);
         }
         self.free.extend(ids);
@@ -352,9 +355,9 @@ impl Inner {
             return Ok(());
         }
         for slot in &slots {
-            let mut update = |position: &mut Position| {
-                if let Some(row) = moved.remove(position) {
-                    *position = (new, row);
+            let update = |position: &mut Position| {
+                if let Some((_, places)) = moved.iter().find(|(id, _)| *id == position.0) {
+                    *position = (new, places[position.1 as usize]);
                 }
             };
             update(&mut self.positions[*slot as usize]);

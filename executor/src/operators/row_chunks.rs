@@ -1,0 +1,104 @@
+//! Rows that only come, as columns: numbered in the order in which they came, never looked for.
+//!
+//! Invariant: rows lie in chunks in the order of their numbers; small chunks are merged, so their
+//! count stays logarithmic in the number of batches below the size of a chunk.
+
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array};
+use datafusion::arrow::compute::{concat_batches, interleave, take, take_record_batch};
+use datafusion::arrow::datatypes::SchemaRef;
+
+use super::keyed_rows::RowId;
+use crate::error::Result;
+
+/// Chunks are merged up to so many rows.
+const CHUNK_ROWS: usize = 8 * 1024;
+
+/// Rows by number.
+pub(super) struct RowChunks {
+    schema: SchemaRef,
+    chunks: Vec<RecordBatch>,
+    /// The number of each chunk's first row.
+    starts: Vec<RowId>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl RowChunks {
+    pub(super) fn new(schema: SchemaRef) -> Self {
+        Self { schema, chunks: Vec::new(), starts: Vec::new(), rows: 0, bytes: 0 }
+    }
+
+    /// Adds rows; they are numbered on from the last one.
+    pub(super) fn push(&mut self, rows: &RecordBatch) -> Result<()> {
+        let rows = own_buffers(rows)?;
+        self.starts.push(RowId::try_from(self.rows).unwrap_or(RowId::MAX));
+        self.rows += rows.num_rows();
+        self.bytes += rows.get_array_memory_size();
+        self.chunks.push(rows);
+        self.merge()
+    }
+
+    /// Number of rows.
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn merge(&mut self) -> Result<()> {
+        while let [.., before, last] = self.chunks.as_slice() {
+            let (a, b) = (before.num_rows(), last.num_rows());
+            if a + b > CHUNK_ROWS || a > 2 * b {
+                break;
+            }
+            let merged = concat_batches(before.schema_ref(), [before, last])?;
+            self.bytes -= before.get_array_memory_size() + last.get_array_memory_size();
+            self.bytes += merged.get_array_memory_size();
+            self.chunks.truncate(self.chunks.len() - 2);
+            self.starts.pop();
+            self.chunks.push(merged);
+        }
+        Ok(())
+    }
+
+    /// Columns of the rows with these numbers.
+    pub(super) fn columns(&self, ids: &[RowId]) -> Result<Vec<ArrayRef>> {
+        let chunk_of = |id: RowId| self.starts.partition_point(|start| *start <= id).saturating_sub(1);
+        let mut used: Vec<usize> = ids.iter().map(|id| chunk_of(*id)).collect();
+        let places: Vec<(usize, usize)> =
+            ids.iter().zip(&used).map(|(id, chunk)| (*chunk, (id - self.starts[*chunk]) as usize)).collect();
+        used.sort_unstable();
+        used.dedup();
+        if let [one] = used.as_slice() {
+            let rows: UInt32Array =
+                places.iter().map(|(_, row)| u32::try_from(*row).unwrap_or(u32::MAX)).collect();
+            let columns = self.chunks[*one].columns().iter();
+            return columns.map(|c| Ok(take(c, &rows, None)?)).collect();
+        }
+        let rank = |chunk: usize| used.binary_search(&chunk).unwrap_or(0);
+        let places: Vec<(usize, usize)> = places.into_iter().map(|(chunk, row)| (rank(chunk), row)).collect();
+        (0..self.schema.fields().len())
+            .map(|column| {
+                if places.is_empty() {
+                    return Ok(new_empty_array(self.schema.field(column).data_type()));
+                }
+                let arrays: Vec<&dyn Array> =
+                    used.iter().map(|chunk| self.chunks[*chunk].column(column).as_ref()).collect();
+                Ok(interleave(&arrays, &places)?)
+            })
+            .collect()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.chunks.capacity() * size_of::<RecordBatch>()
+    }
+}
+
+/// The rows in buffers that hold little else: what is read from the log shares its frame's.
+fn own_buffers(rows: &RecordBatch) -> Result<RecordBatch> {
+    let shared: usize = rows.columns().iter().map(|c| c.get_buffer_memory_size()).sum();
+    let own: usize = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+    if shared <= 2 * own + 4096 {
+        return Ok(rows.clone());
+    }
+    let all: UInt32Array = (0..u32::try_from(rows.num_rows()).unwrap_or(u32::MAX)).collect();
+    Ok(take_record_batch(rows, &all)?)
+}
