@@ -3,7 +3,7 @@
 use sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, SelectItem,
-    TableAlias, TableAliasColumnDef, TableFactor, Value,
+    TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
 
 /// An expression, its parts being done already.
@@ -23,6 +23,11 @@ pub(super) fn expression(expr: &mut Expr) {
         }
         Expr::TypedString(typed) if matches!(typed.data_type, DataType::Timestamp(..)) => {
             with_seconds(&mut typed.value.value);
+        }
+        // The two's complement has no operator of its own.
+        Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: inner } => {
+            let minus_one = Expr::value(Value::Number("-1".into(), false));
+            *expr = Expr::Nested(Box::new(binary(minus_one, BinaryOperator::Minus, inner.as_ref().clone())));
         }
         Expr::Function(function) => {
             rename(function);
@@ -109,6 +114,10 @@ fn rename(function: &mut Function) {
                 with_fill: None,
             }]));
             function.name = ObjectName::from(vec![Ident::new("first_value")]);
+        }
+        "mode" if list.args.is_empty() && function.within_group.len() == 1 => {
+            let value = function.within_group.remove(0).expr;
+            list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(value)));
         }
         "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => {
             function.name = ObjectName::from(vec![Ident::new("now")]);

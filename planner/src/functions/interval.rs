@@ -62,7 +62,7 @@ impl ExprPlanner for IntervalPlanner {
     }
 }
 
-fn comparison(op: &BinaryOperator) -> Option<Operator> {
+pub(super) fn comparison(op: &BinaryOperator) -> Option<Operator> {
     Some(match op {
         BinaryOperator::Eq => Operator::Eq,
         BinaryOperator::NotEq => Operator::NotEq,

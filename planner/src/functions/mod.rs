@@ -1,10 +1,14 @@
 //! The functions, types and options every session plans with: DataFusion's, and over them
 //! PostgreSQL's where theirs are missing or mean something else.
 
+mod digest;
 mod interval;
+mod mode;
+mod numeric;
 mod scalar;
 mod template;
 mod text;
+mod text_times;
 mod time;
 
 use std::fmt;
@@ -14,11 +18,13 @@ use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::prelude::SessionConfig;
 
 use interval::IntervalPlanner;
+use numeric::QuotientPlanner;
 pub use scalar::scalar_function;
+use text_times::TextTimePlanner;
 
 use crate::binder::WindowFunctions;
 use crate::error::Error;
@@ -28,7 +34,7 @@ pub fn session_state(partitions: usize) -> SessionState {
     let mut config = SessionConfig::new().with_target_partitions(partitions).with_information_schema(false);
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
-    options.sql_parser.parse_float_as_decimal = false;
+    options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.collect_spans = true;
     options.execution.time_zone = Some("UTC".into());
     let mut state = SessionStateBuilder::new()
@@ -37,14 +43,19 @@ pub fn session_state(partitions: usize) -> SessionState {
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(Types))
         .build();
-    let own = [interval::functions(), text::functions(), time::functions()].concat();
+    let own = [digest::functions(), interval::functions(), text::functions(), time::functions()].concat();
     for function in own {
         // Neither is ever refused. What it replaces goes with its aliases: left under one of them, it
         // would take its name back when a state is made from this one.
         let _ = state.deregister_udf(function.name());
         let _ = state.register_udf(function);
     }
-    let _ = state.register_expr_planner(Arc::new(IntervalPlanner));
+    let _ = state.register_udaf(Arc::new(mode::function()));
+    let planners: [Arc<dyn ExprPlanner>; 3] =
+        [Arc::new(TextTimePlanner), Arc::new(QuotientPlanner), Arc::new(IntervalPlanner)];
+    for planner in planners {
+        let _ = state.register_expr_planner(planner);
+    }
     state
 }
 

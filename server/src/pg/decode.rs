@@ -304,7 +304,12 @@ fn bytea(text: &str) -> Option<Vec<u8>> {
 
 fn timestamp(text: &str, zoned: bool) -> Option<i64> {
     // Without a zone the type is local time: an offset in the text is ignored, as PostgreSQL does.
-    let parsed = string_to_datetime(&chrono_utc(), text).ok()?;
+    let parsed = match string_to_datetime(&chrono_utc(), text) {
+        Ok(parsed) => parsed,
+        // PostgreSQL takes times without seconds.
+        Err(_) if text.len() == 16 => string_to_datetime(&chrono_utc(), &format!("{text}:00")).ok()?,
+        Err(_) => return None,
+    };
     let micros = parsed.timestamp_micros();
     if zoned { Some(micros) } else { Some(micros + local_offset(text)) }
 }

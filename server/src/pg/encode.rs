@@ -7,7 +7,10 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_array};
+use datafusion::arrow::array::types::IntervalMonthDayNano;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, RecordBatch, StructArray, make_array,
+};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
@@ -95,7 +98,7 @@ fn canonical(column: &ArrayRef) -> Result<ArrayRef, WireError> {
         DataType::Interval(unit) if *unit != IntervalUnit::MonthDayNano => {
             DataType::Interval(IntervalUnit::MonthDayNano)
         }
-        DataType::Duration(_) => DataType::Interval(IntervalUnit::MonthDayNano),
+        DataType::Duration(_) => return days_and_time(column),
         DataType::Dictionary(_, values) => values.as_ref().clone(),
         DataType::LargeList(field) | DataType::FixedSizeList(field, _) => DataType::List(Arc::clone(field)),
         DataType::Decimal256(_, scale) => DataType::Decimal128(38, *scale),
@@ -103,6 +106,18 @@ fn canonical(column: &ArrayRef) -> Result<ArrayRef, WireError> {
         _ => return Ok(Arc::clone(column)),
     };
     Ok(cast(column, &target)?)
+}
+
+/// The difference of two times in days and the rest, as PostgreSQL has it.
+fn days_and_time(column: &ArrayRef) -> Result<ArrayRef, WireError> {
+    const DAY: i64 = 86_400_000_000;
+    let micros = cast(&cast(column, &DataType::Duration(TimeUnit::Microsecond))?, &DataType::Int64)?;
+    let interval = |micros: i64| {
+        let days = i32::try_from(micros / DAY).unwrap_or(i32::MAX);
+        IntervalMonthDayNano::new(0, days, micros % DAY * 1000)
+    };
+    let intervals = micros.as_primitive::<Int64Type>().iter().map(|m| m.map(interval));
+    Ok(Arc::new(intervals.collect::<IntervalMonthDayNanoArray>()))
 }
 
 fn value(column: &ArrayRef, row: usize, format: Format, out: &mut BytesMut) {
@@ -164,8 +179,42 @@ pub(crate) fn text(column: &ArrayRef, row: usize, out: &mut BytesMut) {
             list_text(&items, out);
             Ok(())
         }
+        DataType::Struct(_) => {
+            record_text(column.as_struct(), row, out);
+            Ok(())
+        }
         _ => out.write_str(&other_text(column, row)),
     };
+}
+
+/// A record: its fields in parentheses, NULL as nothing.
+fn record_text(record: &StructArray, row: usize, out: &mut BytesMut) {
+    out.put_u8(b'(');
+    for (index, field) in record.columns().iter().enumerate() {
+        if index > 0 {
+            out.put_u8(b',');
+        }
+        let field = canonical(field).unwrap_or_else(|_| make_array(field.to_data()));
+        if field.is_null(row) {
+            continue;
+        }
+        let mut item = BytesMut::new();
+        text(&field, row, &mut item);
+        let special = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'(' | b')' | b',' | b'"' | b'\\');
+        if !item.is_empty() && !item.iter().any(special) {
+            out.put_slice(&item);
+            continue;
+        }
+        out.put_u8(b'"');
+        for byte in &item {
+            if matches!(byte, b'"' | b'\\') {
+                out.put_u8(*byte);
+            }
+            out.put_u8(*byte);
+        }
+        out.put_u8(b'"');
+    }
+    out.put_u8(b')');
 }
 
 /// Whatever PostgreSQL has no type for, as Arrow shows it.
