@@ -294,7 +294,19 @@ impl Grammar {
         let condition = self.predicate();
         let (base, unique, other) = (self.any(), self.unique(), self.unique());
         let n = 1 + self.below(3);
-        match self.below(if self.large { 5 } else { 10 }) {
+        match self.below(if self.large { 5 } else { 13 }) {
+            10 => format!(
+                "SELECT x.id AS c0, y.n AS c1, y.m AS c2 FROM {unique} x CROSS JOIN LATERAL \
+                 (SELECT count(*) AS n, max(z.f) AS m FROM {other} z WHERE z.v > x.v) y{condition}"
+            ),
+            11 => format!(
+                "SELECT x.id AS c0, y.id AS c1, y.v AS c2 FROM {base} x LEFT JOIN LATERAL (SELECT z.id, z.v \
+                 FROM {other} z WHERE z.g = x.g ORDER BY z.v DESC, z.id LIMIT 2) y ON true{condition}"
+            ),
+            12 => format!(
+                "SELECT x.id AS c0, e AS c1, (SELECT sum(z.v) FROM {other} z WHERE z.id <= x.v) AS c2 \
+                 FROM {base} x, unnest(make_array(x.v, x.id)) AS e{condition}"
+            ),
             0 => {
                 let functions = self.columns(&OVER_UNIQUE, n);
                 format!("SELECT x.id AS c0, {functions} FROM {unique} x{condition}")

@@ -1,5 +1,6 @@
 //! From a syntax tree to a DataFusion logical plan: names, pseudo-columns, windows, column names.
 
+mod lateral;
 mod naming;
 mod pseudo;
 mod rewrite;
@@ -108,7 +109,8 @@ impl<'a> Binder<'a> {
         let names = Names { binder: *self, pseudo: rewrite.pseudo };
         let options = self.parser_options();
         let statement = ast::Statement::Query(Box::new(tree));
-        Ok(SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?)
+        let plan = SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?;
+        Ok(lateral::resolve(plan)?)
     }
 
     fn parser_options(&self) -> ParserOptions {

@@ -1,0 +1,408 @@
+//! LATERAL, and subqueries that depend on the row they stand beside in ways DataFusion does not
+//! resolve: rewritten to joins, for batch answers and continuous queries alike.
+//!
+//! The values the subquery depends on are carried through it as columns: it is computed for all of
+//! them at once, and joined back. Invariant: what is left has no reference to an outer row, or is as
+//! it was. Source: Neumann and Kemper, "Unnesting Arbitrary Queries" (BTW 2015).
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, JoinType, NullEquality, Result, TableReference};
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::logical_plan as logical;
+use datafusion::logical_expr::logical_plan::{FetchType, SkipType};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, col, lit,
+};
+
+/// Resolves what depends on outer rows, innermost first.
+pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut found = 0;
+    let resolved = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Join(join) => match lateral(&join, &mut found)? {
+            Some(resolved) => Ok(Transformed::yes(resolved)),
+            None => Ok(Transformed::no(LogicalPlan::Join(join))),
+        },
+        LogicalPlan::Projection(projection) => scalars(LogicalPlan::Projection(projection), &mut found),
+        LogicalPlan::Filter(filter) => scalars(LogicalPlan::Filter(filter), &mut found),
+        node => Ok(Transformed::no(node)),
+    })?;
+    Ok(resolved.data)
+}
+
+/// Columns of outer rows on their way through a subquery.
+struct Carried {
+    /// Each outer column and the name that it has inside.
+    columns: Vec<(Column, String)>,
+    /// The rows that bring them.
+    rows: LogicalPlan,
+}
+
+impl Carried {
+    /// `all` of the left side's columns, or the different values of those that `refs` names.
+    fn of(left: &LogicalPlan, refs: &[Column], all: bool, number: usize) -> Result<Self> {
+        let outer = if all { left.schema().columns() } else { refs.to_vec() };
+        let name = |i| format!("\u{1}outer{number}_{i}");
+        let columns: Vec<(Column, String)> =
+            outer.into_iter().enumerate().map(|(i, column)| (column, name(i))).collect();
+        let renamed = columns.iter().map(|(column, name)| Expr::Column(column.clone()).alias(name));
+        let rows = LogicalPlanBuilder::from(left.clone()).project(renamed.collect::<Vec<_>>())?;
+        let rows = if all { rows } else { rows.distinct()? };
+        Ok(Self { columns, rows: rows.build()? })
+    }
+
+    fn inside(&self) -> impl Iterator<Item = Expr> {
+        self.columns.iter().map(|(_, name)| Expr::Column(Column::from_name(name)))
+    }
+
+    /// An expression with its outer references inside.
+    fn replace(&self, expr: &Expr) -> Result<Expr> {
+        let replaced = expr.clone().transform(|e| {
+            let Expr::OuterReferenceColumn(_, outer) = &e else { return Ok(Transformed::no(e)) };
+            Ok(match self.columns.iter().find(|(column, _)| column == outer) {
+                Some((_, name)) => Transformed::yes(Expr::Column(Column::from_name(name))),
+                None => Transformed::no(e),
+            })
+        })?;
+        Ok(replaced.data)
+    }
+}
+
+/// A join with a subquery that depends on its left side.
+fn lateral(join: &logical::Join, found: &mut usize) -> Result<Option<LogicalPlan>> {
+    if !matches!(join.join_type, JoinType::Inner | JoinType::Left) || !is_subquery(&join.right) {
+        return Ok(None);
+    }
+    let refs = outer_references(&join.right, &join.left);
+    if refs.is_empty() {
+        return Ok(None);
+    }
+    *found += 1;
+    let conditions = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).chain(join.filter.clone());
+    let condition = conditions.reduce(Expr::and);
+    let linear = join.join_type == JoinType::Inner && is_linear(&join.right);
+    let carried = Carried::of(&join.left, &refs, linear, *found)?;
+    let Some(right) = push(&join.right, &carried)? else { return Ok(None) };
+    let joined = if linear {
+        LogicalPlanBuilder::from(right)
+    } else {
+        join_back(&join.left, right, join.join_type, &carried)?
+    };
+    // The columns of the join as it was.
+    let outer = |column: &Column| carried.columns.iter().find(|(c, _)| linear && c == column);
+    let columns = join.schema.columns().into_iter().map(|column| match outer(&column) {
+        Some((_, name)) => {
+            Expr::Column(Column::from_name(name)).alias_qualified(column.relation, column.name)
+        }
+        None => Expr::Column(column),
+    });
+    let columns: Vec<Expr> = columns.collect();
+    if join.join_type == JoinType::Left && condition.as_ref().is_some_and(|c| *c != lit(true)) {
+        // Which rows of the left side are padded depends on it.
+        return Ok(None);
+    }
+    let joined = joined.project(columns)?;
+    Ok(Some(match condition {
+        Some(condition) => joined.filter(condition)?.build()?,
+        None => joined.build()?,
+    }))
+}
+
+/// Every row of the left side with the rows that were computed for its values.
+fn join_back(
+    left: &LogicalPlan,
+    right: LogicalPlan,
+    join_type: JoinType,
+    carried: &Carried,
+) -> Result<LogicalPlanBuilder> {
+    let keys: (Vec<Column>, Vec<Column>) =
+        carried.columns.iter().map(|(outer, name)| (outer.clone(), Column::from_name(name))).unzip();
+    let builder = LogicalPlanBuilder::from(left.clone());
+    builder.join_detailed(right, join_type, keys, None, NullEquality::NullEqualsNull)
+}
+
+/// Scalar subqueries that compare with the outer row otherwise than by equality.
+fn scalars(node: LogicalPlan, found: &mut usize) -> Result<Transformed<LogicalPlan>> {
+    let [input] = node.inputs()[..] else { return Ok(Transformed::no(node)) };
+    let (mut below, mut changed) = (input.clone(), false);
+    let mut exprs = Vec::new();
+    for expr in node.expressions() {
+        let name = expr.schema_name().to_string();
+        let replaced = expr.transform(|e| {
+            let Expr::ScalarSubquery(subquery) = &e else { return Ok(Transformed::no(e)) };
+            let Some((with, column)) = scalar(&below, subquery, found)? else {
+                return Ok(Transformed::no(e));
+            };
+            below = with;
+            Ok(Transformed::yes(Expr::Column(column)))
+        })?;
+        changed |= replaced.transformed;
+        let keep = replaced.transformed && matches!(node, LogicalPlan::Projection(_));
+        exprs.push(if keep { replaced.data.alias(name) } else { replaced.data });
+    }
+    if !changed {
+        return Ok(Transformed::no(node));
+    }
+    let schema = Arc::clone(node.schema());
+    let replaced = node.with_new_exprs(exprs, vec![below])?;
+    // A filter has the columns of its input, and now some more.
+    let columns = schema.columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
+    Ok(Transformed::yes(LogicalPlanBuilder::from(replaced).project(columns)?.build()?))
+}
+
+/// `input` with the value of a subquery as one column more.
+fn scalar(
+    input: &LogicalPlan,
+    subquery: &Subquery,
+    found: &mut usize,
+) -> Result<Option<(LogicalPlan, Column)>> {
+    let plan = subquery.subquery.as_ref();
+    let refs = outer_references(plan, input);
+    if refs.is_empty() || only_equalities(plan)? || !is_one_row(plan) {
+        return Ok(None);
+    }
+    *found += 1;
+    let carried = Carried::of(input, &refs, false, *found)?;
+    let Some(computed) = push(plan, &carried)? else { return Ok(None) };
+    let value = Column::from_name(format!("\u{1}scalar{found}"));
+    let first = computed.schema().columns().swap_remove(0);
+    let columns = std::iter::once(Expr::Column(first).alias(&value.name)).chain(carried.inside());
+    let computed = LogicalPlanBuilder::from(computed).project(columns.collect::<Vec<_>>())?.build()?;
+    Ok(Some((join_back(input, computed, JoinType::Left, &carried)?.build()?, value)))
+}
+
+/// A plan with the carried columns behind its own, computed for all of their values; None where that
+/// is not known.
+fn push(plan: &LogicalPlan, carried: &Carried) -> Result<Option<LogicalPlan>> {
+    if !has_outer_references(plan) {
+        let rows = carried.rows.clone();
+        return Ok(Some(match plan {
+            LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => rows,
+            plan => LogicalPlanBuilder::from(plan.clone()).cross_join(rows)?.build()?,
+        }));
+    }
+    let inputs = plan.inputs();
+    let mut pushed = Vec::with_capacity(inputs.len());
+    for input in &inputs {
+        match push(input, carried)? {
+            Some(input) => pushed.push(input),
+            None => return Ok(None),
+        }
+    }
+    let mut pushed = pushed.into_iter();
+    let Some(input) = pushed.next() else { return Ok(None) };
+    let builder = LogicalPlanBuilder::from(input.clone());
+    let own = |expr: &Expr, at: usize| -> Result<Expr> {
+        let (qualifier, field) = plan.schema().qualified_field(at);
+        Ok(carried.replace(expr)?.alias_qualified(qualifier.cloned(), field.name()))
+    };
+    Ok(Some(match plan {
+        LogicalPlan::Projection(projection) => {
+            let exprs = projection
+                .expr
+                .iter()
+                .enumerate()
+                .map(|(at, expr)| own(expr, at))
+                .collect::<Result<Vec<_>>>()?;
+            builder.project(exprs.into_iter().chain(carried.inside()).collect::<Vec<_>>())?.build()?
+        }
+        LogicalPlan::Filter(filter) => builder.filter(carried.replace(&filter.predicate)?)?.build()?,
+        LogicalPlan::Subquery(_) | LogicalPlan::Sort(logical::Sort { fetch: None, .. }) => input,
+        LogicalPlan::SubqueryAlias(alias) => aliased(builder, &alias.alias, plan, carried)?,
+        LogicalPlan::Distinct(logical::Distinct::All(_)) => builder.distinct()?.build()?,
+        LogicalPlan::Limit(limit) => match first_rows(limit, builder, plan, carried)? {
+            Some(plan) => plan,
+            None => return Ok(None),
+        },
+        LogicalPlan::Aggregate(aggregate) => grouped(aggregate, builder, carried)?,
+        LogicalPlan::Unnest(unnest) => {
+            let unnested = logical::Unnest::try_new(
+                Arc::new(input),
+                unnest.exec_columns.clone(),
+                unnest.options.clone(),
+            )?;
+            let columns = plan.schema().columns().into_iter().map(Expr::Column).chain(carried.inside());
+            let unnested = LogicalPlanBuilder::from(LogicalPlan::Unnest(unnested));
+            unnested.project(columns.collect::<Vec<_>>())?.build()?
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// Own columns under the alias; the carried ones keep their names.
+fn aliased(
+    builder: LogicalPlanBuilder,
+    alias: &TableReference,
+    plan: &LogicalPlan,
+    carried: &Carried,
+) -> Result<LogicalPlan> {
+    let own = plan.schema().columns().into_iter().map(Expr::Column);
+    let kept = carried
+        .columns
+        .iter()
+        .map(|(_, name)| Expr::Column(Column::new(Some(alias.clone()), name)).alias(name));
+    builder.alias(alias.clone())?.project(own.chain(kept).collect::<Vec<_>>())?.build()
+}
+
+/// ORDER BY … LIMIT for each of the values.
+fn first_rows(
+    limit: &logical::Limit,
+    builder: LogicalPlanBuilder,
+    plan: &LogicalPlan,
+    carried: &Carried,
+) -> Result<Option<LogicalPlan>> {
+    let (SkipType::Literal(skip), FetchType::Literal(fetch)) =
+        (limit.get_skip_type()?, limit.get_fetch_type()?)
+    else {
+        return Ok(None);
+    };
+    let order = match limit.input.as_ref() {
+        LogicalPlan::Sort(sort) => sort.expr.clone(),
+        _ => Vec::new(),
+    };
+    let order = order
+        .into_iter()
+        .map(|s| Ok(Sort { expr: carried.replace(&s.expr)?, ..s }))
+        .collect::<Result<Vec<_>>>()?;
+    let number = row_number().partition_by(carried.inside().collect()).order_by(order).build()?;
+    let name = "\u{1}number";
+    let numbered = builder.window(vec![number.alias(name)])?;
+    let (skip, number) = (u64::try_from(skip).unwrap_or(u64::MAX), col(Column::from_name(name)));
+    let kept = match fetch.and_then(|n| u64::try_from(n).ok()) {
+        Some(fetch) => numbered.filter(number.clone().lt_eq(lit(skip.saturating_add(fetch))))?,
+        None => numbered,
+    };
+    let kept = if skip > 0 { kept.filter(number.gt(lit(skip)))? } else { kept };
+    let columns = plan.schema().columns().into_iter().map(Expr::Column).chain(carried.inside());
+    Ok(Some(kept.project(columns.collect::<Vec<_>>())?.build()?))
+}
+
+/// Groups for each of the values; without GROUP BY there is one for a value without rows too.
+fn grouped(
+    aggregate: &logical::Aggregate,
+    builder: LogicalPlanBuilder,
+    carried: &Carried,
+) -> Result<LogicalPlan> {
+    let replace = |exprs: &[Expr]| exprs.iter().map(|e| carried.replace(e)).collect::<Result<Vec<_>>>();
+    let group: Vec<Expr> = replace(&aggregate.group_expr)?.into_iter().chain(carried.inside()).collect();
+    let calls = replace(&aggregate.aggr_expr)?;
+    let computed = builder.aggregate(group, calls.clone())?;
+    let schema = aggregate.schema.columns();
+    let (keys, values) = schema.split_at(aggregate.group_expr.len());
+    // A call that had an outer reference has another name now.
+    let places = computed.schema().columns();
+    let call = |n: usize| Expr::Column(places[keys.len() + carried.columns.len() + n].clone());
+    let named = |n: usize| call(n).alias_qualified(values[n].relation.clone(), &values[n].name);
+    if !aggregate.group_expr.is_empty() {
+        let own = keys.iter().cloned().map(Expr::Column).chain((0..values.len()).map(named));
+        return computed.project(own.chain(carried.inside()).collect::<Vec<_>>())?.build();
+    }
+    let inner = |name: &str| format!("{name}\u{1}");
+    let renamed =
+        carried.columns.iter().map(|(_, name)| Expr::Column(Column::from_name(name)).alias(inner(name)));
+    let computed =
+        computed.project((0..values.len()).map(named).chain(renamed).collect::<Vec<_>>())?.build()?;
+    let keys: (Vec<Column>, Vec<Column>) = carried
+        .columns
+        .iter()
+        .map(|(_, name)| (Column::from_name(name), Column::from_name(inner(name))))
+        .unzip();
+    let all = LogicalPlanBuilder::from(carried.rows.clone());
+    let all = all.join_detailed(computed, JoinType::Left, keys, None, NullEquality::NullEqualsNull)?;
+    let own = values.iter().zip(&calls).map(|(value, call)| {
+        let column = Expr::Column(value.clone());
+        let counts = matches!(call.clone().unalias(), Expr::AggregateFunction(f) if f.func.name() == "count");
+        if counts {
+            coalesce(vec![column, lit(0i64)]).alias_qualified(value.relation.clone(), &value.name)
+        } else {
+            column
+        }
+    });
+    all.project(own.chain(carried.inside()).collect::<Vec<_>>())?.build()
+}
+
+fn is_subquery(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Subquery(_) => true,
+        LogicalPlan::SubqueryAlias(alias) => is_subquery(&alias.input),
+        _ => false,
+    }
+}
+
+/// Whether a plan makes rows of one row at a time, whatever other rows there are.
+fn is_linear(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Subquery(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Unnest(_) => plan.inputs().into_iter().all(is_linear),
+        _ => false,
+    }
+}
+
+/// Whether a subquery gives one row by its form.
+fn is_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.inputs().into_iter().all(is_one_row)
+        }
+        LogicalPlan::Limit(limit) => matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0 | 1)))),
+        _ => false,
+    }
+}
+
+/// Whether outer references stand in equalities of filters alone: DataFusion resolves those.
+fn only_equalities(plan: &LogicalPlan) -> Result<bool> {
+    let mut only = true;
+    plan.apply(|node| {
+        let exprs = node.expressions();
+        let conditions = exprs.iter().flat_map(|e| {
+            if matches!(node, LogicalPlan::Filter(_)) { split_conjunction(e) } else { vec![e] }
+        });
+        for condition in conditions.filter(|c| c.contains_outer()) {
+            let equal = matches!(condition, Expr::BinaryExpr(b) if b.op == Operator::Eq);
+            only &= equal && matches!(node, LogicalPlan::Filter(_));
+        }
+        only &= !matches!(node, LogicalPlan::Limit(_));
+        Ok(if only { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(only)
+}
+
+/// Columns of `outer` that a plan refers to, each once.
+fn outer_references(plan: &LogicalPlan, outer: &LogicalPlan) -> Vec<Column> {
+    let mut found: Vec<Column> = Vec::new();
+    each_outer_reference(plan, &mut |column| {
+        if outer.schema().has_column(column) && !found.contains(column) {
+            found.push(column.clone());
+        }
+    });
+    found
+}
+
+fn has_outer_references(plan: &LogicalPlan) -> bool {
+    let mut any = false;
+    each_outer_reference(plan, &mut |_| any = true);
+    any
+}
+
+fn each_outer_reference(plan: &LogicalPlan, f: &mut dyn FnMut(&Column)) {
+    // Neither closure fails.
+    let _ = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                if let Expr::OuterReferenceColumn(_, column) = e {
+                    f(column);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+}
