@@ -262,21 +262,24 @@ fn result_columns(
         .collect())
 }
 
-/// A number of bytes, or of PostgreSQL's units: `64MB`.
-fn memory_limit(options: &Options) -> Result<Option<u64>> {
-    let Some(text) = options.text("memory_limit") else { return Ok(None) };
+/// A number of bytes, or of PostgreSQL's units: `64MB`. None for anything else, and for 0.
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1u64),
-        "kb" => Some(1 << 10),
-        "mb" => Some(1 << 20),
-        "gb" => Some(1 << 30),
-        _ => None,
+        "" | "b" => 1u64,
+        "kb" => 1 << 10,
+        "mb" => 1 << 20,
+        "gb" => 1 << 30,
+        _ => return None,
     };
-    let bytes = unit.zip(text[..digits].parse::<u64>().ok()).and_then(|(unit, n)| n.checked_mul(unit));
-    match bytes {
-        Some(bytes) if bytes > 0 => Ok(Some(bytes)),
-        _ => Err(Error::invalid("option \"memory_limit\"", "expected bytes, or a size such as '64MB'")),
+    text[..digits].parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
+fn memory_limit(options: &Options) -> Result<Option<u64>> {
+    let Some(text) = options.text("memory_limit") else { return Ok(None) };
+    match parse_bytes(&text) {
+        Some(bytes) => Ok(Some(bytes)),
+        None => Err(Error::invalid("option \"memory_limit\"", "expected bytes, or a size such as '64MB'")),
     }
 }
 

@@ -15,7 +15,7 @@ mod window_assign;
 
 pub use binder::{BatchQuery, Binder, Fallback};
 pub use catalog::{Catalog, Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, ViewQuery};
-pub use create::{check_replace, plan_create, plan_create_as, plan_drop};
+pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop};
 pub use dataflow::{Dataflow, Joins, Node, NodeId, NodeKind, RowsInput, explain, explain_with};
 pub use error::{Error, Result};
 pub use functions::{scalar_function, session_state, state_at};

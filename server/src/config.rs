@@ -37,6 +37,11 @@ pub const SETTINGS: &[ServerSetting] = &[
     },
     ServerSetting { key: "segment-bytes", default: "268435456", doc: "Length of a log segment." },
     ServerSetting {
+        key: "query-memory-limit",
+        default: "none",
+        doc: "Most memory of a view's state and rows, such as 2GB, where its WITH (memory_limit) says nothing.",
+    },
+    ServerSetting {
         key: "log",
         default: "warn",
         doc: "What goes to stderr, as a tracing filter such as info or executor=debug.",
@@ -63,6 +68,8 @@ pub struct Config {
     pub shards: usize,
     /// Length of a log segment.
     pub segment_bytes: u64,
+    /// Most bytes of a view's state and rows.
+    pub query_memory_limit: Option<u64>,
     /// Filter of the log.
     pub log: String,
 }
@@ -139,9 +146,21 @@ impl Config {
             max_connections: parsed("max-connections", &get("max-connections"))?,
             shards: if shards == 0 { cores } else { shards },
             segment_bytes: parsed("segment-bytes", &get("segment-bytes"))?,
+            query_memory_limit: memory_limit(&get("query-memory-limit"))?,
             log: get("log"),
         })
     }
+}
+
+fn memory_limit(value: &str) -> Result<Option<u64>, ConfigError> {
+    if value == "none" {
+        return Ok(None);
+    }
+    planner::parse_bytes(value).map(Some).ok_or_else(|| ConfigError::Invalid {
+        key: "query-memory-limit".into(),
+        value: value.into(),
+        reason: "expected \"none\", bytes, or a size such as 64MB".into(),
+    })
 }
 
 fn parse_flags(args: &[String]) -> Result<Values, ConfigError> {

@@ -61,6 +61,7 @@ pub async fn start(config: &Config) -> Result<Running, RunError> {
         clock: Arc::new(SystemClock),
         shards: config.shards,
         segment_bytes: config.segment_bytes,
+        memory_limit: config.query_memory_limit,
     };
     let started = tokio::task::spawn_blocking(move || Engine::start(&engine_config)).await;
     let failed = |source| RunError::Engine { path: config.data_dir.display().to_string(), source };

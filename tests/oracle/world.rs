@@ -149,6 +149,7 @@ impl World {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             shards,
             segment_bytes: 64 << 10,
+            memory_limit: None,
         };
         let engine = Engine::start(&config).unwrap();
         Self {

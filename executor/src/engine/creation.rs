@@ -251,9 +251,21 @@ impl Stepper {
         let level = |id: &RelationId| self.states.get(id).and_then(State::view).map_or(0, |v| v.level);
         let level = 1 + relation.sources().iter().map(level).max().unwrap_or(0);
         let status = QueryStatus::default();
+        let memory_limit = relation.memory_limit.or(self.memory_limit);
         let relation = Arc::clone(relation);
         let (rejoins, halted_at, next_offset) = (None, 0, 0);
-        Ok(View { relation, query, store, status, topic_epoch, next_offset, rejoins, halted_at, level })
+        Ok(View {
+            relation,
+            query,
+            store,
+            status,
+            topic_epoch,
+            next_offset,
+            rejoins,
+            halted_at,
+            level,
+            memory_limit,
+        })
     }
 
     /// The view that a first result makes. What goes wrong sets the view aside.

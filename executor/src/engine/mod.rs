@@ -61,6 +61,8 @@ pub struct EngineConfig {
     pub shards: usize,
     /// Length of a log segment in bytes.
     pub segment_bytes: u64,
+    /// Most bytes of a query's state and rows, where its statement does not say.
+    pub memory_limit: Option<u64>,
 }
 
 /// The acknowledgement of an append.

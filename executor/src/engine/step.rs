@@ -27,6 +27,7 @@ use crate::table::TableVersion;
 pub(crate) struct Stepper {
     pub(super) log: Arc<dyn Log>,
     pub(super) shards: usize,
+    pub(super) memory_limit: Option<u64>,
     pub(super) epoch: Epoch,
     pub(super) now_ms: i64,
     pub(super) catalog: Arc<Catalog>,
@@ -41,10 +42,11 @@ pub(crate) struct Stepper {
 }
 
 impl Stepper {
-    pub(crate) fn new(log: Arc<dyn Log>, shards: usize) -> Self {
+    pub(crate) fn new(log: Arc<dyn Log>, shards: usize, memory_limit: Option<u64>) -> Self {
         Self {
             log,
             shards,
+            memory_limit,
             epoch: 0,
             now_ms: 0,
             catalog: Arc::new(Catalog::default()),

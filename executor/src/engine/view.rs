@@ -35,6 +35,8 @@ pub(crate) struct View {
     /// Its rows, unless they only come and are in its topic.
     pub(crate) store: Option<TableStore>,
     pub(crate) status: QueryStatus,
+    /// Most bytes of its state and rows.
+    pub(crate) memory_limit: Option<u64>,
     /// The last epoch whose changes are in its topic.
     pub(crate) topic_epoch: Epoch,
     /// Offset of the next record of its topic.
@@ -162,7 +164,7 @@ impl View {
 
     /// Refuses to go on with more state and rows than the view may have.
     pub(super) fn check_memory(&self) -> Result<()> {
-        let Some(limit) = self.relation.memory_limit else { return Ok(()) };
+        let Some(limit) = self.memory_limit else { return Ok(()) };
         let rows = self.store.as_ref().map_or(0, TableStore::bytes);
         if (self.status.state_bytes + rows) as u64 > limit {
             return Err(Error::MemoryLimit { relation: self.relation.name.clone(), limit });

@@ -2,8 +2,8 @@
 
 use sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, SelectItem,
-    TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Query,
+    SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
 
 /// An expression, its parts being done already.
@@ -24,6 +24,14 @@ pub(super) fn expression(expr: &mut Expr) {
         Expr::TypedString(typed) if matches!(typed.data_type, DataType::Timestamp(..)) => {
             with_seconds(&mut typed.value.value);
         }
+        // A row among the rows of a query; NOT IN has other rules for NULL, and stays refused.
+        Expr::InSubquery { expr: row, subquery, negated: false } => {
+            if let Expr::Tuple(values) = row.as_ref()
+                && let Some(exists) = row_among(values, subquery)
+            {
+                *expr = exists;
+            }
+        }
         // The two's complement has no operator of its own.
         Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: inner } => {
             let minus_one = Expr::value(Value::Number("-1".into(), false));
@@ -37,6 +45,17 @@ pub(super) fn expression(expr: &mut Expr) {
         }
         _ => {}
     }
+}
+
+/// `(a, b) IN (query)` as EXISTS with an equality for each column.
+fn row_among(values: &[Expr], query: &Query) -> Option<Expr> {
+    let name = |i: usize| format!("\"\u{1}in{i}\"");
+    let names: Vec<String> = (0..values.len()).map(name).collect();
+    let equal: Vec<String> =
+        values.iter().enumerate().map(|(i, value)| format!("{} = ({value})", name(i))).collect();
+    let (names, equal) = (names.join(", "), equal.join(" AND "));
+    let exists = format!("EXISTS (SELECT 1 FROM ({query}) AS \"\u{1}in\" ({names}) WHERE {equal})");
+    sql::parse_condition(&exists).ok()
 }
 
 /// percentile_disc(f) WITHIN GROUP (ORDER BY v): the element of the sorted values at f of their number.
@@ -119,6 +138,7 @@ fn rename(function: &mut Function) {
             let value = function.within_group.remove(0).expr;
             list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(value)));
         }
+        "every" => function.name = ObjectName::from(vec![Ident::new("bool_and")]),
         "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => {
             function.name = ObjectName::from(vec![Ident::new("now")]);
         }

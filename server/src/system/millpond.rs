@@ -10,6 +10,7 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
     match name {
         "relations" => relations(system),
         "queries" => queries(system),
+        "operators" => operators(system),
         "topics" => topics(system),
         "partitions" => partitions(system),
         "rejects" => rejects(system),
@@ -99,6 +100,41 @@ fn query(name: &str, state: &str, status: &executor::QueryStatus, total: Cell) -
         number(status.rejected),
         status.error.clone().into(),
     ]
+}
+
+/// The operators of each query, inputs first, as EXPLAIN shows them.
+fn operators(system: &SystemRelations) -> Option<RecordBatch> {
+    let snapshot = &system.snapshot;
+    let mut rows = Vec::new();
+    for relation in snapshot.catalog.iter() {
+        let (Some(dataflow), Some(status)) = (relation.dataflow(), snapshot.query(relation.id)) else {
+            continue;
+        };
+        for (id, (node, status)) in (0i64..).zip(dataflow.nodes.iter().zip(status.operators.iter())) {
+            let inputs: Vec<String> = node.inputs.iter().map(ToString::to_string).collect();
+            rows.push(vec![
+                relation.name.clone().into(),
+                id.into(),
+                node.kind.name().into(),
+                inputs.join(", ").into(),
+                number(status.rows_out),
+                number(status.rows_retracted),
+                number(status.busy_us),
+                number(status.state_bytes as u64),
+            ]);
+        }
+    }
+    let model = [
+        ("relation", text()),
+        ("operator", big()),
+        ("kind", text()),
+        ("inputs", text()),
+        ("rows_out", big()),
+        ("rows_retracted", big()),
+        ("busy_us", big()),
+        ("state_bytes", big()),
+    ];
+    table(&model, rows)
 }
 
 fn topics(system: &SystemRelations) -> Option<RecordBatch> {

@@ -145,6 +145,7 @@ impl World {
             clock: Arc::new(SystemClock),
             shards,
             segment_bytes: 256 << 20,
+            memory_limit: None,
         })?;
         Ok(Self { engine, state: planner::session_state(1) })
     }
