@@ -226,7 +226,7 @@ impl ExecutionPlan for WindowExec {
             let times = time.evaluate(&batch)?.into_array(batch.num_rows())?;
             let external = |e: crate::Error| DataFusionError::External(Box::new(e));
             let times = window::to_ms(&times).map_err(external)?;
-            window::place(&spec, &times, |_, _| true).batch(&spec, &batch, &schema).map_err(external)
+            window::place(&spec, &times, |_, _| true).batch(&batch, &schema).map_err(external)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows)))
     }

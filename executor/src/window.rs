@@ -51,28 +51,40 @@ pub(crate) fn starts(spec: &WindowSpec, time: i64) -> impl Iterator<Item = i64> 
         .filter(move |start| *start >= 0 || time < 0)
 }
 
-/// Rows placed in windows: which row, and the start of its window in ms.
-pub(crate) struct Placed {
-    pub(crate) rows: Vec<u32>,
-    pub(crate) starts_ms: Vec<i64>,
+/// The windows that hold `time`, beginning and end: those of one beginning in the order of their ends.
+fn windows(spec: &WindowSpec, time: i64) -> impl Iterator<Item = (i64, i64)> {
+    let (size, step) = (spec.size_ms, spec.step_ms.unwrap_or(spec.size_ms));
+    starts(spec, time).flat_map(move |start| {
+        let first = start + ((time - start) / step + 1) * step;
+        (0..)
+            .map(move |n| first + n * step)
+            .take_while(move |end| *end <= start + size)
+            .map(move |end| (start, end))
+    })
 }
 
-/// Places each row whose time is not null; `keep` may refuse a (row, window start).
+/// Rows placed in windows: which row, and its window's beginning and end in ms.
+pub(crate) struct Placed {
+    pub(crate) rows: Vec<u32>,
+    windows_ms: Vec<(i64, i64)>,
+}
+
+/// Places each row whose time is not null; `keep` may refuse a (row, window end).
 pub(crate) fn place(
     spec: &WindowSpec,
     times_ms: &Int64Array,
     mut keep: impl FnMut(usize, i64) -> bool,
 ) -> Placed {
     let mut placed =
-        Placed { rows: Vec::with_capacity(times_ms.len()), starts_ms: Vec::with_capacity(times_ms.len()) };
+        Placed { rows: Vec::with_capacity(times_ms.len()), windows_ms: Vec::with_capacity(times_ms.len()) };
     for row in 0..times_ms.len() {
         if times_ms.is_null(row) {
             continue;
         }
-        for start in starts(spec, times_ms.value(row)) {
-            if keep(row, start) {
+        for window in windows(spec, times_ms.value(row)) {
+            if keep(row, window.1) {
                 placed.rows.push(u32::try_from(row).unwrap_or(u32::MAX));
-                placed.starts_ms.push(start);
+                placed.windows_ms.push(window);
             }
         }
     }
@@ -81,12 +93,7 @@ pub(crate) fn place(
 
 impl Placed {
     /// The rows with the two bounds behind them, in the layout `schema`.
-    pub(crate) fn batch(
-        &self,
-        spec: &WindowSpec,
-        rows: &RecordBatch,
-        schema: &SchemaRef,
-    ) -> Result<RecordBatch> {
+    pub(crate) fn batch(&self, rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         let indices = UInt32Array::from(self.rows.clone());
         let whole =
             self.rows.len() == rows.num_rows() && self.rows.iter().enumerate().all(|(i, r)| i == *r as usize);
@@ -95,14 +102,14 @@ impl Placed {
         } else {
             take_record_batch(rows, &indices)?.columns().to_vec()
         };
-        let bound = |offset: i64| -> Result<ArrayRef> {
+        let bound = |side: fn(&(i64, i64)) -> i64| -> Result<ArrayRef> {
             let data_type = schema.field(columns.len()).data_type();
             let ticks = ticks_per_ms(data_type);
-            let values: Int64Array = self.starts_ms.iter().map(|s| (s + offset) * ticks).collect();
+            let values: Int64Array = self.windows_ms.iter().map(|window| side(window) * ticks).collect();
             let array: ArrayRef = Arc::new(values);
             Ok(if *data_type == DataType::Int64 { array } else { cast(&array, data_type)? })
         };
-        let (start, end) = (bound(0)?, bound(spec.size_ms)?);
+        let (start, end) = (bound(|window| window.0)?, bound(|window| window.1)?);
         columns.extend([start, end]);
         let options =
             datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(self.rows.len()));
@@ -116,7 +123,7 @@ mod tests {
 
     #[test]
     fn windows_hold_their_times() {
-        let spec = |size_ms, advance_ms| WindowSpec { size_ms, advance_ms, grace_ms: None };
+        let spec = |size_ms, advance_ms| WindowSpec { size_ms, advance_ms, step_ms: None, grace_ms: None };
         let at = |s: &WindowSpec, t| starts(s, t).collect::<Vec<_>>();
         assert_eq!(at(&spec(10, 10), 0), [0]);
         assert_eq!(at(&spec(10, 10), 9), [0]);
@@ -125,5 +132,10 @@ mod tests {
         assert_eq!(at(&spec(30, 10), 5), [0]);
         assert_eq!(at(&spec(30, 20), 45), [20, 40]);
         assert_eq!(at(&spec(10, 10), -1), [-10]);
+        let cumulating = WindowSpec { step_ms: Some(5), ..spec(15, 15) };
+        let ends = |t| windows(&cumulating, t).collect::<Vec<_>>();
+        assert_eq!(ends(0), [(0, 5), (0, 10), (0, 15)]);
+        assert_eq!(ends(9), [(0, 10), (0, 15)]);
+        assert_eq!(ends(29), [(15, 30)]);
     }
 }

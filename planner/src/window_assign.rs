@@ -21,6 +21,8 @@ pub struct WindowSpec {
     pub size_ms: i64,
     /// Distance between two beginnings; the length for tumbling windows.
     pub advance_ms: i64,
+    /// Cumulating windows: each grows by this, up to its length; a window for each step.
+    pub step_ms: Option<i64>,
     /// How long after its end a window takes rows. None: for ever.
     pub grace_ms: Option<i64>,
 }
@@ -93,6 +95,9 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
             "WindowAssign: {} size={}ms advance={}ms",
             self.time, self.spec.size_ms, self.spec.advance_ms
         )?;
+        if let Some(step) = self.spec.step_ms {
+            write!(f, " step={step}ms")?;
+        }
         match self.spec.grace_ms {
             Some(grace) => write!(f, " grace={grace}ms"),
             None => Ok(()),

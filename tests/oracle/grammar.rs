@@ -42,6 +42,8 @@ pub struct Made {
 const TUMBLE: &str = ", ts, INTERVAL '10 seconds') x";
 const HOP: &str = ", ts, INTERVAL '5 seconds', INTERVAL '15 seconds') x";
 
+const CUMULATE: &str = ", ts, INTERVAL '3 seconds', INTERVAL '9 seconds') x";
+
 /// The query with its windows spelled out, so that they are computed in another way than ours.
 pub fn in_batch(query: &str) -> String {
     let spelled = |query: &str, function: &str, rest: &str, windows: &str| match query.split_once(function) {
@@ -58,7 +60,12 @@ pub fn in_batch(query: &str) -> String {
         date_bin(INTERVAL '5 seconds', b.ts) - k.back + INTERVAL '15 seconds' AS window_end FROM {base} b \
         CROSS JOIN (VALUES (INTERVAL '0 seconds'), (INTERVAL '5 seconds'), (INTERVAL '10 seconds')) k(back) \
         WHERE b.ts IS NOT NULL AND date_bin(INTERVAL '5 seconds', b.ts) - k.back >= TIMESTAMP '1970-01-01') x";
-    spelled(&spelled(query, "TUMBLE(", TUMBLE, tumbling), "HOP(", HOP, hopping)
+    let cumulating = "(SELECT b.*, date_bin(INTERVAL '9 seconds', b.ts) AS window_start, \
+        date_bin(INTERVAL '9 seconds', b.ts) + k.step AS window_end FROM {base} b \
+        CROSS JOIN (VALUES (INTERVAL '3 seconds'), (INTERVAL '6 seconds'), (INTERVAL '9 seconds')) k(step) \
+        WHERE date_bin(INTERVAL '9 seconds', b.ts) + k.step > b.ts) x";
+    let query = spelled(query, "TUMBLE(", TUMBLE, tumbling);
+    spelled(&spelled(&query, "HOP(", HOP, hopping), "CUMULATE(", CUMULATE, cumulating)
 }
 
 impl Grammar {
@@ -197,6 +204,7 @@ impl Grammar {
         let base = self.any();
         let windowed = vec!["x.window_start", "x.window_end", "x.g"];
         match self.below(if self.large { 3 } else { 10 }) {
+            0 if self.chance(0.3) => (format!("CUMULATE({base}{CUMULATE}"), windowed),
             0 => (format!("TUMBLE({base}{TUMBLE}"), windowed),
             1 => (format!("HOP({base}{HOP}"), windowed),
             3 => (format!("SESSION({base}, ts, INTERVAL '3 seconds', g) x"), windowed),

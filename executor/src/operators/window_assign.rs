@@ -39,14 +39,14 @@ impl AssignWindows {
         late: &mut Vec<(usize, i64)>,
     ) -> Result<ChangeBatch> {
         let closed = self.spec.grace_ms.map_or(i64::MIN, |grace| self.stream_time.saturating_sub(grace));
-        let placed = window::place(&self.spec, times, |row, start| {
-            let open = start + self.spec.size_ms > closed || batch.weight(row) < 0;
+        let placed = window::place(&self.spec, times, |row, end| {
+            let open = end > closed || batch.weight(row) < 0;
             if !open {
-                late.push((row, start));
+                late.push((row, end));
             }
             open
         });
-        let rows = placed.batch(&self.spec, &batch.rows, &self.schema)?;
+        let rows = placed.batch(&batch.rows, &self.schema)?;
         let indices = UInt32Array::from(placed.rows);
         let weights = batch.weights.as_ref().map(|w| take(w, &indices, None)).transpose()?;
         Ok(ChangeBatch { rows, weights: weights.map(|w| Int64Array::from(w.to_data())) })
@@ -64,8 +64,7 @@ impl Operator for AssignWindows {
             for (part, times) in parts {
                 let mut late = Vec::new();
                 out.push(self.assign(&part, &times, &mut late)?);
-                for (row, start) in late {
-                    let end = start + self.spec.size_ms;
+                for (row, end) in late {
                     rejects
                         .push(format!("late: its window closed at {end} ms"), || row_text(&part.rows, row));
                 }

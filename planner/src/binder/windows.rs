@@ -183,7 +183,7 @@ impl RelationPlanner for WindowFunctions {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let function = name.to_string().to_ascii_lowercase();
-        let known = ["tumble", "hop", "session", CLAUSE, SESSION_CLAUSE];
+        let known = ["tumble", "hop", "cumulate", "session", CLAUSE, SESSION_CLAUSE];
         if !known.contains(&function.as_str()) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
@@ -243,19 +243,24 @@ fn window(
         let [size, advance, grace] = rest else { return Err(wrong_arguments(function)) };
         let time = context.sql_to_expr(Expr::Identifier(Ident::new("rowtime")), input.schema())?;
         let ms = |e: &Expr| e.to_string().parse::<i64>().map_err(|_| wrong_arguments(function));
-        let spec =
-            checked(WindowSpec { size_ms: ms(size)?, advance_ms: ms(advance)?, grace_ms: Some(ms(grace)?) })?;
+        let spec = checked(WindowSpec {
+            size_ms: ms(size)?,
+            advance_ms: ms(advance)?,
+            step_ms: None,
+            grace_ms: Some(ms(grace)?),
+        })?;
         return Ok((time, spec, BOUNDS.map(str::to_owned)));
     }
     let (time, lengths) = rest.split_first().ok_or_else(|| wrong_arguments(function))?;
     let time = context.sql_to_expr(time.clone(), input.schema())?;
     let lengths = lengths.iter().map(|e| length_ms(e.clone(), context)).collect::<Result<Vec<_>>>()?;
-    let (size_ms, advance_ms) = match (function, lengths.as_slice()) {
-        ("tumble", [size]) => (*size, *size),
-        ("hop", [slide, size]) => (*size, *slide),
+    let (size_ms, advance_ms, step_ms) = match (function, lengths.as_slice()) {
+        ("tumble", [size]) => (*size, *size, None),
+        ("hop", [slide, size]) => (*size, *slide, None),
+        ("cumulate", [step, size]) => (*size, *size, Some(*step)),
         _ => return Err(wrong_arguments(function)),
     };
-    let spec = checked(WindowSpec { size_ms, advance_ms, grace_ms: None })?;
+    let spec = checked(WindowSpec { size_ms, advance_ms, step_ms, grace_ms: None })?;
     Ok((time, spec, ["window_start".into(), "window_end".into()]))
 }
 
@@ -264,7 +269,9 @@ fn checked(spec: WindowSpec) -> Result<WindowSpec> {
         "its lengths must be positive"
     } else if spec.advance_ms > spec.size_ms {
         "the advance must not be longer than the window"
-    } else if spec.size_ms / spec.advance_ms > MAX_WINDOWS {
+    } else if spec.step_ms.is_some_and(|step| step <= 0 || spec.size_ms % step != 0) {
+        "its length must be a multiple of its step"
+    } else if spec.size_ms / spec.step_ms.unwrap_or(spec.advance_ms) > MAX_WINDOWS {
         "a row would fall into more than 10000 windows"
     } else {
         return Ok(spec);
@@ -330,6 +337,7 @@ fn table_of(function: &str, expr: &Expr) -> Result<TableFactor> {
 fn wrong_arguments(function: &str) -> datafusion::common::DataFusionError {
     let expected = match function {
         "session" => "SESSION(relation, time column, INTERVAL gap, key column, …)",
+        "cumulate" => "CUMULATE(relation, time column, INTERVAL step, INTERVAL size)",
         "hop" => "HOP(relation, time column, INTERVAL slide, INTERVAL size)",
         _ => "TUMBLE(relation, time column, INTERVAL size)",
     };

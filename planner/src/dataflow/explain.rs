@@ -42,7 +42,9 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> 
         NodeKind::Project(exprs) => format!("Project: {}", list(exprs)),
         NodeKind::Window { time, spec } => {
             let grace = spec.grace_ms.map_or_else(|| "none".to_owned(), |g| format!("{g} ms"));
-            format!("Window: {time}, size {} ms, advance {} ms, grace {grace}", spec.size_ms, spec.advance_ms)
+            let step = spec.step_ms.map(|step| format!("step {step} ms, ")).unwrap_or_default();
+            let (size, advance) = (spec.size_ms, spec.advance_ms);
+            format!("Window: {time}, size {size} ms, advance {advance} ms, {step}grace {grace}")
         }
         NodeKind::EmitFinal { end, grace_ms, .. } => {
             format!("EmitFinal: when stream time passes {end} + {grace_ms} ms; keeps open windows")

@@ -49,7 +49,7 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
             }
         },
         NodeKind::Window { .. } => match input(0) {
-            Some((key, width)) if !key.is_empty() => key.into_iter().chain([width]).collect(),
+            Some((key, width)) if !key.is_empty() => key.into_iter().chain([width, width + 1]).collect(),
             _ => Vec::new(),
         },
         NodeKind::Join { .. } => match (input(0), input(1)) {
