@@ -5,6 +5,7 @@
 //! `ORACLE_CASES` sets the number of cases, `SEED` repeats one run. A case that fails is made small
 //! and written as a file for `slt/oracle/`, where it stays.
 
+mod baseline;
 mod coverage;
 mod grammar;
 mod script;

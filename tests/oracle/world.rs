@@ -129,7 +129,8 @@ impl Written {
     }
 }
 
-struct World {
+/// An engine with views, and what is known of them.
+pub struct World {
     engine: Engine,
     written: Written,
     /// Stands until it is moved; rows have times around its own.
@@ -142,7 +143,7 @@ struct World {
 }
 
 impl World {
-    fn start(directory: &Path, clock: Arc<ManualClock>, shards: usize) -> Self {
+    pub fn start(directory: &Path, clock: Arc<ManualClock>, shards: usize) -> Self {
         let config = EngineConfig {
             data_dir: directory.to_owned(),
             fs: Arc::new(Disk),
@@ -170,7 +171,7 @@ impl World {
         Self { written, views, paused, epoch, ..Self::start(directory, clock, shards) }
     }
 
-    async fn execute(&self, text: &str) -> Result<(), String> {
+    pub async fn execute(&self, text: &str) -> Result<(), String> {
         let turn = self.engine.ddl().await;
         let catalog = turn.catalog();
         let binder = Binder::new(&catalog, &self.state);
@@ -182,7 +183,7 @@ impl World {
         turn.create(relation.map_err(|e| e.to_string())?).await.map_err(|e| e.to_string())
     }
 
-    async fn add(&mut self, view: &View) -> Result<(), String> {
+    pub async fn add(&mut self, view: &View) -> Result<(), String> {
         let text = view.create();
         self.execute(&text).await.map_err(|e| format!("{text}: {e}"))?;
         self.views.push(view.clone());
@@ -243,7 +244,7 @@ impl World {
         Arc::clone(self.engine.catalog().find(name).unwrap())
     }
 
-    async fn write(&mut self, changes: &[Change]) {
+    pub async fn write(&mut self, changes: &[Change]) {
         changes.iter().for_each(|change| self.written.take(change));
         let writes: Vec<Write> = changes.iter().map(|change| self.write_of(change)).collect();
         if !writes.is_empty() {
@@ -290,7 +291,7 @@ impl World {
     }
 
     /// Every view against the batch answer; the number of comparisons.
-    async fn check(&self, context: &str) -> Result<usize, Failure> {
+    pub async fn check(&self, context: &str) -> Result<usize, Failure> {
         let snapshot = &self.snapshot().await;
         for (name, _) in RELATIONS {
             let live = self.live(snapshot, name).await?;
@@ -315,6 +316,22 @@ impl World {
             }
         }
         Ok(self.views.len())
+    }
+
+    /// Bytes of the state of each operator of each view.
+    pub async fn state_bytes(&self) -> Vec<(String, usize)> {
+        let snapshot = self.snapshot().await;
+        let mut bytes = Vec::new();
+        for view in &self.views {
+            let relation = self.relation(&view.name);
+            let (Some(dataflow), Some(status)) = (relation.dataflow(), snapshot.query(relation.id)) else {
+                continue;
+            };
+            for (node, status) in dataflow.nodes.iter().zip(status.operators.iter()) {
+                bytes.push((format!("{} in {}", node.kind.name(), view.made.query), status.state_bytes));
+            }
+        }
+        bytes
     }
 
     fn take_coverage(&self, coverage: &mut Coverage) {
