@@ -16,6 +16,14 @@ pub(super) fn expression(expr: &mut Expr) {
         Expr::Cast { expr: inner, data_type: DataType::Bytea, .. } => {
             *expr = call("bytea_in", vec![inner.as_ref().clone()]);
         }
+        // A number with a point is a double on its own; as NUMERIC it is exact.
+        Expr::Cast { expr: inner, data_type: DataType::Numeric(_) | DataType::Decimal(_), .. } => {
+            if let Expr::Value(value) = inner.as_mut()
+                && let Value::Number(number, _) = &value.value
+            {
+                value.value = Value::SingleQuotedString(number.clone());
+            }
+        }
         Expr::Cast { expr: inner, data_type: DataType::Timestamp(..), .. } => {
             if let Expr::Value(value) = inner.as_mut() {
                 with_seconds(&mut value.value);

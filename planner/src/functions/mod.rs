@@ -22,7 +22,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::prelude::SessionConfig;
 
 use interval::IntervalPlanner;
-use numeric::QuotientPlanner;
+use numeric::NumericPlanner;
 pub use scalar::scalar_function;
 use text_times::TextTimePlanner;
 
@@ -34,7 +34,7 @@ pub fn session_state(partitions: usize) -> SessionState {
     let mut config = SessionConfig::new().with_target_partitions(partitions).with_information_schema(false);
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
-    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.parse_float_as_decimal = false;
     options.sql_parser.collect_spans = true;
     options.execution.time_zone = Some("UTC".into());
     let mut state = SessionStateBuilder::new()
@@ -52,7 +52,7 @@ pub fn session_state(partitions: usize) -> SessionState {
     }
     let _ = state.register_udaf(Arc::new(mode::function()));
     let planners: [Arc<dyn ExprPlanner>; 3] =
-        [Arc::new(TextTimePlanner), Arc::new(QuotientPlanner), Arc::new(IntervalPlanner)];
+        [Arc::new(TextTimePlanner), Arc::new(NumericPlanner), Arc::new(IntervalPlanner)];
     for planner in planners {
         let _ = state.register_expr_planner(planner);
     }
