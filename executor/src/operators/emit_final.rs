@@ -5,33 +5,25 @@
 //! Invariant: what has been given is never taken back.
 //! Source: ksqlDB, "Time and Windows", EMIT FINAL; Kafka Streams, Suppressed.untilWindowCloses.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::arrow::array::{Array, UInt32Array};
+use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 
+use super::timed_rows::TimedRows;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
-use crate::keys::RowCodec;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 use crate::window;
-
-/// What a B-tree keeps for each entry beside the row's own bytes.
-const ENTRY_BYTES: usize = 48;
 
 pub(crate) struct EmitFinal {
     end: Expression,
     time: Expression,
     grace_ms: i64,
     stream_time: i64,
-    codec: RowCodec,
-    schema: SchemaRef,
-    /// Rows of open windows by the window's end, with their weights.
-    open: BTreeMap<(i64, Box<[u8]>), i64>,
-    bytes: usize,
+    /// Rows of open windows, by the window's end.
+    open: TimedRows,
 }
 
 impl EmitFinal {
@@ -41,51 +33,38 @@ impl EmitFinal {
         grace_ms: i64,
         schema: SchemaRef,
     ) -> Result<Self> {
-        let codec = RowCodec::try_new(schema.fields().iter().map(|f| f.data_type().clone()))?;
-        let (open, bytes) = (BTreeMap::new(), 0);
-        Ok(Self { end, time, grace_ms, stream_time: i64::MIN, codec, schema, open, bytes })
+        Ok(Self { end, time, grace_ms, stream_time: i64::MIN, open: TimedRows::try_new(schema)? })
+    }
+
+    /// Windows that end here or before are closed.
+    fn closed_ms(&self) -> i64 {
+        self.stream_time.saturating_sub(self.grace_ms)
     }
 
     fn take(&mut self, batch: &ChangeBatch) -> Result<()> {
         let ends = window::to_ms(&self.end.evaluate(&batch.rows)?)?;
-        let rows = self.codec.encode(batch.rows.columns(), batch.len())?;
-        let closed = self.stream_time.saturating_sub(self.grace_ms);
+        let rows = self.open.encode(batch)?;
         for row in 0..batch.len() {
             // A closed window has been given; what a late deletion does to it is not told.
-            if ends.is_null(row) || ends.value(row) <= closed {
-                continue;
-            }
-            let key: (i64, Box<[u8]>) = (ends.value(row), rows.row(row).into());
-            let size = key.1.len() + ENTRY_BYTES;
-            let weight = self.open.entry(key.clone()).or_insert_with(|| {
-                self.bytes += size;
-                0
-            });
-            *weight += batch.weight(row);
-            if *weight == 0 {
-                self.open.remove(&key);
-                self.bytes -= size;
+            if ends.is_valid(row) && ends.value(row) > self.closed_ms() {
+                self.open.add(ends.value(row), rows.row(row), batch.weight(row));
             }
         }
         Ok(())
     }
 
     fn closed(&mut self) -> Result<Changes> {
-        let closed = self.stream_time.saturating_sub(self.grace_ms);
-        let mut rows: Vec<Box<[u8]>> = Vec::new();
-        while let Some(first) = self.open.first_entry().filter(|e| e.key().0 <= closed) {
-            let ((_, row), weight) = first.remove_entry();
-            self.bytes -= row.len() + ENTRY_BYTES;
-            if weight < 0 {
-                return Err(Error::bug("EMIT FINAL", "a row was taken back that was never there"));
-            }
-            rows.extend((0..weight).map(|_| row.clone()));
+        let Some(rows) = self.open.take(self.closed_ms())? else { return Ok(Vec::new()) };
+        if rows.retracted() > 0 {
+            return Err(Error::bug("EMIT FINAL", "a row was taken back that was never there"));
         }
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let columns = self.codec.decode(rows.iter().map(AsRef::as_ref))?;
-        Ok(vec![ChangeBatch::inserted(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)])
+        // A row that is there twice is given twice: what only comes has no weights.
+        let copies = (0..rows.len()).flat_map(|row| {
+            let row_id = u32::try_from(row).unwrap_or(u32::MAX);
+            (0..rows.weight(row)).map(move |_| row_id)
+        });
+        let copies: UInt32Array = copies.collect();
+        Ok(vec![ChangeBatch::inserted(take_record_batch(&rows.rows, &copies)?)])
     }
 }
 
@@ -108,6 +87,6 @@ impl Operator for EmitFinal {
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes
+        self.open.bytes()
     }
 }

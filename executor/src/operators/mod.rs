@@ -15,6 +15,7 @@ mod recompute;
 mod row_chunks;
 mod shards;
 mod temporal_filter;
+mod timed_rows;
 mod top_n;
 mod union;
 mod unnest;

@@ -5,18 +5,15 @@
 //! and the beginning of a day too. What is to come and what is to leave waits in the order of its
 //! time. Invariant: after an epoch the result holds the rows whose span has the epoch's time in it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray,
-};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 
+use super::timed_rows::TimedRows;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
-use crate::keys::RowCodec;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
@@ -25,19 +22,14 @@ const FIRST: i64 = -2_208_988_800_000;
 const LAST: i64 = 7_258_118_400_000;
 /// Microseconds in a millisecond.
 const TICKS: i64 = 1_000;
-/// What a B-tree keeps for each entry beside the row's own bytes.
-const ENTRY_BYTES: usize = 48;
 
 pub(crate) struct TemporalFilter {
     predicates: Vec<Expression>,
-    /// The rows' layout, and the same with now behind it.
-    schema: SchemaRef,
+    /// The rows' layout with now behind it.
     with_now: SchemaRef,
-    codec: RowCodec,
     now: i64,
-    /// Changes to come, by the time at which they do: rows with their weights.
-    waiting: BTreeMap<(i64, Box<[u8]>), i64>,
-    bytes: usize,
+    /// Changes to come, by the time at which they do.
+    waiting: TimedRows,
 }
 
 /// From when, and until when, each row of a batch is in the result: [from, until).
@@ -52,9 +44,7 @@ impl TemporalFilter {
         schema: SchemaRef,
         with_now: SchemaRef,
     ) -> Result<Self> {
-        let codec = RowCodec::try_new(schema.fields().iter().map(|f| f.data_type().clone()))?;
-        let (waiting, bytes, now) = (BTreeMap::new(), 0, i64::MIN);
-        Ok(Self { predicates, schema, with_now, codec, now, waiting, bytes })
+        Ok(Self { predicates, with_now, now: i64::MIN, waiting: TimedRows::try_new(schema)? })
     }
 
     fn spans(&self, rows: &RecordBatch) -> Result<Spans> {
@@ -102,17 +92,17 @@ impl TemporalFilter {
     }
 
     fn take(&mut self, batch: &ChangeBatch, spans: &Spans, out: &mut Changes) -> Result<()> {
-        let encoded = self.codec.encode(batch.rows.columns(), batch.len())?;
+        let encoded = self.waiting.encode(batch)?;
         let mut here = Vec::with_capacity(batch.len());
         for row in 0..batch.len() {
             let (from, until) = (spans.from[row], spans.until[row]);
             let lasts = from < until && until > self.now;
             here.push(lasts && from <= self.now);
             if lasts && from > self.now {
-                self.wait(from, encoded.row(row), batch.weight(row));
+                self.waiting.add(from, encoded.row(row), batch.weight(row));
             }
             if lasts && until < i64::MAX {
-                self.wait(until, encoded.row(row), -batch.weight(row));
+                self.waiting.add(until, encoded.row(row), -batch.weight(row));
             }
         }
         let here = batch.filter(&BooleanArray::from(here))?;
@@ -120,38 +110,6 @@ impl TemporalFilter {
             out.push(here);
         }
         Ok(())
-    }
-
-    fn wait(&mut self, time: i64, row: &[u8], weight: i64) {
-        let key: (i64, Box<[u8]>) = (time, row.into());
-        let size = row.len() + ENTRY_BYTES;
-        let bytes = &mut self.bytes;
-        let waiting = self.waiting.entry(key.clone()).or_insert_with(|| {
-            *bytes += size;
-            0
-        });
-        *waiting += weight;
-        if *waiting == 0 {
-            self.waiting.remove(&key);
-            self.bytes -= size;
-        }
-    }
-
-    /// Changes whose time has come.
-    fn due_changes(&mut self) -> Result<Changes> {
-        let (mut rows, mut weights): (Vec<Box<[u8]>>, Vec<i64>) = (Vec::new(), Vec::new());
-        while let Some(first) = self.waiting.first_entry().filter(|e| e.key().0 <= self.now) {
-            let ((_, row), weight) = first.remove_entry();
-            self.bytes -= row.len() + ENTRY_BYTES;
-            rows.push(row);
-            weights.push(weight);
-        }
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let columns = self.codec.decode(rows.iter().map(AsRef::as_ref))?;
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-        Ok(vec![ChangeBatch::weighted(rows, Int64Array::from(weights))])
     }
 }
 
@@ -163,7 +121,7 @@ impl Operator for TemporalFilter {
         let clock = clock.ok_or_else(|| Error::bug("temporal filter", "the epoch has no time"))?;
         let now = clock.rows.column(0).as_primitive::<TimestampMicrosecondType>().value(0) / TICKS;
         self.now = self.now.max(now);
-        let mut out = self.due_changes()?;
+        let mut out: Changes = self.waiting.take(self.now)?.into_iter().collect();
         for batch in changes {
             let parts = resilient(&batch, rejects, &mut |b| Ok((b.clone(), self.spans(&b.rows)?)))?;
             for (part, spans) in parts {
@@ -174,10 +132,10 @@ impl Operator for TemporalFilter {
     }
 
     fn due_ms(&self) -> Option<i64> {
-        self.waiting.first_key_value().map(|((time, _), _)| *time)
+        self.waiting.first()
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes
+        self.waiting.bytes()
     }
 }
