@@ -39,6 +39,8 @@ const SMALL_ROWS: usize = 1024;
 const BUILDING: Duration = Duration::from_millis(1);
 /// How often waiting subscribers are tried again.
 const RETRY: Duration = Duration::from_millis(20);
+/// Epochs of time alone are at least this far apart: each is a synced record.
+const TICK: Duration = Duration::from_millis(100);
 /// When an epoch that was asked for has not come, because the disk failed, it is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often old segments are looked for, in milliseconds.
@@ -151,14 +153,18 @@ impl Timer {
         if left > 0 {
             return Some(Duration::from_millis(left.unsigned_abs()));
         }
-        let again = self.asked.is_none_or(|(time, at)| time != due || at.elapsed() > ASK_AGAIN);
-        if again
-            && let Some(requests) = self.requests.upgrade()
+        if let Some((time, at)) = self.asked {
+            let wait = if time == due { ASK_AGAIN } else { TICK };
+            if let Some(left) = wait.checked_sub(at.elapsed()) {
+                return Some(left.min(TICK));
+            }
+        }
+        if let Some(requests) = self.requests.upgrade()
             && requests.try_send(Request::Tick(due)).is_ok()
         {
             self.asked = Some((due, Instant::now()));
         }
-        Some(RETRY)
+        Some(TICK)
     }
 }
 
