@@ -186,11 +186,6 @@ impl Query {
         into.clear();
         into.extend(self.work.iter().zip(&self.operators).map(status));
     }
-
-    /// Bytes of state.
-    pub fn state_bytes(&self) -> usize {
-        self.operators.iter().flatten().map(|o| o.state_bytes()).sum()
-    }
 }
 
 /// The time of an epoch as a row.

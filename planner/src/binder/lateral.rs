@@ -185,16 +185,17 @@ fn push(plan: &LogicalPlan, carried: &Carried) -> Result<Option<LogicalPlan>> {
             plan => LogicalPlanBuilder::from(plan.clone()).cross_join(rows)?.build()?,
         }));
     }
-    let inputs = plan.inputs();
-    let mut pushed = Vec::with_capacity(inputs.len());
-    for input in &inputs {
-        match push(input, carried)? {
-            Some(input) => pushed.push(input),
-            None => return Ok(None),
-        }
+    // ORDER BY of what is not selected lies below the projection: the rows are chosen there.
+    if let LogicalPlan::Limit(limit) = plan
+        && let LogicalPlan::Projection(above) = limit.input.as_ref()
+    {
+        let chosen = LogicalPlan::Limit(logical::Limit { input: Arc::clone(&above.input), ..limit.clone() });
+        let schema = Arc::clone(&above.schema);
+        let above = logical::Projection::try_new_with_schema(above.expr.clone(), Arc::new(chosen), schema)?;
+        return push(&LogicalPlan::Projection(above), carried);
     }
-    let mut pushed = pushed.into_iter();
-    let Some(input) = pushed.next() else { return Ok(None) };
+    let [input] = plan.inputs()[..] else { return Ok(None) };
+    let Some(input) = push(input, carried)? else { return Ok(None) };
     let builder = LogicalPlanBuilder::from(input.clone());
     let own = |expr: &Expr, at: usize| -> Result<Expr> {
         let (qualifier, field) = plan.schema().qualified_field(at);
