@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
-use planner::{Dataflow, Node, NodeKind};
+use planner::{Dataflow, Node, NodeKind, Within};
 
 use crate::error::{Error, Result};
 use crate::expression::Expression;
@@ -15,8 +15,9 @@ use crate::fragment::Fragment;
 use crate::layout::nullable;
 use crate::operator::Operator;
 use crate::operators::{
-    Aggregate, AggregateCall, AssignWindows, EmitFinal, Filter, Join, JoinSpec, KeyedRows, Lookup, Negate,
-    Project, Recompute, RecomputeShard, TemporalFilter, TopN, TopNSpec, Union, Unnest, Values,
+    Aggregate, AggregateCall, AssignWindows, EmitFinal, Expiry, Filter, Join, JoinSpec, KeyedRows, Lookup,
+    Negate, Project, Recompute, RecomputeShard, SessionAggregate, Sessions, TemporalFilter, TopN, TopNSpec,
+    Union, Unmatched, Unnest, Values, WindowMerger,
 };
 
 /// The operator of a node; None for a source.
@@ -38,24 +39,42 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
             exprs: Expression::compile_all(exprs, input(0))?,
             schema: schema_of(exprs, input(0), &schema)?,
         }),
-        NodeKind::Window { time, spec } => {
-            Box::new(AssignWindows::new(Expression::compile(time, input(0))?, *spec, schema))
+        NodeKind::Window { time, spec, merged } => {
+            let time = Expression::compile(time, input(0))?;
+            let merger =
+                merged.as_ref().map(|m| WindowMerger::try_new(m, input(0).as_arrow())).transpose()?;
+            Box::new(AssignWindows::new(time, *spec, merger, dataflow.idle_ms(node), schema))
         }
         NodeKind::EmitFinal { end, time, grace_ms } => Box::new(EmitFinal::try_new(
             Expression::compile(end, input(0))?,
             Expression::compile(time, input(1))?,
             *grace_ms,
+            dataflow.idle_ms(node),
             nullable(&schema),
         )?),
         NodeKind::Aggregate { group, aggregates } => {
             let retracting = !dataflow.append_only_at(node.inputs[0]);
-            let calls = aggregates
-                .iter()
-                .enumerate()
-                .map(|(i, e)| call(e, input(0), schema.field(group.len() + i).data_type().clone()))
-                .collect::<Result<Vec<_>>>()?;
+            let calls = calls(aggregates, input(0), &schema, group.len())?;
             let group = Expression::compile_all(group, input(0))?;
             Box::new(Aggregate::try_new(group, calls, schema, retracting, shards)?)
+        }
+        NodeKind::SessionAggregate { spec, columns, aggregates, emit_final } => {
+            let calls = calls(aggregates, input(0), &schema, columns.len())?;
+            let sessions = Sessions {
+                time: Expression::compile(&spec.time, input(0))?,
+                time_type: spec.time.get_type(input(0))?,
+                keys: Expression::compile_all(&spec.keys, input(0))?,
+                key_types: types(&spec.keys, input(0))?,
+                gap_ms: spec.gap_ms,
+                grace_ms: spec.grace_ms,
+                end_after_gap: spec.end_after_gap,
+                columns: columns.clone(),
+                calls,
+                emit_final: *emit_final,
+                idle_ms: dataflow.idle_ms(node),
+                schema: nullable(&schema),
+            };
+            Box::new(SessionAggregate::try_new(sessions, shards)?)
         }
         NodeKind::TopN { partition, order, skip, fetch, numbered } => {
             let spec = TopNSpec {
@@ -83,8 +102,24 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
         NodeKind::Values(plan) => {
             Box::new(Values { fragment: Some(Fragment::compile(plan)?), schema: nullable(&schema) })
         }
-        NodeKind::Join { on, filter, null_equal } => {
-            Box::new(Join::try_new(&join_spec(dataflow, node, on, filter.as_ref(), *null_equal)?, shards)?)
+        NodeKind::Join { on, filter, null_equal, within } => {
+            let mut spec = join_spec(dataflow, node, on, filter.as_ref(), *null_equal)?;
+            if let Some(Within { times, wait_ms, padded, .. }) = within {
+                let expiry = |n: usize| -> Result<Expiry> {
+                    Ok(Expiry {
+                        time: Expression::compile(&times[n], input(n))?,
+                        wait_ms: wait_ms[n],
+                        padded: padded[n],
+                    })
+                };
+                spec.within = Some([expiry(0)?, expiry(1)?]);
+            }
+            Box::new(Join::try_new(&spec, shards)?)
+        }
+        NodeKind::Unmatched { times, wait_ms, eager, left } => {
+            let times =
+                [Expression::compile(&times[0], input(0))?, Expression::compile(&times[1], input(1))?];
+            Box::new(Unmatched::try_new(times, *wait_ms, *eager, *left, nullable(&schema))?)
         }
         NodeKind::Lookup { on, filter, outer } => {
             Box::new(Lookup::try_new(&join_spec(dataflow, node, on, filter.as_ref(), false)?, *outer)?)
@@ -139,11 +174,18 @@ fn schema_of(exprs: &[Expr], input: &DFSchema, planned: &SchemaRef) -> Result<Sc
     Ok(Arc::new(datafusion::arrow::datatypes::Schema::new(fields)))
 }
 
-fn call(
-    expr: &Expr,
+/// The calls of a select list, whose results stand behind `group` columns in `schema`.
+fn calls(
+    aggregates: &[Expr],
     input: &DFSchema,
-    result: datafusion::arrow::datatypes::DataType,
-) -> Result<AggregateCall> {
+    schema: &SchemaRef,
+    group: usize,
+) -> Result<Vec<AggregateCall>> {
+    let results = schema.fields().iter().skip(group).map(|f| f.data_type().clone());
+    aggregates.iter().zip(results).map(|(expr, result)| call(expr, input, result)).collect()
+}
+
+fn call(expr: &Expr, input: &DFSchema, result: DataType) -> Result<AggregateCall> {
     let Expr::AggregateFunction(function) = expr.clone().unalias() else {
         return Err(Error::bug("build", "an aggregate is no function"));
     };
@@ -179,6 +221,7 @@ fn join_spec(
         inputs: schemas.map(|s| Arc::clone(s.inner())),
         filter: filter.map(|f| Expression::compile(f, &node.schema)).transpose()?,
         null_equal,
+        within: None,
         append_only: [0, 1].map(|n| dataflow.append_only_at(node.inputs[n])),
         schema: Arc::clone(node.schema.inner()),
     })

@@ -70,6 +70,15 @@ impl ChangeBatch {
         Ok(Self { rows: take_record_batch(&self.rows, indices)?, weights: weights.as_ref().map(int64) })
     }
 
+    /// Each row as often as its weight says: what only comes has no weights.
+    pub(crate) fn repeated(&self) -> Result<Self> {
+        let copies = (0..self.len()).flat_map(|row| {
+            let row_id = u32::try_from(row).unwrap_or(u32::MAX);
+            (0..self.weight(row)).map(move |_| row_id)
+        });
+        Ok(Self::inserted(take_record_batch(&self.rows, &copies.collect::<UInt32Array>())?))
+    }
+
     /// One batch of several with the same layout.
     pub(crate) fn concat(schema: &SchemaRef, batches: &[Self]) -> Result<Self> {
         let rows = concat_batches(schema, batches.iter().map(|b| &b.rows))?;
@@ -91,33 +100,48 @@ fn int64(array: &ArrayRef) -> Int64Array {
     Int64Array::from(array.to_data())
 }
 
-/// The net of changes: equal rows become one with the sum of their weights, zeros go.
-/// The order is that of first appearance.
+/// The net of changes: a row that goes and comes does neither, rows that go are given once with the sum
+/// of their weights. Those that go are first, each in the order of first appearance.
 pub(crate) fn consolidate(schema: &SchemaRef, batches: Vec<ChangeBatch>) -> Result<Vec<ChangeBatch>> {
-    if batches.iter().all(|b| b.weights.is_none()) {
+    if batches.iter().all(|b| b.retracted() == 0) {
         return Ok(batches);
     }
     let all = ChangeBatch::concat(schema, &batches)?;
     let codec = RowCodec::try_new(schema.fields().iter().map(|f| f.data_type().clone()))?;
     let encoded = codec.encode(all.rows.columns(), all.len())?;
-    let mut keys = KeyTable::default();
-    let mut first: Vec<u32> = Vec::new();
-    let mut net: Vec<i64> = Vec::new();
-    for row in 0..all.len() {
-        let (slot, new) = keys.insert(encoded.row(row));
+    let mut going = KeyTable::default();
+    let (mut rows, mut weights): (Vec<u32>, Vec<i64>) = (Vec::new(), Vec::new());
+    let number = |row: usize| u32::try_from(row).unwrap_or(u32::MAX);
+    for row in (0..all.len()).filter(|row| all.weight(*row) < 0) {
+        let (slot, new) = going.insert(encoded.row(row));
         if new {
-            first.push(u32::try_from(row).unwrap_or(u32::MAX));
-            net.push(0);
+            rows.push(number(row));
+            weights.push(0);
         }
-        net[slot as usize] += all.weight(row);
+        weights[slot as usize] += all.weight(row);
     }
-    if net.iter().all(|w| *w == 1) && first.len() == all.len() {
-        return Ok(vec![ChangeBatch::inserted(all.rows)]);
+    let (mut coming, mut came): (Vec<u32>, Vec<i64>) = (Vec::new(), Vec::new());
+    for row in (0..all.len()).filter(|row| all.weight(*row) > 0) {
+        let mut left = all.weight(row);
+        if let Some(slot) = going.find(encoded.row(row)) {
+            let gone = &mut weights[slot as usize];
+            let met = left.min(-*gone);
+            *gone += met;
+            left -= met;
+        }
+        if left > 0 {
+            coming.push(number(row));
+            came.push(left);
+        }
     }
-    let kept: (Vec<u32>, Vec<i64>) = first.into_iter().zip(net).filter(|(_, w)| *w != 0).unzip();
-    if kept.0.is_empty() {
+    let kept: (Vec<u32>, Vec<i64>) = rows.into_iter().zip(weights).filter(|(_, w)| *w != 0).unzip();
+    let (indices, weights) = ([kept.0, coming].concat(), [kept.1, came].concat());
+    if indices.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = take_record_batch(&all.rows, &UInt32Array::from(kept.0))?;
-    Ok(vec![ChangeBatch::weighted(rows, Int64Array::from(kept.1))])
+    let rows = take_record_batch(&all.rows, &UInt32Array::from(indices))?;
+    if weights.iter().all(|w| *w == 1) {
+        return Ok(vec![ChangeBatch::inserted(rows)]);
+    }
+    Ok(vec![ChangeBatch::weighted(rows, Int64Array::from(weights))])
 }

@@ -51,6 +51,9 @@ pub enum Error {
         /// The limit, bytes.
         limit: u64,
     },
+    /// A row came when what it belongs to was over.
+    #[error("late: {0}")]
+    Late(Lateness),
     /// A limit was reached.
     #[error("{what} exceeds the limit of {limit}")]
     Limit {
@@ -85,6 +88,30 @@ pub enum Error {
         /// What was said.
         message: String,
     },
+}
+
+/// What was over when a row came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lateness {
+    /// Its window.
+    Window {
+        /// The window's end, ms since 1970.
+        end_ms: i64,
+    },
+    /// The session it would be in.
+    Session,
+    /// The time in which it could be joined, and it met nothing.
+    Join,
+}
+
+impl std::fmt::Display for Lateness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Window { end_ms } => write!(f, "its window closed at {end_ms} ms"),
+            Self::Session => f.write_str("its session has closed"),
+            Self::Join => f.write_str("its time to be joined is over"),
+        }
+    }
 }
 
 /// The result of moving data.

@@ -64,7 +64,7 @@ pub(crate) fn resilient<T>(
         Ok(value) => Ok(vec![value]),
         Err(Error::Bug { place, message }) => Err(Error::Bug { place, message }),
         Err(error) if batch.len() <= 1 => {
-            rejects.push(error.to_string(), || row_text(&batch.rows, 0));
+            rejects.push(error, || row_text(&batch.rows, 0));
             Ok(Vec::new())
         }
         Err(_) => {

@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::row::{RowConverter, Rows, SortField};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as TableEntry;
 
 use crate::error::Result;
 
@@ -64,21 +65,54 @@ pub(crate) fn hash(key: &[u8]) -> u64 {
 /// Number of a key in its table; given again after the key was removed.
 pub(crate) type Slot = u32;
 
+/// Bytes of the arena are handed out in units of this: an entry then names any place in 32 GiB.
+const UNIT: usize = 8;
+
 /// Keys and their slots. Bytes of all keys lie in one arena.
+///
+/// A look-up that finds nothing touches the table alone, one that finds its key an entry and the key:
+/// half of each hash lies in the table, so that neither a false match nor growth looks further.
 #[derive(Debug, Default)]
 pub(crate) struct KeyTable {
-    table: HashTable<Slot>,
+    table: HashTable<Tagged>,
     entries: Vec<Entry>,
     arena: Vec<u8>,
+    /// Units of the arena in use. Past the last one the addition fails, and with it the query.
+    units: u32,
     free: Vec<Slot>,
     garbage: usize,
 }
 
+/// A slot with the lower half of its key's hash.
+#[derive(Debug, Clone, Copy)]
+struct Tagged {
+    tag: u32,
+    slot: Slot,
+}
+
+/// Where a key lies.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    hash: u64,
-    start: usize,
+    unit: u32,
     len: u32,
+}
+
+impl Entry {
+    fn bytes<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
+        let start = self.unit as usize * UNIT;
+        &arena[start..start + self.len as usize]
+    }
+}
+
+/// The lower half of a hash.
+#[allow(clippy::cast_possible_truncation, reason = "half of it is meant")]
+fn tag_of(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// The table takes the bucket from the low bits and a mark from the high ones.
+fn spread(tag: u32) -> u64 {
+    u64::from(tag) << 32 | u64::from(tag)
 }
 
 impl KeyTable {
@@ -88,12 +122,13 @@ impl KeyTable {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.arena.capacity() + self.entries.capacity() * size_of::<Entry>() + self.table.capacity() * 5
+        self.arena.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.table.capacity() * (size_of::<Tagged>() + 1)
     }
 
     pub(crate) fn key(&self, slot: Slot) -> &[u8] {
-        let entry = &self.entries[slot as usize];
-        &self.arena[entry.start..entry.start + entry.len as usize]
+        self.entries[slot as usize].bytes(&self.arena)
     }
 
     pub(crate) fn find(&self, key: &[u8]) -> Option<Slot> {
@@ -101,7 +136,8 @@ impl KeyTable {
     }
 
     pub(crate) fn find_hashed(&self, hash: u64, key: &[u8]) -> Option<Slot> {
-        self.table.find(hash, |slot| self.key(*slot) == key).copied()
+        let tag = tag_of(hash);
+        self.table.find(spread(tag), |t| t.tag == tag && self.key(t.slot) == key).map(|t| t.slot)
     }
 
     /// All slots in use of a table from which no key was removed, oldest first.
@@ -115,34 +151,37 @@ impl KeyTable {
     }
 
     pub(crate) fn insert_hashed(&mut self, hash: u64, key: &[u8]) -> (Slot, bool) {
-        if let Some(slot) = self.find_hashed(hash, key) {
-            return (slot, false);
+        let Self { table, entries, arena, units, free, .. } = self;
+        let tag = tag_of(hash);
+        let same = |t: &Tagged| t.tag == tag && entries[t.slot as usize].bytes(arena) == key;
+        match table.entry(spread(tag), same, |t| spread(t.tag)) {
+            TableEntry::Occupied(found) => (found.get().slot, false),
+            TableEntry::Vacant(vacant) => {
+                let entry = append(arena, units, key);
+                let slot = match free.pop() {
+                    Some(slot) => {
+                        entries[slot as usize] = entry;
+                        slot
+                    }
+                    None => {
+                        entries.push(entry);
+                        Slot::try_from(entries.len() - 1).unwrap_or(Slot::MAX)
+                    }
+                };
+                vacant.insert(Tagged { tag, slot });
+                (slot, true)
+            }
         }
-        let entry =
-            Entry { hash, start: self.arena.len(), len: u32::try_from(key.len()).unwrap_or(u32::MAX) };
-        self.arena.extend_from_slice(key);
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.entries[slot as usize] = entry;
-                slot
-            }
-            None => {
-                self.entries.push(entry);
-                Slot::try_from(self.entries.len() - 1).unwrap_or(Slot::MAX)
-            }
-        };
-        let entries = &self.entries;
-        self.table.insert_unique(hash, slot, |s| entries[*s as usize].hash);
-        (slot, true)
     }
 
     /// Gives a slot back.
     pub(crate) fn remove(&mut self, slot: Slot) {
-        let entry = self.entries[slot as usize];
-        if let Ok(found) = self.table.find_entry(entry.hash, |s| *s == slot) {
+        let tag = tag_of(hash(self.key(slot)));
+        if let Ok(found) = self.table.find_entry(spread(tag), |t| t.slot == slot) {
             found.remove();
-            self.garbage += entry.len as usize;
-            self.entries[slot as usize].len = 0;
+            let entry = &mut self.entries[slot as usize];
+            self.garbage += (entry.len as usize).next_multiple_of(UNIT);
+            entry.len = 0;
             self.free.push(slot);
             self.compact();
         }
@@ -154,16 +193,45 @@ impl KeyTable {
             return;
         }
         let mut arena = Vec::with_capacity(self.arena.len() - self.garbage);
+        let mut units = 0;
         for entry in &mut self.entries {
-            let key = &self.arena[entry.start..entry.start + entry.len as usize];
-            entry.start = arena.len();
-            arena.extend_from_slice(key);
+            *entry = append(&mut arena, &mut units, entry.bytes(&self.arena));
         }
-        self.arena = arena;
-        self.garbage = 0;
+        (self.arena, self.units, self.garbage) = (arena, units, 0);
         if self.table.len() * 4 < self.table.capacity() {
-            let entries = &self.entries;
-            self.table.shrink_to_fit(|s| entries[*s as usize].hash);
+            self.table.shrink_to_fit(|t| spread(t.tag));
         }
+    }
+}
+
+/// Puts a key at the end of the arena.
+fn append(arena: &mut Vec<u8>, units: &mut u32, key: &[u8]) -> Entry {
+    let entry = Entry { unit: *units, len: u32::try_from(key.len()).unwrap_or(u32::MAX) };
+    *units += u32::try_from(key.len().div_ceil(UNIT)).unwrap_or(u32::MAX);
+    arena.extend_from_slice(key);
+    arena.resize(arena.len().next_multiple_of(UNIT), 0);
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_keep_their_slots_until_they_are_removed() {
+        let mut table = KeyTable::default();
+        let key = |n: u32| format!("key {n:06}").into_bytes();
+        for n in 0..5000 {
+            assert_eq!(table.insert(&key(n)), (n, true));
+        }
+        assert_eq!(table.insert(b""), (5000, true), "a key may be empty");
+        (0..5000).step_by(2).for_each(|n| table.remove(n));
+        for n in 0..5000 {
+            assert_eq!(table.find(&key(n)), (n % 2 == 1).then_some(n));
+        }
+        assert_eq!((table.find(b""), table.key(4999)), (Some(5000), key(4999).as_slice()));
+        let (slot, new) = table.insert(&key(7777));
+        assert!(new && slot < 5000 && slot % 2 == 0, "a slot is given again");
+        assert_eq!(table.key(slot), key(7777));
     }
 }

@@ -23,6 +23,7 @@ use datafusion::physical_plan::{
 };
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use planner::{RelationSource, WindowAssign, WindowSpec};
 
 use crate::engine::Snapshot;
@@ -52,7 +53,12 @@ impl PullContext {
     ///
     /// # Errors
     /// What planning or the start of execution finds; a query that has failed.
-    pub async fn answer(&self, plan: LogicalPlan) -> Result<Answer> {
+    pub fn answer(&self, plan: LogicalPlan) -> BoxFuture<'_, Result<Answer>> {
+        // Boxed, so that its code is here and not in every crate that asks.
+        Box::pin(self.start(plan))
+    }
+
+    async fn start(&self, plan: LogicalPlan) -> Result<Answer> {
         let plan = self.with_rows(plan)?;
         let state = SessionStateBuilder::new_from_existing(self.state.clone())
             .with_query_planner(Arc::new(Planner))
@@ -72,7 +78,8 @@ impl PullContext {
         Ok(self.state.optimize(&self.with_rows(plan)?)?)
     }
 
-    /// Puts the rows of this epoch in the place of relations, also inside subqueries.
+    /// Puts the rows of this epoch in the place of relations, also inside subqueries, and plans that
+    /// DataFusion knows in the place of sessions.
     fn with_rows(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let mut failed = None;
         let replaced = plan.transform_down_with_subqueries(|node| {
@@ -94,7 +101,7 @@ impl PullContext {
         })?;
         match failed {
             Some(error) => Err(error),
-            None => Ok(replaced.data),
+            None => Ok(planner::expand_sessions(replaced.data)?),
         }
     }
 

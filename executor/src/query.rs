@@ -31,7 +31,8 @@ pub struct Query {
     /// How many nodes read each node.
     readers: Vec<usize>,
     schema: SchemaRef,
-    append_only: bool,
+    /// The result's changes need no consolidation.
+    net: bool,
     /// What each node has done.
     work: Vec<Work>,
 }
@@ -68,14 +69,14 @@ impl Query {
             .iter()
             .map(|node| operator(&dataflow, node, shards))
             .collect::<Result<Vec<_>>>()?;
-        let append_only = dataflow.append_only_at(dataflow.root);
+        let net = dataflow.is_net();
         let schema = Arc::clone(dataflow.schema().inner());
         let mut readers = vec![0; dataflow.nodes.len()];
         dataflow.nodes.iter().flat_map(|n| &n.inputs).for_each(|input| readers[*input] += 1);
         let work = vec![Work::default(); dataflow.nodes.len()];
         let sources = dataflow.sources();
         let timed = dataflow.is_timed();
-        Ok(Self { dataflow, sources, timed, operators, readers, schema, append_only, work })
+        Ok(Self { dataflow, sources, timed, operators, readers, schema, net, work })
     }
 
     /// What it runs.
@@ -106,10 +107,12 @@ impl Query {
 
     /// Whether a window with grace decides by the order of epochs.
     pub(crate) fn needs_epochs(&self) -> bool {
-        self.dataflow
-            .nodes
-            .iter()
-            .any(|n| matches!(&n.kind, NodeKind::Window { spec, .. } if spec.grace_ms.is_some()))
+        self.dataflow.nodes.iter().any(|n| match &n.kind {
+            NodeKind::Window { spec, .. } => spec.grace_ms.is_some(),
+            NodeKind::SessionAggregate { spec, .. } => spec.grace_ms.is_some(),
+            NodeKind::Join { within, .. } => within.is_some(),
+            _ => false,
+        })
     }
 
     /// The net change of the result in one epoch. A panic becomes an error.
@@ -162,7 +165,7 @@ impl Query {
         }
         let mut result = outputs[self.dataflow.root].take().unwrap_or_default();
         result.retain(|b| !b.is_empty());
-        if self.append_only { Ok(result) } else { consolidate(&self.result_schema(&result), result) }
+        if self.net { Ok(result) } else { consolidate(&self.result_schema(&result), result) }
     }
 
     /// The layout the rows really have: nullability may differ from the plan's.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::error::Error;
+
 /// Most rejects that are kept; older ones go, their count stays.
 const KEPT: usize = 10_000;
 /// Most that one epoch of one query keeps apart; the rest is counted.
 const PER_STEP: usize = 100;
 
 /// A row that was not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Reject {
     /// The relation whose query refused it.
     pub relation: String,
@@ -19,8 +21,8 @@ pub struct Reject {
     pub epoch: u64,
     /// The wall clock of that epoch, ms since 1970.
     pub now_ms: i64,
-    /// Why, in words.
-    pub reason: String,
+    /// Why.
+    pub error: Arc<Error>,
     /// The row, as text.
     pub row: String,
 }
@@ -60,16 +62,23 @@ impl Rejects {
 /// What one step of one query rejects.
 #[derive(Debug, Default)]
 pub(crate) struct StepRejects {
-    pub(crate) kept: Vec<(String, String)>,
+    pub(crate) kept: Vec<(Arc<Error>, String)>,
     pub(crate) count: u64,
 }
 
 impl StepRejects {
     /// Notes a row; its text is only made if it will be kept.
-    pub(crate) fn push(&mut self, reason: impl Into<String>, row: impl FnOnce() -> String) {
+    pub(crate) fn push(&mut self, error: Error, row: impl FnOnce() -> String) {
         self.count += 1;
         if self.kept.len() < PER_STEP {
-            self.kept.push((reason.into(), row()));
+            self.kept.push((Arc::new(error), row()));
         }
+    }
+
+    /// Adds those of a part of the step.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.count += other.count;
+        let room = PER_STEP.saturating_sub(self.kept.len());
+        self.kept.extend(other.kept.into_iter().take(room));
     }
 }

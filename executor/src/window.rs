@@ -14,7 +14,7 @@ use planner::WindowSpec;
 use crate::error::Result;
 
 /// Ticks of a time type in one millisecond; None if the type is coarser or no time.
-fn ticks_per_ms(data_type: &DataType) -> i64 {
+pub(crate) fn ticks_per_ms(data_type: &DataType) -> i64 {
     match data_type {
         DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
         DataType::Timestamp(TimeUnit::Nanosecond, _) => 1_000_000,

@@ -16,7 +16,7 @@ const MAX_COLUMNS: usize = 1600;
 /// Most partitions of a topic.
 const MAX_PARTITIONS: i64 = 1024;
 /// Options of WITH (…) that are understood; the rest is refused by name.
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "kafka_topic",
     "partitions",
     "replicas",
@@ -26,6 +26,7 @@ const OPTIONS: [&str; 10] = [
     "format",
     "retention_ms",
     "retention_bytes",
+    "idle_timeout_ms",
     "memory_limit",
 ];
 
@@ -78,6 +79,7 @@ pub fn plan_create(statement: &CreateRelation, id: RelationId, text: &str) -> Re
         partitions,
         time_column: None,
         retention,
+        idle_timeout_ms: idle_timeout(&statement.options)?,
         memory_limit: None,
         query: None,
         text: text.to_owned(),
@@ -130,6 +132,7 @@ pub fn plan_create_as(
         partitions,
         time_column: None,
         retention,
+        idle_timeout_ms: idle_timeout(&statement.options)?,
         memory_limit: memory_limit(&statement.options)?,
         query: Some(query),
         text: text.to_owned(),
@@ -280,6 +283,13 @@ fn memory_limit(options: &Options) -> Result<Option<u64>> {
     match parse_bytes(&text) {
         Some(bytes) => Ok(Some(bytes)),
         None => Err(Error::invalid("option \"memory_limit\"", "expected bytes, or a size such as '64MB'")),
+    }
+}
+
+fn idle_timeout(options: &Options) -> Result<Option<i64>> {
+    match options.integer("idle_timeout_ms")? {
+        Some(ms) if ms <= 0 => Err(Error::invalid("option \"idle_timeout_ms\"", "it must be positive")),
+        timeout => Ok(timeout),
     }
 }
 

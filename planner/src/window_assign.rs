@@ -14,6 +14,11 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNodeCore};
 
+/// Grace where a WINDOW clause names none: ksqlDB's 24 hours, less the window.
+pub(crate) fn default_grace_ms(window_ms: i64) -> i64 {
+    (24 * 3_600_000 - window_ms).max(0)
+}
+
 /// Length, distance and grace of windows, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WindowSpec {

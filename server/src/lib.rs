@@ -12,6 +12,10 @@ mod statements;
 mod system;
 mod tools;
 
+/// A future with its code in this crate: one that is not boxed is compiled again in every program that
+/// awaits it, with all of DataFusion's generics.
+pub type Compiled<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + 'a>>;
+
 pub use config::{Config, ConfigError, SETTINGS as SERVER_SETTINGS, usage};
 pub use run::{RunError, Running, start};
 pub use tools::{bench, demo, flights};

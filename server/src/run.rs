@@ -9,6 +9,7 @@ use storage::{Disk, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::Compiled;
 use crate::config::Config;
 use crate::http;
 use crate::pg::{Listener, Registry, serve};
@@ -54,7 +55,11 @@ pub struct Running {
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn start(config: &Config) -> Result<Running, RunError> {
+pub fn start(config: &Config) -> Compiled<'_, Result<Running, RunError>> {
+    Box::pin(open(config))
+}
+
+async fn open(config: &Config) -> Result<Running, RunError> {
     let engine_config = EngineConfig {
         data_dir: config.data_dir.clone(),
         fs: Arc::new(Disk),
@@ -100,7 +105,11 @@ impl Running {
     }
 
     /// Takes no more clients, tells those there are, finishes what was accepted.
-    pub async fn stop(self) {
+    pub fn stop(self) -> Compiled<'static, ()> {
+        Box::pin(self.farewell())
+    }
+
+    async fn farewell(self) {
         self.stop.send_replace(true);
         self.registry.shut_down();
         let deadline = tokio::time::Instant::now() + FAREWELL;

@@ -1,5 +1,5 @@
-//! ksqlDB's clauses that sqlparser does not know: `WINDOW …` after FROM, `WITHIN …` in
-//! joins and `EMIT …` at the end.
+//! Clauses that sqlparser does not know: ksqlDB's `WINDOW …` after FROM, `WITHIN …` in joins,
+//! `PARTITION BY …` of a whole query and `EMIT …` at the end, and `ASOF JOIN`.
 //!
 //! They are cut out of the tokens before parsing and left as marker calls at the head of the
 //! select list they belong to, so that spans, nesting and everything else stay sqlparser's.
@@ -17,6 +17,11 @@ use crate::position;
 const WINDOW_MARKER: &str = "__millpond_window";
 const EMIT_MARKER: &str = "__millpond_emit";
 const WITHIN_MARKER: &str = "__millpond_within";
+const PARTITION_MARKER: &str = "__millpond_partition";
+const ASOF_MARKER: &str = "__millpond_asof";
+/// Words after which PARTITION BY has ended.
+const AFTER_PARTITION: [&str; 8] =
+    ["EMIT", "HAVING", "LIMIT", "ORDER", "UNION", "INTERSECT", "EXCEPT", "OFFSET"];
 
 /// When a continuous query shows its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +75,8 @@ pub struct Within {
     pub before_ms: i64,
     /// How much later, ms.
     pub after_ms: i64,
+    /// How long after its time has come a row can still be joined, ms.
+    pub grace_ms: Option<i64>,
 }
 
 /// Replaces the clauses in `tokens` by markers.
@@ -77,17 +84,23 @@ pub struct Within {
 /// # Errors
 /// [`Error::Syntax`] for a clause that is not complete, with its place in `text`.
 pub(crate) fn mark(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
-    if !tokens.iter().any(|t| ["EMIT", "WINDOW", "WITHIN"].iter().any(|word| word_is(t, word))) {
+    let words = ["EMIT", "WINDOW", "WITHIN", "PARTITION", "ASOF"];
+    if !tokens.iter().any(|t| words.iter().any(|word| word_is(t, word))) {
         return Ok(tokens);
     }
     let mut cursor = Cursor { text, tokens: &tokens, at: 0 };
     let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut selects: Vec<Option<usize>> = vec![None];
     let mut markers: Vec<(usize, &'static str, String)> = Vec::new();
+    let mut asof = AsOf::default();
     while let Some(token) = cursor.peek(0) {
         let clause = match &token.token {
             Token::Word(_) if word_is(token, "EMIT") => cursor.emit().map(|c| (EMIT_MARKER, c)),
             Token::Word(_) if word_is(token, "WINDOW") => cursor.window()?.map(|c| (WINDOW_MARKER, c)),
+            // Inside OVER (…) there is no SELECT of its own.
+            Token::Word(_) if word_is(token, "PARTITION") && selects.last().is_some_and(Option::is_some) => {
+                cursor.partition().map(|c| (PARTITION_MARKER, c))
+            }
             _ => None,
         };
         if let Some((marker, clause)) = clause {
@@ -100,7 +113,10 @@ pub(crate) fn mark(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWi
         if word_is(token, "WITHIN")
             && let Some(within) = cursor.within()?
         {
-            push_within(&mut kept, token.span, within);
+            push_on(&mut kept, token.span, WITHIN_MARKER, encode_within(within));
+            continue;
+        }
+        if asof.take(&mut cursor, selects.len(), &mut kept) {
             continue;
         }
         match &token.token {
@@ -153,18 +169,65 @@ fn push_marker(out: &mut Vec<TokenWithSpan>, span: Span, name: &str, value: Stri
     }
 }
 
+/// The joins `ASOF` whose condition has not come yet.
+#[derive(Default)]
+struct AsOf {
+    /// How deep each is nested, and whether its MATCH_CONDITION has come.
+    open: Vec<(usize, bool)>,
+}
+
+impl AsOf {
+    /// Takes a token that belongs to such a join: `ASOF [LEFT] JOIN … ON …`, and MATCH_CONDITION (…)
+    /// before ON, which is one more condition.
+    fn take(&mut self, cursor: &mut Cursor<'_>, depth: usize, out: &mut Vec<TokenWithSpan>) -> bool {
+        let Some(token) = cursor.peek(0) else { return false };
+        let joins = ["JOIN", "LEFT", "INNER"];
+        if word_is(token, "ASOF")
+            && cursor.solid(1).is_some_and(|(_, next)| joins.iter().any(|j| word_is(next, j)))
+        {
+            self.open.push((depth, false));
+            cursor.at += 1;
+            return true;
+        }
+        let Some((at, matched)) = self.open.last_mut() else { return false };
+        if *at != depth {
+            return false;
+        }
+        if word_is(token, "MATCH_CONDITION") {
+            *matched = true;
+            push_on(out, token.span, ASOF_MARKER, String::new());
+        } else if word_is(token, "ON") {
+            match *matched {
+                true => out.push(TokenWithSpan::new(keyword("AND", Keyword::AND), token.span)),
+                false => push_on(out, token.span, ASOF_MARKER, String::new()),
+            }
+            self.open.pop();
+        } else {
+            return false;
+        }
+        cursor.at += 1;
+        true
+    }
+}
+
+fn keyword(value: &str, keyword: Keyword) -> Token {
+    Token::Word(Word { value: value.to_owned(), quote_style: None, keyword })
+}
+
+fn encode_within(within: Within) -> String {
+    let grace = within.grace_ms.map_or_else(|| "-".to_owned(), |grace| grace.to_string());
+    format!("{},{},{grace}", within.before_ms, within.after_ms)
+}
+
 /// `ON` with the clause as the first of its conditions.
-fn push_within(out: &mut Vec<TokenWithSpan>, span: Span, within: Within) {
-    let word =
-        |value: &str, keyword| Token::Word(Word { value: value.to_owned(), quote_style: None, keyword });
-    let value = format!("{},{}", within.before_ms, within.after_ms);
+fn push_on(out: &mut Vec<TokenWithSpan>, span: Span, marker: &str, value: String) {
     for token in [
-        word("ON", Keyword::ON),
-        word(WITHIN_MARKER, Keyword::NoKeyword),
+        keyword("ON", Keyword::ON),
+        keyword(marker, Keyword::NoKeyword),
         Token::LParen,
         Token::SingleQuotedString(value),
         Token::RParen,
-        word("AND", Keyword::AND),
+        keyword("AND", Keyword::AND),
     ] {
         out.push(TokenWithSpan::new(token, span));
     }
@@ -175,18 +238,30 @@ fn push_within(out: &mut Vec<TokenWithSpan>, span: Span, within: Within) {
 /// # Errors
 /// When the rest of the condition is an OR without parentheses.
 pub fn take_within(condition: &mut Expr) -> Result<Option<Within>> {
+    Ok(take_from_condition(condition, WITHIN_MARKER)?.and_then(|value| decode_within(&value)))
+}
+
+/// Takes ASOF off a join's condition; whether it was there.
+///
+/// # Errors
+/// As [`take_within`].
+pub fn take_asof(condition: &mut Expr) -> Result<bool> {
+    Ok(take_from_condition(condition, ASOF_MARKER)?.is_some())
+}
+
+fn take_from_condition(condition: &mut Expr, wanted: &str) -> Result<Option<String>> {
     match condition {
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            if let Some(within) = within_marker(left) {
+            if let Some((_, value)) = marker_of(left).filter(|(name, _)| name == wanted) {
                 *condition = right.as_ref().clone();
-                return Ok(Some(within));
+                return Ok(Some(value));
             }
-            take_within(left)
+            take_from_condition(left, wanted)
         }
-        Expr::BinaryOp { left, op: BinaryOperator::Or, .. } => match take_within(left)? {
+        Expr::BinaryOp { left, op: BinaryOperator::Or, .. } => match take_from_condition(left, wanted)? {
             None => Ok(None),
             Some(_) => Err(Error::Syntax {
-                message: "syntax error: the condition of a join WITHIN needs parentheses around OR".into(),
+                message: "syntax error: the condition of this join needs parentheses around OR".into(),
                 position: 0,
                 hint: None,
             }),
@@ -195,34 +270,54 @@ pub fn take_within(condition: &mut Expr) -> Result<Option<Within>> {
     }
 }
 
-fn within_marker(expr: &Expr) -> Option<Within> {
-    let (name, value) = marker(&SelectItem::UnnamedExpr(expr.clone()))?;
-    let (before, after) = value.split_once(',').filter(|_| name == WITHIN_MARKER)?;
-    Some(Within { before_ms: before.parse().ok()?, after_ms: after.parse().ok()? })
+fn decode_within(value: &str) -> Option<Within> {
+    let [before, after, grace] = value.split(',').collect::<Vec<_>>()[..] else { return None };
+    Some(Within {
+        before_ms: before.parse().ok()?,
+        after_ms: after.parse().ok()?,
+        grace_ms: grace.parse().ok(),
+    })
+}
+
+/// The clauses of one SELECT.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Clauses {
+    /// EMIT.
+    pub emit: Option<Emit>,
+    /// WINDOW.
+    pub window: Option<Window>,
+    /// What stands behind PARTITION BY.
+    pub partition_by: Option<String>,
 }
 
 /// Takes the clauses of one SELECT off its select list.
-pub fn take_clauses(select: &mut Select) -> (Option<Emit>, Option<Window>) {
-    let (mut emit, mut window) = (None, None);
+pub fn take_clauses(select: &mut Select) -> Clauses {
+    let mut clauses = Clauses::default();
     while let Some((name, value)) = select.projection.first().and_then(marker) {
         match name.as_str() {
-            EMIT_MARKER => emit = Some(if value == "final" { Emit::Final } else { Emit::Changes }),
-            _ => window = decode_window(&value),
+            EMIT_MARKER => clauses.emit = Some(decode_emit(&value)),
+            PARTITION_MARKER => clauses.partition_by = Some(value),
+            _ => clauses.window = decode_window(&value),
         }
         select.projection.remove(0);
     }
-    (emit, window)
+    clauses
 }
 
-/// Takes EMIT off a query's outermost SELECT, leaving its WINDOW where it is.
+fn decode_emit(value: &str) -> Emit {
+    if value == "final" { Emit::Final } else { Emit::Changes }
+}
+
+/// Takes EMIT off a query's outermost SELECT, leaving its other clauses where they are.
 pub(crate) fn take_emit(body: &mut SetExpr) -> Option<Emit> {
     match body {
         SetExpr::Select(select) => {
-            let (emit, window) = take_clauses(select);
-            if let Some(window) = window {
-                select.projection.insert(0, SelectItem::UnnamedExpr(window_marker(&window)));
-            }
-            emit
+            let markers = select.projection.iter().map_while(marker);
+            let (at, value) = markers
+                .enumerate()
+                .find_map(|(at, (name, value))| (name == EMIT_MARKER).then_some((at, value)))?;
+            select.projection.remove(at);
+            Some(decode_emit(&value))
         }
         SetExpr::Query(query) => take_emit(&mut query.body),
         SetExpr::SetOperation { right, .. } => take_emit(right),
@@ -231,9 +326,16 @@ pub(crate) fn take_emit(body: &mut SetExpr) -> Option<Emit> {
 }
 
 fn marker(item: &SelectItem) -> Option<(String, String)> {
-    let SelectItem::UnnamedExpr(Expr::Function(function)) = item else { return None };
+    match item {
+        SelectItem::UnnamedExpr(expr) => marker_of(expr),
+        _ => None,
+    }
+}
+
+fn marker_of(expr: &Expr) -> Option<(String, String)> {
+    let Expr::Function(function) = expr else { return None };
     let name = function.name.to_string();
-    if ![WINDOW_MARKER, EMIT_MARKER, WITHIN_MARKER].contains(&name.as_str()) {
+    if ![WINDOW_MARKER, EMIT_MARKER, WITHIN_MARKER, PARTITION_MARKER, ASOF_MARKER].contains(&name.as_str()) {
         return None;
     }
     let FunctionArguments::List(list) = &function.args else { return None };
@@ -244,11 +346,6 @@ fn marker(item: &SelectItem) -> Option<(String, String)> {
         },
         _ => None,
     }
-}
-
-fn window_marker(window: &Window) -> Expr {
-    let text = format!("{WINDOW_MARKER}('{}')", encode_window(window));
-    crate::parser::parse_expression(&text).unwrap_or_else(|_| Expr::value(Value::Null))
 }
 
 fn encode_window(window: &Window) -> String {
@@ -341,6 +438,25 @@ impl<'a> Cursor<'a> {
         Some(name.to_owned())
     }
 
+    /// `PARTITION BY …` up to the next clause: its text.
+    fn partition(&mut self) -> Option<String> {
+        let (from, _) = self.solid(1).filter(|(_, by)| word_is(by, "BY"))?;
+        let (mut depth, mut end) = (0usize, from);
+        while let Some(token) = self.tokens.get(end) {
+            match token.token {
+                Token::LParen => depth += 1,
+                Token::RParen if depth == 0 => break,
+                Token::RParen => depth -= 1,
+                _ if depth == 0 && AFTER_PARTITION.iter().any(|word| word_is(token, word)) => break,
+                _ => {}
+            }
+            end += 1;
+        }
+        let text: Vec<String> = self.tokens[from..end].iter().map(|t| t.token.to_string()).collect();
+        self.at = end;
+        Some(text.join(" "))
+    }
+
     /// `WINDOW [name] TUMBLING|HOPPING|SESSION (…)`; None when it is SQL's own WINDOW clause.
     fn window(&mut self) -> Result<Option<String>> {
         let kinds = ["tumbling", "hopping", "session"];
@@ -359,26 +475,25 @@ impl<'a> Cursor<'a> {
     /// `WITHIN n UNIT | (n UNIT, n UNIT) [GRACE PERIOD n UNIT] ON`; None when it is SQL's WITHIN GROUP.
     fn within(&mut self) -> Result<Option<Within>> {
         let Some((next, first)) = self.solid(1) else { return Ok(None) };
-        let within = match &first.token {
+        let mut within = match &first.token {
             Token::LParen => {
                 self.at = next;
                 let before_ms = self.duration()?;
                 self.expect(&Token::Comma, "expected a comma between the two lengths")?;
                 let after_ms = self.duration()?;
                 self.expect(&Token::RParen, "expected ) after the two lengths")?;
-                Within { before_ms, after_ms }
+                Within { before_ms, after_ms, grace_ms: None }
             }
             Token::Number(..) => {
                 self.at += 1;
                 let length = self.duration()?;
-                Within { before_ms: length, after_ms: length }
+                Within { before_ms: length, after_ms: length, grace_ms: None }
             }
             _ => return Ok(None),
         };
         if self.take_word("grace") {
             self.take_word("period");
-            // Pairs are kept and found however late a row comes.
-            self.duration()?;
+            within.grace_ms = Some(self.duration()?);
         }
         if self.take_word("on") { Ok(Some(within)) } else { Err(self.error("expected ON after WITHIN")) }
     }

@@ -15,12 +15,12 @@ mod settings;
 mod types;
 
 pub use ast::*;
-pub use clauses::{Emit, Window, WindowKind, Within, take_clauses, take_within};
+pub use clauses::{Clauses, Emit, Window, WindowKind, Within, take_asof, take_clauses, take_within};
 pub use dialect::MillpondDialect;
 pub use error::{Error, Result};
 pub use limits::{MAX_EXPRESSION_OPERATORS, MAX_NESTING, MAX_STATEMENT_BYTES, MAX_TOKENS};
 pub use options::{OptionValue, Options};
-pub use parser::{fold, parse, parse_condition, parse_query};
+pub use parser::{fold, parse, parse_condition, parse_expressions, parse_query};
 pub use settings::normalize_setting;
 pub use sqlparser;
 pub use types::{SqlType, arrow_type};

@@ -259,7 +259,15 @@ impl Grammar {
         let condition = self.predicate();
         let n = 1 + self.below(4);
         let key = self.pick(&keys);
-        match self.below(6) {
+        match self.below(7) {
+            6 => {
+                let aggregates = self.columns(&MERGED, n);
+                let grouped = self.pick(&["x.g, x.window_start, x.window_end", "x.window_start, x.g"]);
+                format!(
+                    "SELECT x.g AS k0, x.window_start AS k1, {aggregates} \
+                     FROM SESSION(s, ts, INTERVAL '3 seconds', g) x GROUP BY {grouped}"
+                )
+            }
             0 => format!("SELECT {} FROM {from}{condition}", self.columns(&AGGREGATES, n)),
             1 => {
                 let aggregates = self.columns(&AGGREGATES, n);
@@ -382,6 +390,19 @@ const AGGREGATES: [&str; 17] = [
     "sum(DISTINCT x.f)",
     "avg(DISTINCT x.v) FILTER (WHERE x.g <> 'a')",
     "count(DISTINCT x.g) FILTER (WHERE x.v > 1)",
+    "bool_and(x.v > 0)",
+    "bool_or(x.f > 3)",
+];
+
+/// Aggregates whose states for two sessions can become one.
+const MERGED: [&str; 9] = [
+    "count(*)",
+    "count(x.v)",
+    "sum(x.v)",
+    "avg(x.f)",
+    "min(x.g)",
+    "max(x.ts)",
+    "sum(x.v) FILTER (WHERE x.f > 0)",
     "bool_and(x.v > 0)",
     "bool_or(x.f > 3)",
 ];

@@ -25,6 +25,7 @@ pub(super) fn relation() -> Arc<Relation> {
         partitions: 1,
         time_column: None,
         retention: (None, None),
+        idle_timeout_ms: None,
         memory_limit: None,
         query: None,
         text: String::new(),

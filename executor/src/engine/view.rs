@@ -178,11 +178,11 @@ impl View {
         }
         self.status.rejected += step.count;
         let relation = &self.relation.name;
-        let kept = step.kept.into_iter().map(|(reason, row)| Reject {
+        let kept = step.kept.into_iter().map(|(error, row)| Reject {
             relation: relation.clone(),
             epoch,
             now_ms,
-            reason,
+            error,
             row,
         });
         all.extend(kept.collect(), step.count);

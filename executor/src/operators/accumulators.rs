@@ -53,6 +53,10 @@ pub(crate) trait Accumulator: Send {
     fn update(&mut self, input: &Input<'_>) -> Result<()>;
     /// The epoch's rows have all been seen: inside an epoch a row may go before it comes.
     fn settle(&mut self, _slots: &[Slot]) {}
+    /// Adds what the group `from` holds to `into`. Only for rows that only come.
+    fn merge(&mut self, _into: Slot, _from: Slot) -> Result<()> {
+        Err(Error::bug("aggregate", "its states do not merge"))
+    }
     /// The results of groups.
     fn results(&self, slots: &[Slot]) -> Result<ArrayRef>;
     /// Forgets a group.
@@ -121,6 +125,11 @@ impl Accumulator for Count {
         Ok(())
     }
 
+    fn merge(&mut self, into: Slot, from: Slot) -> Result<()> {
+        self.0[into as usize] += self.0[from as usize];
+        Ok(())
+    }
+
     fn results(&self, slots: &[Slot]) -> Result<ArrayRef> {
         Ok(Arc::new(slots.iter().map(|s| self.0[*s as usize]).collect::<Int64Array>()))
     }
@@ -148,6 +157,13 @@ impl Accumulator for Truth {
     fn update(&mut self, input: &Input<'_>) -> Result<()> {
         let values = typed::<BooleanArray>(input, "bool_and")?;
         input.each(|slot, row, weight| self.groups[slot][usize::from(values.value(row))] += weight);
+        Ok(())
+    }
+
+    fn merge(&mut self, into: Slot, from: Slot) -> Result<()> {
+        let [no, yes] = self.groups[from as usize];
+        let group = &mut self.groups[into as usize];
+        *group = [group[0] + no, group[1] + yes];
         Ok(())
     }
 
@@ -198,6 +214,13 @@ impl Accumulator for IntegerSum {
             *sum = sum.wrapping_add(values.value(row).wrapping_mul(weight));
             *count += weight;
         });
+        Ok(())
+    }
+
+    fn merge(&mut self, into: Slot, from: Slot) -> Result<()> {
+        let (sum, count) = self.groups[from as usize];
+        let group = &mut self.groups[into as usize];
+        *group = (group.0.wrapping_add(sum), group.1 + count);
         Ok(())
     }
 
@@ -255,6 +278,17 @@ impl Float {
         }
     }
 
+    /// Adds the values of another sum.
+    fn add_all(&mut self, other: &Self) {
+        let count = self.count + other.count;
+        self.add(other.high, 1);
+        self.add(other.low, 1);
+        self.count = count;
+        self.nan += other.nan;
+        self.infinite += other.infinite;
+        self.negative_infinite += other.negative_infinite;
+    }
+
     fn sum(&self) -> f64 {
         if self.nan > 0 || (self.infinite > 0 && self.negative_infinite > 0) {
             f64::NAN
@@ -291,6 +325,12 @@ impl Accumulator for FloatSum {
             None => typed::<Float64Array>(input, "sum")?,
         };
         input.each(|slot, row, weight| self.groups[slot].add(values.value(row), weight));
+        Ok(())
+    }
+
+    fn merge(&mut self, into: Slot, from: Slot) -> Result<()> {
+        let other = self.groups[from as usize];
+        self.groups[into as usize].add_all(&other);
         Ok(())
     }
 
@@ -359,6 +399,13 @@ impl Accumulator for DecimalSum {
         Ok(())
     }
 
+    fn merge(&mut self, into: Slot, from: Slot) -> Result<()> {
+        let (sum, count) = self.groups[from as usize];
+        let group = &mut self.groups[into as usize];
+        *group = (group.0.wrapping_add(sum), group.1 + count);
+        Ok(())
+    }
+
     fn results(&self, slots: &[Slot]) -> Result<ArrayRef> {
         let results = slots.iter().map(|s| self.groups[*s as usize]).map(|(sum, count)| {
             (count != 0).then(|| match self.shift {
@@ -408,6 +455,15 @@ impl Accumulator for Extreme {
                 *group = Some(value.into());
             }
         });
+        Ok(())
+    }
+
+    fn merge(&mut self, into: Slot, from: Slot) -> Result<()> {
+        let Some(value) = self.groups[from as usize].take() else { return Ok(()) };
+        let (len, group) = (value.len(), &mut self.groups[into as usize]);
+        let better = group.as_ref().is_none_or(|best| (value < *best) == self.least);
+        let lost = if better { group.replace(value).map_or(0, |old| old.len()) } else { len };
+        self.bytes -= lost;
         Ok(())
     }
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::compute::{and, filter_record_batch, not};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 
-use super::accumulators::{Accumulator, Input, accumulator};
-use super::distinct::Distinct;
+use super::accumulators::Accumulator;
+use super::aggregate_call::{AggregateCall, Arguments};
 use super::shards::{shard_of, step_shards};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
@@ -21,25 +21,6 @@ use crate::expression::{Expression, resilient};
 use crate::keys::{EncodedRows, KeyTable, RowCodec, Slot, hash};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
-
-/// One aggregate of the select list.
-pub(crate) struct AggregateCall {
-    pub(crate) function: String,
-    /// None counts rows.
-    pub(crate) argument: Option<Expression>,
-    /// Each value of the argument counts once.
-    pub(crate) distinct: bool,
-    pub(crate) argument_type: DataType,
-    pub(crate) filter: Option<Expression>,
-    pub(crate) result: DataType,
-}
-
-impl AggregateCall {
-    fn accumulator(&self, retracting: bool) -> Result<Box<dyn Accumulator>> {
-        let inner = accumulator(&self.function, &self.argument_type, &self.result, retracting)?;
-        Ok(if self.distinct { Box::new(Distinct::try_new(inner, &self.argument_type)?) } else { inner })
-    }
-}
 
 pub(crate) struct Aggregate {
     group: Vec<Expression>,
@@ -54,9 +35,7 @@ pub(crate) struct Aggregate {
 struct Evaluated {
     keys: EncodedRows,
     hashes: Vec<u64>,
-    arguments: Vec<Option<ArrayRef>>,
-    masks: Vec<Option<BooleanArray>>,
-    weights: Option<Int64Array>,
+    arguments: Arguments,
     /// Rows of each shard.
     rows: Vec<Vec<u32>>,
 }
@@ -96,17 +75,7 @@ impl Aggregate {
             hashes.push(hash);
             rows[shard_of(hash, self.shards.len())].push(u32::try_from(row).unwrap_or(u32::MAX));
         }
-        let arguments =
-            self.calls.iter().map(|c| c.argument.as_ref().map(|e| e.evaluate(&batch.rows)).transpose());
-        let masks = self.calls.iter().map(|c| c.filter.as_ref().map(|e| e.mask(&batch.rows)).transpose());
-        Ok(Evaluated {
-            keys,
-            hashes,
-            arguments: arguments.collect::<Result<_>>()?,
-            masks: masks.collect::<Result<_>>()?,
-            weights: batch.weights.clone(),
-            rows,
-        })
+        Ok(Evaluated { keys, hashes, arguments: Arguments::evaluate(&self.calls, batch)?, rows })
     }
 }
 
@@ -225,18 +194,9 @@ impl Shard {
     fn update(&mut self, index: usize, batch: &Evaluated, slots: &[Slot]) -> Result<()> {
         let rows = &batch.rows[index];
         for (slot, row) in slots.iter().zip(rows) {
-            self.weights[*slot as usize] += batch.weights.as_ref().map_or(1, |w| w.value(*row as usize));
+            self.weights[*slot as usize] += batch.arguments.weight(*row);
         }
-        for (call, accumulator) in self.accumulators.iter_mut().enumerate() {
-            accumulator.update(&Input {
-                slots,
-                rows,
-                values: batch.arguments[call].as_ref(),
-                mask: batch.masks[call].as_ref(),
-                weights: batch.weights.as_ref(),
-            })?;
-        }
-        Ok(())
+        batch.arguments.update(&mut self.accumulators, slots, rows)
     }
 
     fn touched_are_negative(&self, touched: &[Slot]) -> bool {
@@ -264,7 +224,12 @@ impl Shard {
 }
 
 /// -old and +new for groups whose row changed.
-fn differences(old: &RecordBatch, existed: &[bool], new: &RecordBatch, exists: &[bool]) -> Result<Changes> {
+pub(super) fn differences(
+    old: &RecordBatch,
+    existed: &[bool],
+    new: &RecordBatch,
+    exists: &[bool],
+) -> Result<Changes> {
     let mut same: BooleanArray = existed.iter().zip(exists).map(|(a, b)| Some(*a && *b)).collect();
     for (before, after) in old.columns().iter().zip(new.columns()) {
         same = and(&same, &equal(before, after)?)?;

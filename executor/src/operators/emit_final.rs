@@ -5,10 +5,10 @@
 //! Invariant: what has been given is never taken back.
 //! Source: ksqlDB, "Time and Windows", EMIT FINAL; Kafka Streams, Suppressed.untilWindowCloses.
 
-use datafusion::arrow::array::{Array, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::SchemaRef;
 
+use super::stream_clock::{StreamClock, now_ms};
 use super::timed_rows::TimedRows;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
@@ -21,7 +21,9 @@ pub(crate) struct EmitFinal {
     end: Expression,
     time: Expression,
     grace_ms: i64,
-    stream_time: i64,
+    clock: StreamClock,
+    /// Windows that end here or before are closed.
+    closed_ms: i64,
     /// Rows of open windows, by the window's end.
     open: TimedRows,
 }
@@ -31,14 +33,11 @@ impl EmitFinal {
         end: Expression,
         time: Expression,
         grace_ms: i64,
+        idle_ms: Option<i64>,
         schema: SchemaRef,
     ) -> Result<Self> {
-        Ok(Self { end, time, grace_ms, stream_time: i64::MIN, open: TimedRows::try_new(schema)? })
-    }
-
-    /// Windows that end here or before are closed.
-    fn closed_ms(&self) -> i64 {
-        self.stream_time.saturating_sub(self.grace_ms)
+        let clock = StreamClock::new(idle_ms);
+        Ok(Self { end, time, grace_ms, clock, closed_ms: i64::MIN, open: TimedRows::try_new(schema)? })
     }
 
     fn take(&mut self, batch: &ChangeBatch) -> Result<()> {
@@ -46,7 +45,7 @@ impl EmitFinal {
         let rows = self.open.encode(batch)?;
         for row in 0..batch.len() {
             // A closed window has been given; what a late deletion does to it is not told.
-            if ends.is_valid(row) && ends.value(row) > self.closed_ms() {
+            if ends.is_valid(row) && ends.value(row) > self.closed_ms {
                 self.open.add(ends.value(row), rows.row(row), batch.weight(row));
             }
         }
@@ -54,36 +53,38 @@ impl EmitFinal {
     }
 
     fn closed(&mut self) -> Result<Changes> {
-        let Some(rows) = self.open.take(self.closed_ms())? else { return Ok(Vec::new()) };
+        let Some(rows) = self.open.take(self.closed_ms)? else { return Ok(Vec::new()) };
         if rows.retracted() > 0 {
             return Err(Error::bug("EMIT FINAL", "a row was taken back that was never there"));
         }
-        // A row that is there twice is given twice: what only comes has no weights.
-        let copies = (0..rows.len()).flat_map(|row| {
-            let row_id = u32::try_from(row).unwrap_or(u32::MAX);
-            (0..rows.weight(row)).map(move |_| row_id)
-        });
-        let copies: UInt32Array = copies.collect();
-        Ok(vec![ChangeBatch::inserted(take_record_batch(&rows.rows, &copies)?)])
+        Ok(vec![rows.repeated()?])
     }
 }
 
 impl Operator for EmitFinal {
     fn step(&mut self, inputs: Vec<Changes>, _: &mut StepRejects) -> Result<Changes> {
         let mut inputs = inputs.into_iter();
-        for batch in inputs.next().unwrap_or_default() {
+        let mut next = || inputs.next().unwrap_or_default();
+        let (rows, timeline, now) = (next(), next(), now_ms(&next()));
+        self.closed_ms = self.clock.begin(now).saturating_sub(self.grace_ms);
+        for batch in rows {
             self.take(&batch)?;
         }
-        for batch in inputs.next().unwrap_or_default() {
+        let mut newest = None;
+        for batch in timeline {
             // A time that cannot be computed is rejected where the row is placed in its window.
             let mut seen = StepRejects::default();
             let times = resilient(&batch, &mut seen, &mut |b| window::to_ms(&self.time.evaluate(&b.rows)?))?;
             for times in times {
-                let newest = datafusion::arrow::compute::max(&times).unwrap_or(i64::MIN);
-                self.stream_time = self.stream_time.max(newest);
+                newest = newest.max(datafusion::arrow::compute::max(&times));
             }
         }
+        self.closed_ms = self.clock.end(newest, now).saturating_sub(self.grace_ms);
         self.closed()
+    }
+
+    fn due_ms(&self) -> Option<i64> {
+        self.clock.reaches(self.open.first()?.saturating_add(self.grace_ms))
     }
 
     fn state_bytes(&self) -> usize {

@@ -6,15 +6,16 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use super::keyed_rows::{Keyed, KeyedRows, RowId, product, shard_changes};
+use super::row_expiry::{Expiry, RowExpiry};
 use super::shards::step_shards;
 use crate::change::ChangeBatch;
-use crate::error::Result;
-use crate::expression::{Expression, resilient};
+use crate::error::{Error, Lateness, Result};
+use crate::expression::{Expression, resilient, row_text};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
@@ -31,13 +32,24 @@ pub(crate) struct JoinSpec {
     pub(crate) null_equal: bool,
     /// Sides whose rows only come.
     pub(crate) append_only: [bool; 2],
+    /// How long rows of each side are kept; None: for ever.
+    pub(crate) within: Option<[Expiry; 2]>,
     pub(crate) schema: SchemaRef,
 }
 
 pub(crate) struct Join {
     filter: Option<Expression>,
     schema: SchemaRef,
-    shards: Vec<[KeyedRows; 2]>,
+    shards: Vec<Shard>,
+    /// Largest time of all earlier epochs, where rows are let go.
+    stream_time: i64,
+}
+
+struct Shard {
+    sides: [KeyedRows; 2],
+    expiry: Option<[RowExpiry; 2]>,
+    /// Rows of the epoch that came too late to meet any.
+    late: StepRejects,
 }
 
 impl JoinSpec {
@@ -48,15 +60,26 @@ impl JoinSpec {
             &self.inputs[side],
             self.null_equal,
         )?;
-        Ok(rows.append_only(self.append_only[side]))
+        Ok(rows.append_only(self.append_only[side] && self.within.is_none()))
+    }
+
+    fn shard(&self) -> Result<Shard> {
+        Ok(Shard {
+            sides: [self.side(0)?, self.side(1)?],
+            expiry: self
+                .within
+                .as_ref()
+                .map(|sides| sides.each_ref().map(|side| RowExpiry::new(side.clone()))),
+            late: StepRejects::default(),
+        })
     }
 }
 
 impl Join {
     pub(crate) fn try_new(spec: &JoinSpec, shards: usize) -> Result<Self> {
-        let shards =
-            (0..shards.max(1)).map(|_| Ok([spec.side(0)?, spec.side(1)?])).collect::<Result<Vec<_>>>()?;
-        Ok(Self { filter: spec.filter.clone(), schema: Arc::clone(&spec.schema), shards })
+        let shards = (0..shards.max(1)).map(|_| spec.shard()).collect::<Result<Vec<_>>>()?;
+        let (filter, schema) = (spec.filter.clone(), Arc::clone(&spec.schema));
+        Ok(Self { filter, schema, shards, stream_time: i64::MIN })
     }
 }
 
@@ -66,18 +89,19 @@ impl Operator for Join {
         if rows == 0 {
             return Ok(Vec::new());
         }
-        let mut sides = inputs
-            .into_iter()
-            .enumerate()
-            .map(|(side, changes)| shard_changes(changes, &self.shards[0][side], self.shards.len(), rejects));
+        let mut sides = inputs.into_iter().enumerate().map(|(side, changes)| {
+            let (rows, shards) = (&self.shards[0].sides[side], self.shards.len());
+            shard_changes(changes, rows, shards, rejects)
+        });
         let left = sides.next().transpose()?.unwrap_or_default();
         let right = sides.next().transpose()?.unwrap_or_default();
         drop(sides);
         let sharded: Vec<[Vec<Keyed>; 2]> = left.into_iter().zip(right).map(|(l, r)| [l, r]).collect();
-        let schema = &self.schema;
+        let (schema, stream_time) = (&self.schema, self.stream_time);
         let joined = step_shards(&mut self.shards, sharded, rows, |shard, changes| {
-            step_shard(shard, changes, schema)
+            shard.step(changes, schema, stream_time)
         })?;
+        self.let_go(rejects)?;
         let mut out = Vec::new();
         for batch in joined {
             out.extend(filtered(batch, self.filter.as_ref(), rejects)?);
@@ -86,7 +110,26 @@ impl Operator for Join {
     }
 
     fn state_bytes(&self) -> usize {
-        self.shards.iter().flatten().map(KeyedRows::bytes).sum()
+        let expiry = |s: &Shard| s.expiry.iter().flatten().map(RowExpiry::bytes).sum::<usize>();
+        self.shards.iter().map(|s| s.sides.iter().map(KeyedRows::bytes).sum::<usize>() + expiry(s)).sum()
+    }
+}
+
+impl Join {
+    /// Moves stream time on and lets go of the rows whose time is over.
+    fn let_go(&mut self, rejects: &mut StepRejects) -> Result<()> {
+        for shard in &mut self.shards {
+            rejects.append(std::mem::take(&mut shard.late));
+        }
+        let newest = self.shards.iter().filter_map(|s| s.expiry.as_ref()).flatten().map(|e| e.newest).max();
+        let Some(newest) = newest else { return Ok(()) };
+        self.stream_time = self.stream_time.max(newest);
+        for Shard { sides, expiry, .. } in &mut self.shards {
+            for (side, expiry) in sides.iter_mut().zip(expiry.iter_mut().flatten()) {
+                expiry.expire(side, self.stream_time)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -102,25 +145,37 @@ pub(super) fn filtered(
     }
 }
 
-fn step_shard(shard: &mut [KeyedRows; 2], changes: [Vec<Keyed>; 2], schema: &SchemaRef) -> Result<Changes> {
-    let [left, right] = shard;
-    let [left_changes, right_changes] = changes;
-    let mut out = Vec::new();
-    for changes in &left_changes {
-        probe(changes, right, true, schema, &mut out)?;
+impl Shard {
+    fn step(&mut self, changes: [Vec<Keyed>; 2], schema: &SchemaRef, stream_time: i64) -> Result<Changes> {
+        let mut out = Vec::new();
+        for (side, changes) in changes.iter().enumerate() {
+            for changes in changes {
+                probe(changes, &self.sides[1 - side], side == 0, schema, &mut out)?;
+            }
+            for changes in changes {
+                self.keep(side, changes, stream_time)?;
+            }
+        }
+        self.sides.iter().try_for_each(KeyedRows::check)?;
+        Ok(out)
     }
-    for changes in &left_changes {
-        left.apply(changes)?;
+
+    /// Adds rows to their side. One whose time is over is let go before the next epoch; when no other
+    /// has its key it is late.
+    fn keep(&mut self, side: usize, changes: &Keyed, stream_time: i64) -> Result<()> {
+        let Some(expiry) = &mut self.expiry else { return self.sides[side].apply(changes) };
+        let expiry = &mut expiry[side];
+        let times = expiry.times(changes)?;
+        for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
+            let alone = || self.sides[1 - side].matches(changes.hash(row), changes.key(row)).next().is_none();
+            if expiry.is_late(times.value(row), stream_time) && alone() {
+                self.late.push(Error::Late(Lateness::Join), || row_text(&changes.batch.rows, row));
+            }
+        }
+        let ids = self.sides[side].add(changes)?;
+        expiry.note(&ids, &times);
+        Ok(())
     }
-    for changes in &right_changes {
-        probe(changes, left, false, schema, &mut out)?;
-    }
-    for changes in &right_changes {
-        right.apply(changes)?;
-    }
-    left.check()?;
-    right.check()?;
-    Ok(out)
 }
 
 /// All pairs of a batch with the rows of the other side, in pieces of bounded size.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
@@ -28,6 +28,8 @@ pub(crate) struct KeyedRows {
     ends: Vec<(RowId, RowId)>,
     /// The row after each row of the same key.
     next: Vec<RowId>,
+    /// The row before each; none where rows only come.
+    before: Vec<RowId>,
     rows: Rows,
     /// Weights of rows; where rows only come, none as long as all are 1.
     weights: Vec<i64>,
@@ -123,6 +125,7 @@ impl KeyedRows {
             keys: KeyTable::default(),
             ends: Vec::new(),
             next: Vec::new(),
+            before: Vec::new(),
             rows: Rows::Distinct { codec, table: KeyTable::default() },
             weights: Vec::new(),
         })
@@ -184,6 +187,28 @@ impl KeyedRows {
             .collect()
     }
 
+    /// Adds rows that come, and returns their ids.
+    pub(crate) fn add(&mut self, changes: &Keyed) -> Result<Vec<RowId>> {
+        let Rows::Distinct { codec, .. } = &self.rows else {
+            return Err(Error::bug("keyed rows", "rows that are let go are kept by value"));
+        };
+        let batch = &changes.batch;
+        let encoded = codec.encode(batch.rows.columns(), batch.len())?;
+        let change =
+            |row| self.change(changes.hash(row), changes.key(row), encoded.row(row), batch.weight(row));
+        Ok((0..batch.len()).map(change).collect())
+    }
+
+    /// Lets rows go, however often they are there.
+    pub(crate) fn forget(&mut self, ids: &[RowId]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), self.columns(ids)?)?;
+        let weights = Int64Array::from_iter_values(ids.iter().map(|id| -self.weight(*id)));
+        self.apply(&self.keyed(&ChangeBatch::weighted(rows, weights))?)
+    }
+
     /// Adds the changes of a batch.
     pub(crate) fn apply(&mut self, changes: &Keyed) -> Result<()> {
         let batch = &changes.batch;
@@ -215,8 +240,8 @@ impl KeyedRows {
         }
     }
 
-    fn change(&mut self, key_hash: u64, key: &[u8], row: &[u8], weight: i64) {
-        let Rows::Distinct { table, .. } = &mut self.rows else { return };
+    fn change(&mut self, key_hash: u64, key: &[u8], row: &[u8], weight: i64) -> RowId {
+        let Rows::Distinct { table, .. } = &mut self.rows else { return NONE };
         let (id, new) = table.insert(row);
         if self.weights.len() <= id as usize {
             self.weights.resize(table.capacity(), 0);
@@ -233,6 +258,7 @@ impl KeyedRows {
                 table.remove(id);
             }
         }
+        id
     }
 
     /// Puts a row at the end of its key's list.
@@ -246,35 +272,34 @@ impl KeyedRows {
         }
         self.next[id as usize] = NONE;
         let ends = &mut self.ends[slot as usize];
+        let last = if new { NONE } else { ends.1 };
         if new {
             *ends = (id, id);
         } else {
-            self.next[ends.1 as usize] = id;
+            self.next[last as usize] = id;
             ends.1 = id;
+        }
+        if matches!(self.rows, Rows::Distinct { .. }) {
+            self.before.resize(self.next.len(), NONE);
+            self.before[id as usize] = last;
         }
     }
 
     /// Takes a row out of its key's list; a key without rows goes.
     fn unlink(&mut self, key_hash: u64, key: &[u8], id: RowId) {
         let Some(slot) = self.keys.find_hashed(key_hash, key) else { return };
-        let (first, last) = self.ends[slot as usize];
-        let after = self.next[id as usize];
-        if first == id {
-            self.ends[slot as usize].0 = after;
-            if after == NONE {
-                self.keys.remove(slot);
-            }
-            return;
+        let (before, after) = (self.before[id as usize], self.next[id as usize]);
+        let ends = &mut self.ends[slot as usize];
+        match before {
+            NONE => ends.0 = after,
+            before => self.next[before as usize] = after,
         }
-        let mut before = first;
-        while before != NONE && self.next[before as usize] != id {
-            before = self.next[before as usize];
+        match after {
+            NONE => ends.1 = before,
+            after => self.before[after as usize] = before,
         }
-        if before != NONE {
-            self.next[before as usize] = after;
-            if last == id {
-                self.ends[slot as usize].1 = before;
-            }
+        if before == NONE && after == NONE {
+            self.keys.remove(slot);
         }
     }
 
@@ -309,8 +334,8 @@ impl KeyedRows {
             Rows::Distinct { table, .. } => table.bytes(),
             Rows::Appended(chunks) => chunks.bytes(),
         };
-        let lists =
-            self.ends.capacity() * size_of::<(RowId, RowId)>() + self.next.capacity() * size_of::<RowId>();
+        let lists = self.ends.capacity() * size_of::<(RowId, RowId)>()
+            + (self.next.capacity() + self.before.capacity()) * size_of::<RowId>();
         self.keys.bytes() + rows + lists + self.weights.capacity() * size_of::<i64>()
     }
 

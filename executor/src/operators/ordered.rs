@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Partitions that keep no more rows than this are sorted lists.
+const FEW_ROWS: usize = 64;
+
 /// Where a row's own bytes begin, and how often it is there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -16,6 +19,8 @@ pub(super) struct Place {
 /// Rows in order.
 #[derive(Debug, Clone)]
 pub(super) enum Ordered {
+    /// For partitions of which the first row alone is kept.
+    First(Option<(Arc<[u8]>, Place)>),
     /// For partitions that never grow beyond some rows.
     Few(Vec<(Arc<[u8]>, Place)>),
     /// For any number.
@@ -28,16 +33,24 @@ pub(super) enum Kept {
     More,
     Same,
     Fewer,
+    /// The same; one of this many bytes is another now.
+    Another(usize),
 }
 
 impl Ordered {
-    pub(super) fn new(few: bool) -> Self {
-        if few { Self::Few(Vec::new()) } else { Self::Many(BTreeMap::new()) }
+    /// For partitions that keep at most `rows` rows and one on the way.
+    pub(super) fn new(rows: usize) -> Self {
+        match rows {
+            1 => Self::First(None),
+            ..=FEW_ROWS => Self::Few(Vec::new()),
+            _ => Self::Many(BTreeMap::new()),
+        }
     }
 
     /// Rows that differ.
     pub(super) fn len(&self) -> usize {
         match self {
+            Self::First(row) => usize::from(row.is_some()),
             Self::Few(rows) => rows.len(),
             Self::Many(rows) => rows.len(),
         }
@@ -45,6 +58,7 @@ impl Ordered {
 
     pub(super) fn last(&self) -> Option<&[u8]> {
         match self {
+            Self::First(row) => row.as_ref().map(|(key, _)| key.as_ref()),
             Self::Few(rows) => rows.last().map(|(key, _)| key.as_ref()),
             Self::Many(rows) => rows.last_key_value().map(|(key, _)| key.as_ref()),
         }
@@ -53,6 +67,7 @@ impl Ordered {
     /// Takes the last row out; returns its length.
     pub(super) fn pop_last(&mut self) -> Option<usize> {
         match self {
+            Self::First(row) => row.take().map(|(key, _)| key.len()),
             Self::Few(rows) => rows.pop().map(|(key, _)| key.len()),
             Self::Many(rows) => rows.pop_last().map(|(key, _)| key.len()),
         }
@@ -62,6 +77,17 @@ impl Ordered {
     pub(super) fn change(&mut self, key: &[u8], row_at: u32, weight: i64) -> Kept {
         let place = Place { row_at, weight };
         match self {
+            // Only rows that come in front of it are brought here.
+            Self::First(row) => match row {
+                Some((kept, place)) if kept.as_ref() == key => {
+                    place.weight += weight;
+                    Kept::Same
+                }
+                other => match other.replace((key.into(), place)) {
+                    Some((before, _)) => Kept::Another(before.len()),
+                    None => Kept::More,
+                },
+            },
             Self::Few(rows) => match rows.binary_search_by(|(k, _)| k.as_ref().cmp(key)) {
                 Ok(at) => {
                     rows[at].1.weight += weight;
@@ -98,6 +124,9 @@ impl Ordered {
     /// Shows the rows in order, until `f` says that it is enough.
     pub(super) fn each(&self, mut f: impl FnMut(&Arc<[u8]>, Place) -> bool) {
         match self {
+            Self::First(row) => {
+                let _ = row.iter().all(|(key, place)| f(key, *place));
+            }
             Self::Few(rows) => {
                 let _ = rows.iter().all(|(key, place)| f(key, *place));
             }

@@ -49,6 +49,13 @@ impl TimedRows {
         }
     }
 
+    /// Lets a row of a time go, however often it is there.
+    pub(super) fn forget(&mut self, time: i64, row: &[u8]) {
+        if self.rows.remove(&(time, Box::from(row))).is_some() {
+            self.bytes -= row.len() + ENTRY_BYTES;
+        }
+    }
+
     /// Takes out the rows whose time is `until` or before; None when there are none.
     pub(super) fn take(&mut self, until: i64) -> Result<Option<ChangeBatch>> {
         let (mut rows, mut weights): (Vec<Box<[u8]>>, Vec<i64>) = (Vec::new(), Vec::new());

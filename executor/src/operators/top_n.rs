@@ -22,8 +22,6 @@ use crate::keys::{KeyTable, RowCodec, Slot};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
-/// Partitions that keep no more rows than this are sorted lists.
-const FEW_ROWS: usize = 64;
 /// What is kept for each row beside its bytes.
 const ENTRY_BYTES: usize = 48;
 
@@ -159,7 +157,7 @@ impl Shard {
     fn partition(&mut self, hash: u64, key: &[u8]) -> Slot {
         let (slot, _) = self.keys.insert_hashed(hash, key);
         if self.partitions.len() <= slot as usize {
-            let empty = Ordered::new(!self.spec.retracting && self.spec.kept() <= FEW_ROWS);
+            let empty = Ordered::new(if self.spec.retracting { usize::MAX } else { self.spec.kept() });
             self.partitions.resize(self.keys.capacity(), empty);
             self.touched_in.resize(self.keys.capacity(), self.step.wrapping_sub(1));
         }
@@ -181,6 +179,7 @@ impl Shard {
             Kept::More => self.bytes += size,
             Kept::Same => {}
             Kept::Fewer => self.bytes -= size,
+            Kept::Another(bytes) => self.bytes = self.bytes + self.key.len() - bytes,
         }
         while !self.spec.retracting && partition.len() > self.spec.kept() {
             self.bytes -= partition.pop_last().map_or(0, |length| length + ENTRY_BYTES);

@@ -8,12 +8,14 @@
 
 use datafusion::arrow::array::Array;
 use datafusion::arrow::array::{Int64Array, UInt32Array};
-use datafusion::arrow::compute::take;
+use datafusion::arrow::compute::{max, min, take};
 use datafusion::arrow::datatypes::SchemaRef;
 use planner::WindowSpec;
 
+use super::stream_clock::{StreamClock, now_ms};
+use super::window_merger::WindowMerger;
 use crate::change::ChangeBatch;
-use crate::error::Result;
+use crate::error::{Error, Lateness, Result};
 use crate::expression::{Expression, resilient, row_text};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
@@ -22,14 +24,33 @@ use crate::window;
 pub(crate) struct AssignWindows {
     time: Expression,
     spec: WindowSpec,
+    /// Makes equal rows one, where little of them matters.
+    merger: Option<WindowMerger>,
     schema: SchemaRef,
-    /// Largest time of all earlier epochs, ms.
-    stream_time: i64,
+    clock: StreamClock,
+    /// Windows that end here or before are closed.
+    closed_ms: i64,
 }
 
 impl AssignWindows {
-    pub(crate) fn new(time: Expression, spec: WindowSpec, schema: SchemaRef) -> Self {
-        Self { time, spec, schema, stream_time: i64::MIN }
+    pub(crate) fn new(
+        time: Expression,
+        spec: WindowSpec,
+        merger: Option<WindowMerger>,
+        idle_ms: Option<i64>,
+        schema: SchemaRef,
+    ) -> Self {
+        Self { time, spec, merger, schema, clock: StreamClock::new(idle_ms), closed_ms: i64::MIN }
+    }
+
+    /// The rows, equal ones together unless one is late: each late row is told of.
+    fn merged(&self, batch: ChangeBatch, times: Int64Array) -> Result<(ChangeBatch, Int64Array)> {
+        match &self.merger {
+            Some(merger) if min(&times).is_none_or(|first| first >= self.closed_ms) => {
+                merger.merge(&batch, &times, &self.spec)
+            }
+            _ => Ok((batch, times)),
+        }
     }
 
     fn assign(
@@ -38,7 +59,7 @@ impl AssignWindows {
         times: &Int64Array,
         late: &mut Vec<(usize, i64)>,
     ) -> Result<ChangeBatch> {
-        let closed = self.spec.grace_ms.map_or(i64::MIN, |grace| self.stream_time.saturating_sub(grace));
+        let closed = self.closed_ms;
         let placed = window::place(&self.spec, times, |row, end| {
             let open = end > closed || batch.weight(row) < 0;
             if !open {
@@ -55,23 +76,28 @@ impl AssignWindows {
 
 impl Operator for AssignWindows {
     fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes> {
+        let mut inputs = inputs.into_iter();
+        let (rows, now) = (inputs.next().unwrap_or_default(), inputs.next().and_then(|c| now_ms(&c)));
+        let began = self.clock.begin(now);
+        self.closed_ms = self.spec.grace_ms.map_or(i64::MIN, |grace| began.saturating_sub(grace));
         let mut out = Vec::new();
-        let mut newest = self.stream_time;
-        for batch in inputs.into_iter().flatten() {
+        let mut newest = None;
+        for batch in rows {
             let parts = resilient(&batch, rejects, &mut |b| {
                 Ok((b.clone(), window::to_ms(&self.time.evaluate(&b.rows)?)?))
             })?;
             for (part, times) in parts {
+                newest = newest.max(max(&times));
+                let (part, times) = self.merged(part, times)?;
                 let mut late = Vec::new();
                 out.push(self.assign(&part, &times, &mut late)?);
                 for (row, end) in late {
-                    rejects
-                        .push(format!("late: its window closed at {end} ms"), || row_text(&part.rows, row));
+                    let error = Error::Late(Lateness::Window { end_ms: end });
+                    rejects.push(error, || row_text(&part.rows, row));
                 }
-                newest = newest.max(datafusion::arrow::compute::max(&times).unwrap_or(i64::MIN));
             }
         }
-        self.stream_time = newest;
+        self.clock.end(newest, now);
         out.retain(|b| !b.is_empty());
         Ok(out)
     }

@@ -6,6 +6,7 @@
 
 mod chunk;
 mod provider;
+mod row_keys;
 mod store;
 mod version;
 

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use parking_lot::RwLock;
 
 use super::chunk::ChunkState;
+use super::row_keys::RowKeys;
 use super::version::TableVersion;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
@@ -32,7 +33,7 @@ impl std::fmt::Debug for TableStore {
 
 struct Inner {
     schema: SchemaRef,
-    /// Columns of the key; all of them when rows have none.
+    /// Columns of the key; all of them when rows have none. The index knows those by their hash.
     key: Vec<usize>,
     unique: bool,
     /// Rows only come, and have no key: none is ever looked for.
@@ -197,14 +198,53 @@ impl Inner {
         if self.append_only {
             return Err(missing());
         }
-        let encoded = self.codec.encode(&self.key_columns(&batch.rows), batch.len())?;
-        for row in 0..batch.len() {
+        let keys = self.row_keys(&batch.rows)?;
+        for row in (0..batch.len()).filter(|row| batch.weight(*row) < 0) {
             for _ in batch.weight(row)..0 {
-                let slot = self.index.find(encoded.row(row)).ok_or_else(missing)?;
+                let slot = keys.find(&self.index, row).ok_or_else(missing)?;
+                if self.more.contains_key(&slot) {
+                    self.put_last(slot, &batch.rows.slice(row, 1))?;
+                }
                 self.remove(slot);
             }
         }
         self.change += 1;
+        Ok(())
+    }
+
+    /// What the index knows rows by.
+    fn row_keys(&self, rows: &RecordBatch) -> Result<RowKeys> {
+        let columns = self.key_columns(rows);
+        match self.unique {
+            true => RowKeys::by_value(&self.codec, &columns, rows.num_rows()),
+            false => RowKeys::by_hash(&columns, rows.num_rows()),
+        }
+    }
+
+    /// Of the rows with one hash, makes one with the values of `row` the next to go.
+    fn put_last(&mut self, slot: Slot, row: &RecordBatch) -> Result<()> {
+        let wanted = self.codec.encode(&self.key_columns(row), 1)?;
+        let is_wanted = |position: &Position| -> Result<bool> {
+            let found = self.gather(&[*position])?;
+            Ok(self.codec.encode(&self.key_columns(&found), 1)?.row(0) == wanted.row(0))
+        };
+        let more = self.more.get(&slot).map_or(&[][..], Vec::as_slice);
+        let mut at = None;
+        for (n, position) in more.iter().enumerate().rev() {
+            if is_wanted(position)? {
+                at = Some(n);
+                break;
+            }
+        }
+        if at.is_none() && !is_wanted(&self.positions[slot as usize])? {
+            return Err(missing());
+        }
+        let Some(more) = self.more.get_mut(&slot) else { return Ok(()) };
+        let last = more.len() - 1;
+        match at {
+            Some(at) => more.swap(at, last),
+            None => std::mem::swap(&mut more[last], &mut self.positions[slot as usize]),
+        }
         Ok(())
     }
 
@@ -262,11 +302,11 @@ impl Inner {
             self.order.push(id);
             return Ok(());
         }
-        let encoded = self.codec.encode(&self.key_columns(&rows), rows.num_rows())?;
+        let keys = self.row_keys(&rows)?;
         let id = self.new_chunk();
         let mut slots = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
-            let (slot, new) = self.index.insert(encoded.row(row));
+            let (slot, new) = keys.insert(&mut self.index, row);
             let position = (id, u32::try_from(row).unwrap_or(u32::MAX));
             if new {
                 if self.positions.len() <= slot as usize {

@@ -1,10 +1,11 @@
 //! From a syntax tree to a DataFusion logical plan: names, pseudo-columns, windows, column names.
 
+mod asof;
 mod lateral;
 mod naming;
+mod partition;
 mod pseudo;
 mod rewrite;
-mod sessions;
 mod spelling;
 mod windows;
 

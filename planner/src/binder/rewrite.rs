@@ -10,9 +10,10 @@ use sql::sqlparser::ast::{
     Visit, Visitor, VisitorMut,
 };
 
-use super::{BindOptions, naming, pseudo, spelling, windows};
+use super::{BindOptions, asof, naming, partition, pseudo, spelling, windows};
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::functions::WITHIN;
 
 pub(super) struct Rewrite<'a> {
     catalog: &'a Catalog,
@@ -36,19 +37,26 @@ impl<'a> Rewrite<'a> {
 
     fn select(&mut self, select: &mut Select) -> Result<(), Error> {
         let outermost = !std::mem::replace(&mut self.inside, true);
-        let (emit, window) = sql::take_clauses(select);
-        if emit.is_some() {
+        let clauses = sql::take_clauses(select);
+        if clauses.emit.is_some() {
             return Err(Error::Definition("EMIT belongs to the end of a statement".into()));
         }
         let within = self.within(select)?;
-        self.pseudo |= window.is_some() || within;
+        as_of(select)?;
+        self.pseudo |= clauses.window.is_some() || within;
         if self.pseudo {
             pseudo::expand_wildcards(select, self.catalog);
+        }
+        if let Some(by) = &clauses.partition_by {
+            if self.options.window_bounds {
+                return Err(Error::Definition("PARTITION BY makes a stream: use CREATE STREAM".into()));
+            }
+            partition::apply(select, by, self.catalog)?;
         }
         if outermost && self.options.row_time {
             self.carry_row_time(select, within);
         }
-        if let Some(window) = window {
+        if let Some(window) = clauses.window {
             windows::apply(
                 select,
                 &window,
@@ -76,8 +84,9 @@ impl<'a> Rewrite<'a> {
                     let [Some((left, _)), Some((right, _))] = times else {
                         return Err(Error::Definition("WITHIN joins two streams".into()));
                     };
+                    let grace = within.grace_ms.map_or_else(|| "NULL".to_owned(), |grace| grace.to_string());
                     let more = sql::parse_condition(&format!(
-                        "{right}.rowtime BETWEEN {left}.rowtime - {} AND {left}.rowtime + {}",
+                        "{WITHIN}({left}.rowtime, {right}.rowtime, {}, {}, CAST({grace} AS BIGINT))",
                         within.before_ms, within.after_ms
                     ))?;
                     let own = Expr::Nested(Box::new(condition.clone()));
@@ -130,6 +139,18 @@ impl<'a> Rewrite<'a> {
             .projection
             .push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', super::ROW_TIME) });
     }
+}
+
+/// Joins ASOF become LATERAL subqueries.
+fn as_of(select: &mut Select) -> Result<(), Error> {
+    for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
+        let Some(on) = condition(&mut join.join_operator) else { continue };
+        if sql::take_asof(on)? {
+            let on = on.clone();
+            asof::rewrite(join, &on)?;
+        }
+    }
+    Ok(())
 }
 
 /// The ON of a join.

@@ -13,16 +13,14 @@ use sql::sqlparser::ast::{
 use sql::{Window, WindowKind};
 use std::sync::Arc;
 
-use super::sessions::Sessions;
 use crate::error::Error;
-use crate::window_assign::{WindowAssign, WindowSpec};
+use crate::session_assign::{SessionAssign, SessionSpec};
+use crate::window_assign::{WindowAssign, WindowSpec, default_grace_ms};
 
 /// The clause's own function: relation, size, advance, grace, all in ms.
 const CLAUSE: &str = "__millpond_windowed";
-/// The same for sessions: rows, gap in ms, keys.
+/// The same for sessions: rows, gap and grace in ms, keys.
 const SESSION_CLAUSE: &str = "__millpond_sessions";
-/// Grace where a WINDOW clause names none: ksqlDB's 24 hours, less the window.
-const DEFAULT_GRACE_MS: i64 = 24 * 3_600_000;
 /// Most windows one row may fall into.
 const MAX_WINDOWS: i64 = 10_000;
 const BOUNDS: [&str; 2] = ["windowstart", "windowend"];
@@ -35,13 +33,13 @@ pub(super) fn apply(
     emit_final: bool,
 ) -> Result<(), Error> {
     let grace = |size_ms: i64| {
-        let default = if emit_final { 0 } else { (DEFAULT_GRACE_MS - size_ms).max(0) };
-        window.grace_ms.unwrap_or(default)
+        let default = || if emit_final { 0 } else { default_grace_ms(size_ms) };
+        window.grace_ms.unwrap_or_else(default)
     };
     let lengths = match window.kind {
         WindowKind::Tumbling { size_ms } => [size_ms, size_ms, grace(size_ms)],
         WindowKind::Hopping { size_ms, advance_ms } => [size_ms, advance_ms, grace(size_ms)],
-        WindowKind::Session { gap_ms } => return apply_session(select, window, gap_ms, show_bounds),
+        WindowKind::Session { gap_ms } => return apply_session(select, gap_ms, grace(gap_ms), show_bounds),
     };
     let (name, alias, args) = windowed(select)?;
     let relation = last_ident(name);
@@ -58,14 +56,7 @@ pub(super) fn apply(
 
 /// Sessions are of the rows that pass WHERE, so the condition goes below them; their keys are those
 /// of GROUP BY.
-fn apply_session(select: &mut Select, window: &Window, gap_ms: i64, show_bounds: bool) -> Result<(), Error> {
-    if window.grace_ms.is_some() {
-        return Err(Error::NotSupported {
-            what: "GRACE PERIOD of a session window".into(),
-            continuous: false,
-            hint: Some("leave it out: rows join their session however late they come".into()),
-        });
-    }
+fn apply_session(select: &mut Select, gap_ms: i64, grace_ms: i64, show_bounds: bool) -> Result<(), Error> {
     if select.from.len() != 1 || select.from.iter().any(|t| !t.joins.is_empty()) {
         return Err(Error::NotSupported {
             what: "WINDOW SESSION over a join".into(),
@@ -86,7 +77,7 @@ fn apply_session(select: &mut Select, window: &Window, gap_ms: i64, show_bounds:
     if alias.is_none() {
         *alias = Some(plain_alias(relation));
     }
-    let mut arguments = vec![argument(Expr::Subquery(rows.ast)), number(gap_ms)];
+    let mut arguments = vec![argument(Expr::Subquery(rows.ast)), number(gap_ms), number(grace_ms)];
     arguments.extend(keys.into_iter().map(argument));
     *args = Some(TableFunctionArgs { args: arguments, settings: None });
     *name = ObjectName::from(vec![Ident::new(SESSION_CLAUSE)]);
@@ -192,7 +183,9 @@ impl RelationPlanner for WindowFunctions {
         let input = context.plan(table_of(&function, source)?)?;
         let qualifier = input.schema().iter().next().and_then(|(q, _)| q.cloned());
         if matches!(function.as_str(), "session" | SESSION_CLAUSE) {
-            let plan = sessions(&function, rest, &input, context)?.plan(input, qualifier)?;
+            let (spec, names) = sessions(&function, rest, &input, context)?;
+            let node = SessionAssign::try_new(input, spec, qualifier, names)?;
+            let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
             return Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))));
         }
         let (time, spec, names) = window(&function, rest, &input, context)?;
@@ -207,28 +200,31 @@ fn sessions(
     rest: &[Expr],
     input: &LogicalPlan,
     context: &mut dyn RelationPlannerContext,
-) -> Result<Sessions> {
+) -> Result<(SessionSpec, [String; 2])> {
     let mut keys = |exprs: &[Expr]| {
         exprs.iter().map(|e| context.sql_to_expr(e.clone(), input.schema())).collect::<Result<Vec<_>>>()
     };
-    let (time, gap_ms, keys, names) = match (function, rest) {
-        (SESSION_CLAUSE, [gap, by @ ..]) => {
-            let gap = gap.to_string().parse::<i64>().map_err(|_| wrong_arguments(function))?;
+    let end_after_gap = function == "session";
+    let (time, gap_ms, grace_ms, keys, names) = match (function, rest) {
+        (SESSION_CLAUSE, [gap, grace, by @ ..]) => {
+            let ms = |e: &Expr| e.to_string().parse::<i64>().map_err(|_| wrong_arguments(function));
+            let (gap, grace) = (ms(gap)?, ms(grace)?);
             let keys = keys(by)?;
             let time = context.sql_to_expr(Expr::Identifier(Ident::new("rowtime")), input.schema())?;
-            (time, gap, keys, BOUNDS.map(str::to_owned))
+            (time, gap, Some(grace), keys, BOUNDS.map(str::to_owned))
         }
         ("session", [time, gap, by @ ..]) => {
             let keys = keys(by)?;
             let time = context.sql_to_expr(time.clone(), input.schema())?;
-            (time, length_ms(gap.clone(), context)?, keys, ["window_start".into(), "window_end".into()])
+            let names = ["window_start".into(), "window_end".into()];
+            (time, length_ms(gap.clone(), context)?, None, keys, names)
         }
         _ => return Err(wrong_arguments(function)),
     };
     if gap_ms <= 0 {
         return Err(Error::invalid("window", "its lengths must be positive").into());
     }
-    Ok(Sessions { time, gap_ms, keys, end_after_gap: function == "session", names })
+    Ok((SessionSpec { time, keys, gap_ms, grace_ms, end_after_gap }, names))
 }
 
 type Planned = (LogicalExpr, WindowSpec, [String; 2]);

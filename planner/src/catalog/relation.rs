@@ -63,6 +63,9 @@ pub struct Relation {
     pub time_column: Option<usize>,
     /// WITH (retention_ms, retention_bytes).
     pub retention: (Option<i64>, Option<u64>),
+    /// WITH (idle_timeout_ms = …): how long no row may come before the stream time of its readers goes
+    /// on with the clock.
+    pub idle_timeout_ms: Option<i64>,
     /// WITH (memory_limit = …): most bytes of its query's state and rows.
     pub memory_limit: Option<u64>,
     /// What makes its rows; None for one that is written to.

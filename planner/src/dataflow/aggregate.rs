@@ -1,7 +1,7 @@
 //! GROUP BY: incremental where the executor has accumulators for all calls, else recomputed for
 //! the groups that change; GROUPING SETS as a union of plain groupings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, GroupingSet, LogicalPlan};
 
 use super::convert::Converter;
 use super::fragment::{Hoisted, RowsInput};
-use super::{NodeId, NodeKind};
+use super::{Node, NodeId, NodeKind};
 use crate::error::{Error, Result};
 
 /// Most columns of a CUBE, as PostgreSQL has it.
@@ -20,12 +20,16 @@ const MAX_CUBE: usize = 12;
 
 impl Converter {
     pub(super) fn aggregate(&mut self, aggregate: &logical::Aggregate) -> Result<NodeId> {
+        if let Some(sessions) = self.session_aggregate(aggregate)? {
+            return Ok(sessions);
+        }
         let input = self.node(&aggregate.input)?;
         match aggregate.group_expr.as_slice() {
             [Expr::GroupingSet(sets)] => self.grouping_sets(input, aggregate, &plain_sets(sets)?),
             group => {
+                let input = self.merge_windows(input, group, &aggregate.aggr_expr);
                 let grouped = self.group_by(input, group, &aggregate.aggr_expr, &aggregate.schema)?;
-                Ok(self.when_closed(grouped, input, group))
+                self.when_closed(grouped, input, group)
             }
         }
     }
@@ -60,21 +64,63 @@ impl Converter {
         Ok(self.push(kind, vec![below], schema))
     }
 
-    /// Under EMIT FINAL, groups of a window come when it closes.
-    fn when_closed(&mut self, grouped: NodeId, input: NodeId, group: &[Expr]) -> NodeId {
-        let Some(window) = self.window_below(input).filter(|_| self.emit == sql::Emit::Final) else {
-            return grouped;
+    /// The input, its rows merged before they are placed in their windows where each falls into several
+    /// and the grouping needs little of them: counting the same auction of a second ten times is one row
+    /// with weight ten.
+    fn merge_windows(&mut self, input: NodeId, group: &[Expr], calls: &[Expr]) -> NodeId {
+        // Columns may be left out between the two.
+        let narrows =
+            matches!(&self.nodes[input].kind, NodeKind::Project(exprs) if exprs.iter().all(is_column));
+        let window = if narrows { self.nodes[input].inputs[0] } else { input };
+        // Nodes that others read stay as they are.
+        if input + 1 != self.nodes.len() || window + 1 + usize::from(narrows) != self.nodes.len() {
+            return input;
+        }
+        let Some(merged) = self.merged_columns(window, group, calls) else { return input };
+        let mut above = self.nodes.split_off(window).into_iter();
+        let Some(Node { kind: NodeKind::Window { time, spec, .. }, inputs, schema }) = above.next() else {
+            return input;
         };
-        let NodeKind::Window { time, spec } = self.nodes[window].kind.clone() else { return grouped };
+        let window = self.push(NodeKind::Window { time, spec, merged: Some(merged) }, inputs, &schema);
+        above.fold(window, |below, node| self.push(node.kind, vec![below], &node.schema))
+    }
+
+    /// Columns of a window's input that a grouping needs, where merging rows that are equal in them pays.
+    fn merged_columns(&self, window: NodeId, group: &[Expr], calls: &[Expr]) -> Option<Vec<usize>> {
+        let node = &self.nodes[window];
+        let NodeKind::Window { time, spec, merged: None } = &node.kind else { return None };
+        let below = &self.nodes[node.inputs[0]].schema;
+        let own = below.fields().len();
+        let used = |exprs: &[Expr]| -> BTreeSet<usize> {
+            let columns = exprs.iter().flat_map(|e| e.column_refs());
+            columns.filter_map(|c| node.schema.maybe_index_of_column(c)).filter(|i| *i < own).collect()
+        };
+        let kept = used(group);
+        let timed = time.column_refs().into_iter().filter_map(|c| below.maybe_index_of_column(c));
+        let pays = spec.size_ms > spec.step_ms.unwrap_or(spec.advance_ms)
+            && used(calls).is_subset(&kept)
+            && timed.into_iter().all(|c| !kept.contains(&c));
+        pays.then(|| kept.into_iter().collect())
+    }
+
+    /// Under EMIT FINAL, groups of a window come when it closes.
+    fn when_closed(&mut self, grouped: NodeId, input: NodeId, group: &[Expr]) -> Result<NodeId> {
+        let Some(window) = self.window_below(input).filter(|_| self.emit == sql::Emit::Final) else {
+            return Ok(grouped);
+        };
+        let NodeKind::Window { time, spec, .. } = self.nodes[window].kind.clone() else {
+            return Ok(grouped);
+        };
         let bounds = self.nodes[window].schema.fields();
         let end = bounds.last().map(|f| f.name().clone()).unwrap_or_default();
         let is_end = |e: &Expr| matches!(e, Expr::Column(c) if c.name == end);
-        let Some(at) = group.iter().position(is_end) else { return grouped };
+        let Some(at) = group.iter().position(is_end) else { return Ok(grouped) };
         let schema = Arc::clone(&self.nodes[grouped].schema);
         let end = Expr::Column(schema.columns()[at].clone());
         let timeline = self.nodes[window].inputs[0];
         let kind = NodeKind::EmitFinal { end, time, grace_ms: spec.grace_ms.unwrap_or(0) };
-        self.push(kind, vec![grouped, timeline], &schema)
+        let inputs = self.told_time(vec![grouped, timeline], true)?;
+        Ok(self.push(kind, inputs, &schema))
     }
 
     /// The nearest window assignment that a node's rows come from.
@@ -183,12 +229,16 @@ fn plain_sets(sets: &GroupingSet) -> Result<Vec<Vec<Expr>>> {
     }
 }
 
+fn is_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(_))
+}
+
 fn name(n: usize) -> String {
     format!("\u{1}set{n}")
 }
 
 /// Whether the executor has an accumulator for the call that can take rows back.
-fn is_incremental(call: &Expr, input: &DFSchema, result: &DataType) -> Result<bool> {
+pub(super) fn is_incremental(call: &Expr, input: &DFSchema, result: &DataType) -> Result<bool> {
     let Expr::AggregateFunction(function) = call.clone().unalias() else {
         return Err(Error::continuous(format!("the aggregate {call}"), ""));
     };

@@ -11,8 +11,9 @@ use datafusion::logical_expr::logical_plan as logical;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Volatility, lit};
 
 use super::fragment::RowsInput;
-use super::{Dataflow, Joins, Node, NodeId, NodeKind, properties, temporal};
+use super::{Dataflow, Joins, Node, NodeId, NodeKind, properties, session, temporal};
 use crate::error::{Error, Result};
+use crate::session_assign::{SessionAssign, expand_sessions};
 use crate::source::RelationSource;
 use crate::window_assign::WindowAssign;
 
@@ -28,11 +29,18 @@ impl Dataflow {
         let mut state = state.clone();
         state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let state = if timely { without_shared_expressions(state) } else { state };
-        let optimized = state.optimize(&plan)?;
-        let mut converter = Converter { nodes: Vec::new(), joins, emit };
-        let root = converter.node(&optimized)?;
-        let nodes = converter.nodes;
-        let waits = nodes.iter().any(|n| matches!(n.kind, NodeKind::EmitFinal { .. }));
+        let mut converter = Converter { nodes: Vec::new(), joins, emit, apart: false };
+        let mut root = converter.node(&state.optimize(&plan)?);
+        if converter.apart {
+            session::refuse_apart(&plan, emit)?;
+            let plan = expand_sessions(plan)?;
+            converter = Converter { nodes: Vec::new(), joins, emit, apart: false };
+            root = converter.node(&state.optimize(&plan)?);
+        }
+        let (root, nodes) = (root?, converter.nodes);
+        let waits = nodes.iter().any(|n| {
+            matches!(n.kind, NodeKind::EmitFinal { .. } | NodeKind::SessionAggregate { emit_final: true, .. })
+        });
         if emit == sql::Emit::Final && !waits {
             return Err(Error::Definition("EMIT FINAL needs a window: WINDOW … GROUP BY".into()));
         }
@@ -81,6 +89,8 @@ pub(super) struct Converter {
     pub(super) nodes: Vec<Node>,
     joins: Joins,
     pub(super) emit: sql::Emit,
+    /// Sessions were found that have no operator.
+    pub(super) apart: bool,
 }
 
 impl Converter {
@@ -138,9 +148,11 @@ impl Converter {
                         // Rows that change are never late: one that was refused could not be taken back.
                         spec.grace_ms = None;
                     }
-                    let kind = NodeKind::Window { time: window.time.clone(), spec };
-                    Ok(self.push(kind, vec![input], plan.schema()))
+                    let kind = NodeKind::Window { time: window.time.clone(), spec, merged: None };
+                    let inputs = self.told_time(vec![input], spec.grace_ms.is_some())?;
+                    Ok(self.push(kind, inputs, plan.schema()))
                 }
+                None if extension.node.as_any().is::<SessionAssign>() => Err(self.sessions_apart()),
                 None => Err(Error::continuous(extension.node.name(), "")),
             },
             LogicalPlan::Sort(sort) => self.sort(sort),
@@ -158,6 +170,15 @@ impl Converter {
             LogicalPlan::RecursiveQuery(_) => Err(Error::continuous("WITH RECURSIVE", "")),
             other => Err(Error::continuous(format!("the operation {}", other.display()), "")),
         }
+    }
+
+    /// The inputs of an operator with a stream time, and the clock where it `closes` and its rows may
+    /// stop coming.
+    pub(super) fn told_time(&mut self, mut inputs: Vec<NodeId>, closes: bool) -> Result<Vec<NodeId>> {
+        if closes && properties::idle_ms(&self.nodes, inputs[0]).is_some() {
+            inputs.push(self.push(NodeKind::Now, Vec::new(), &temporal::now_schema()?));
+        }
+        Ok(inputs)
     }
 
     fn values(&mut self, plan: &LogicalPlan) -> NodeId {
@@ -222,6 +243,11 @@ impl Converter {
         }
         let streams = [left, right].map(|id| properties::append_only(&self.nodes, id));
         let (on, filter) = (equalities(join), join.filter.clone());
+        if streams == [true, true]
+            && let Some(within) = self.within(join, self.joins)
+        {
+            return self.join_within(join, [left, right], &within);
+        }
         let kind = match (self.joins, streams, join.join_type) {
             (Joins::StreamTable, [true, false], JoinType::Inner | JoinType::Left) => {
                 NodeKind::Lookup { on, filter, outer: join.join_type == JoinType::Left }
@@ -229,8 +255,8 @@ impl Converter {
             (Joins::StreamTable, [true, true], JoinType::Inner) => inner(join),
             (Joins::StreamTable, [true, true], _) => {
                 return Err(Error::continuous(
-                    "an outer join of two streams with a stream as its result",
-                    "CREATE MATERIALIZED VIEW keeps all pairs",
+                    "an outer join of two streams without WITHIN, with a stream as its result",
+                    "add WITHIN and GRACE PERIOD, or use CREATE MATERIALIZED VIEW, which keeps all pairs",
                 ));
             }
             (Joins::StreamTable, [false, true], _) => {
@@ -257,6 +283,7 @@ pub(super) fn inner(join: &logical::Join) -> NodeKind {
         on: equalities(join),
         filter: join.filter.clone(),
         null_equal: join.null_equality == NullEquality::NullEqualsNull,
+        within: None,
     }
 }
 

@@ -40,17 +40,28 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> 
             format!("TemporalFilter: {predicates}; keeps rows that are to come or to leave")
         }
         NodeKind::Project(exprs) => format!("Project: {}", list(exprs)),
-        NodeKind::Window { time, spec } => {
+        NodeKind::Window { time, spec, merged } => {
             let grace = spec.grace_ms.map_or_else(|| "none".to_owned(), |g| format!("{g} ms"));
             let step = spec.step_ms.map(|step| format!("step {step} ms, ")).unwrap_or_default();
             let (size, advance) = (spec.size_ms, spec.advance_ms);
-            format!("Window: {time}, size {size} ms, advance {advance} ms, {step}grace {grace}")
+            let merged = merged.as_ref().map_or("", |_| ", equal rows of an epoch together");
+            format!("Window: {time}, size {size} ms, advance {advance} ms, {step}grace {grace}{merged}")
         }
         NodeKind::EmitFinal { end, grace_ms, .. } => {
             format!("EmitFinal: when stream time passes {end} + {grace_ms} ms; keeps open windows")
         }
         NodeKind::Aggregate { group, aggregates } => {
             format!("Aggregate: by [{}], [{}]; keeps every group", list(group), list(aggregates))
+        }
+        NodeKind::SessionAggregate { spec, aggregates, emit_final, .. } => {
+            let grace = spec.grace_ms.map_or_else(|| "none".to_owned(), |g| format!("{g} ms"));
+            let (gap, keys, calls) = (spec.gap_ms, list(&spec.keys), list(aggregates));
+            let kept = if spec.grace_ms.is_some() { "open sessions" } else { "every session" };
+            let last = if *emit_final { "final, " } else { "" };
+            format!(
+                "SessionAggregate: {}, gap {gap} ms, grace {grace}, {last}by [{keys}], [{calls}]; keeps {kept}",
+                spec.time
+            )
         }
         NodeKind::TopN { partition, order, skip, fetch, .. } => {
             let order: Vec<String> = order.iter().map(ToString::to_string).collect();
@@ -67,8 +78,16 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> 
         }
         NodeKind::Unnest { fragment } => format!("{}", fragment.display()),
         NodeKind::Values(plan) => format!("Values: {}", plan.display()),
-        NodeKind::Join { on, filter, .. } => {
-            format!("Join: {}{}; keeps both sides", pairs(on), condition(filter))
+        NodeKind::Join { on, filter, within, .. } => {
+            let kept = within.as_ref().map_or_else(
+                || "both sides".to_owned(),
+                |w| format!("left rows for {} ms, right rows for {} ms", w.wait_ms[0], w.wait_ms[1]),
+            );
+            format!("Join: {}{}; keeps {kept}", pairs(on), condition(filter))
+        }
+        NodeKind::Unmatched { wait_ms, eager, left, .. } => {
+            let (side, when) = (if *left { "left" } else { "right" }, if *eager { 0 } else { *wait_ms });
+            format!("Unmatched: {side} rows that met nothing, after {when} ms; keeps those that wait")
         }
         NodeKind::Lookup { on, filter, outer } => {
             let kind = if *outer { "left " } else { "" };

@@ -14,7 +14,7 @@ impl Dataflow {
         let mut named = BTreeSet::new();
         for node in &self.nodes {
             let keeps: &[usize] = match &node.kind {
-                NodeKind::Join { .. } => &[0, 1],
+                NodeKind::Join { within: None, .. } => &[0, 1],
                 NodeKind::Lookup { .. } => &[1],
                 NodeKind::Recompute { .. } => &[0],
                 _ => &[],

@@ -12,7 +12,9 @@ mod growth;
 mod outer;
 mod properties;
 mod ranking;
+mod session;
 mod temporal;
+mod within;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +25,11 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 pub use explain::{explain, explain_with};
 pub use fragment::RowsInput;
+pub use session::SessionColumn;
+pub use within::Within;
 
 use crate::catalog::{Relation, RelationId};
+use crate::session_assign::SessionSpec;
 use crate::window_assign::WindowSpec;
 
 /// Position of a node in its dataflow.
@@ -79,6 +84,9 @@ pub enum NodeKind {
         time: Expr,
         /// The windows.
         spec: WindowSpec,
+        /// Columns of the input that matter above. Rows that are equal in them and fall into the same
+        /// windows become one with their weight; None: all columns do.
+        merged: Option<Vec<usize>>,
     },
     /// Rows of windows, each once, when stream time has passed the window's end and its grace. The
     /// second input is what stream time is the time of.
@@ -96,6 +104,17 @@ pub enum NodeKind {
         group: Vec<Expr>,
         /// What is computed for each group.
         aggregates: Vec<Expr>,
+    },
+    /// Groups rows that only come by session.
+    SessionAggregate {
+        /// The sessions.
+        spec: SessionSpec,
+        /// What each grouped column is.
+        columns: Vec<SessionColumn>,
+        /// What is computed for each session.
+        aggregates: Vec<Expr>,
+        /// A session comes once, when it is closed.
+        emit_final: bool,
     },
     /// The first rows of each partition.
     TopN {
@@ -136,6 +155,20 @@ pub enum NodeKind {
         filter: Option<Expr>,
         /// NULL equals NULL.
         null_equal: bool,
+        /// Rows are let go when their time to be joined is over; None: never.
+        within: Option<Within>,
+    },
+    /// Rows of the first input that are in no pair of the third, a join of the first with the second,
+    /// when their time to be joined is over.
+    Unmatched {
+        /// The times of a row of the first and of the second input, ms.
+        times: [Expr; 2],
+        /// How long after its time a row can be joined, ms of stream time.
+        wait_ms: i64,
+        /// They are given at once.
+        eager: bool,
+        /// The first input is the left side of the pairs.
+        left: bool,
     },
     /// Each row of the left side, when it comes, with the rows the right side then has.
     Lookup {
@@ -163,7 +196,7 @@ pub enum Joins {
 
 impl NodeKind {
     /// Every kind's name.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 18] = [
         "Source",
         "Now",
         "Filter",
@@ -172,11 +205,13 @@ impl NodeKind {
         "Window",
         "EmitFinal",
         "Aggregate",
+        "SessionAggregate",
         "TopN",
         "Recompute",
         "Unnest",
         "Values",
         "Join",
+        "Unmatched",
         "Lookup",
         "Union",
         "Negate",
@@ -193,11 +228,13 @@ impl NodeKind {
             Self::Window { .. } => "Window",
             Self::EmitFinal { .. } => "EmitFinal",
             Self::Aggregate { .. } => "Aggregate",
+            Self::SessionAggregate { .. } => "SessionAggregate",
             Self::TopN { .. } => "TopN",
             Self::Recompute { .. } => "Recompute",
             Self::Unnest { .. } => "Unnest",
             Self::Values(_) => "Values",
             Self::Join { .. } => "Join",
+            Self::Unmatched { .. } => "Unmatched",
             Self::Lookup { .. } => "Lookup",
             Self::Union => "Union",
             Self::Negate => "Negate",
@@ -212,7 +249,9 @@ impl NodeKind {
             }
             (Self::Filter(a), Self::Filter(b)) => a == b,
             (Self::Project(a), Self::Project(b)) => a == b,
-            (Self::Window { time: a, spec: x }, Self::Window { time: b, spec: y }) => a == b && x == y,
+            (Self::Window { time: a, spec: x, merged: m }, Self::Window { time: b, spec: y, merged: n }) => {
+                a == b && x == y && m == n
+            }
             (Self::Aggregate { group: a, aggregates: x }, Self::Aggregate { group: b, aggregates: y }) => {
                 a == b && x == y
             }
@@ -241,6 +280,18 @@ impl Dataflow {
     /// Whether rows of a node only ever come.
     pub fn append_only_at(&self, id: NodeId) -> bool {
         properties::append_only(&self.nodes, id)
+    }
+
+    /// How long nothing may come to an operator that is told the time before stream time goes on by
+    /// itself, ms; None: for ever.
+    pub fn idle_ms(&self, node: &Node) -> Option<i64> {
+        let told = node.inputs.iter().any(|input| matches!(self.nodes[*input].kind, NodeKind::Now));
+        if told { properties::idle_ms(&self.nodes, *node.inputs.first()?) } else { None }
+    }
+
+    /// Whether the changes of an epoch are net as the operators give them.
+    pub fn is_net(&self) -> bool {
+        properties::is_net(&self.nodes, self.root)
     }
 
     /// Whether rows leave or come as time passes, without a change of anything it reads.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 
 /// Which side of a join.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Left,
     Right,
 }
@@ -89,7 +89,11 @@ impl Converter {
         let keys = Arc::clone(&self.nodes[distinct].schema);
         let on = wanted.into_iter().zip(keys.columns().into_iter().map(Expr::Column)).collect();
         let both: DFSchemaRef = Arc::new(kept_schema.join(&keys)?);
-        let joined = self.push(NodeKind::Join { on, filter: None, null_equal }, vec![kept, distinct], &both);
+        let joined = self.push(
+            NodeKind::Join { on, filter: None, null_equal, within: None },
+            vec![kept, distinct],
+            &both,
+        );
         Ok(self.push(NodeKind::Project(own), vec![joined], &kept_schema))
     }
 
@@ -178,7 +182,7 @@ impl Converter {
     }
 
     /// Rows of one side with NULLs for the other.
-    fn padded(&mut self, rows: NodeId, schema: &DFSchemaRef, side: Side) -> Result<NodeId> {
+    pub(super) fn padded(&mut self, rows: NodeId, schema: &DFSchemaRef, side: Side) -> Result<NodeId> {
         let own = self.columns(rows);
         let width = schema.fields().len() - own.len();
         let (from, to) = if side == Side::Left { (own.len(), own.len() + width) } else { (0, width) };

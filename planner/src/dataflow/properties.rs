@@ -11,13 +11,17 @@ pub(super) fn append_only(nodes: &[Node], id: NodeId) -> bool {
     match &node.kind {
         NodeKind::Source { relation, .. } => relation.is_stream(),
         NodeKind::EmitFinal { .. } => true,
+        NodeKind::SessionAggregate { emit_final, .. } => *emit_final,
         NodeKind::TemporalFilter(_)
         | NodeKind::Now
         | NodeKind::Aggregate { .. }
         | NodeKind::TopN { .. }
         | NodeKind::Recompute { .. }
         | NodeKind::Negate => false,
-        NodeKind::Lookup { .. } => node.inputs.first().is_some_and(|left| append_only(nodes, *left)),
+        // A window may be told the time besides.
+        NodeKind::Lookup { .. } | NodeKind::Window { .. } => {
+            node.inputs.first().is_some_and(|left| append_only(nodes, *left))
+        }
         _ => node.inputs.iter().all(|input| append_only(nodes, *input)),
     }
 }
@@ -30,16 +34,27 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
         NodeKind::Source { relation, columns } if relation.kind != RelationKind::Stream => {
             positions(&relation.key, |k| columns.iter().position(|c| c == k))
         }
-        NodeKind::Filter(_)
-        | NodeKind::TemporalFilter(_)
-        | NodeKind::TopN { .. }
-        | NodeKind::EmitFinal { .. } => input(0).map(|(key, _)| key).unwrap_or_default(),
+        NodeKind::TopN { partition, skip, fetch, numbered, .. } => {
+            let (inner, width) = input(0).unwrap_or_default();
+            let schema = &nodes[node.inputs[0]].schema;
+            let number = numbered.then_some(width);
+            let columns = partition.iter().map(|e| column_index(e, schema));
+            match columns.chain(number.map(Some)).collect::<Option<Vec<_>>>() {
+                // A row for each partition and number.
+                Some(columns) if *numbered || (*skip == 0 && *fetch == 1 && !columns.is_empty()) => columns,
+                _ => inner,
+            }
+        }
+        NodeKind::Filter(_) | NodeKind::TemporalFilter(_) | NodeKind::EmitFinal { .. } => {
+            input(0).map(|(key, _)| key).unwrap_or_default()
+        }
         NodeKind::Project(exprs) => {
             let (key, _) = input(0).unwrap_or_default();
             let schema = &nodes[node.inputs[0]].schema;
             positions(&key, |k| exprs.iter().position(|e| column_index(e, schema) == Some(*k)))
         }
         NodeKind::Aggregate { group, .. } => (0..group.len()).collect(),
+        NodeKind::SessionAggregate { columns, .. } => (0..columns.len()).collect(),
         NodeKind::Recompute { key_columns, kept, fragment, .. } => match fragment.as_ref() {
             LogicalPlan::Aggregate(_) => key_columns.clone(),
             // A window adds columns to rows.
@@ -59,6 +74,37 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
             _ => Vec::new(),
         },
         _ => Vec::new(),
+    }
+}
+
+/// How long all streams that a node's rows come from may be idle; None when one may be for ever.
+pub(super) fn idle_ms(nodes: &[Node], id: NodeId) -> Option<i64> {
+    let node = &nodes[id];
+    match &node.kind {
+        NodeKind::Source { relation, .. } => relation.idle_timeout_ms,
+        _ => {
+            let inputs = node.inputs.iter().filter(|input| !matches!(nodes[**input].kind, NodeKind::Now));
+            inputs.map(|input| idle_ms(nodes, *input)).collect::<Option<Vec<_>>>()?.into_iter().max()
+        }
+    }
+}
+
+/// Whether a node's changes of an epoch never hold a row and its opposite.
+pub(super) fn is_net(nodes: &[Node], id: NodeId) -> bool {
+    let node = &nodes[id];
+    match &node.kind {
+        NodeKind::Aggregate { .. }
+        | NodeKind::SessionAggregate { .. }
+        | NodeKind::TopN { .. }
+        | NodeKind::Recompute { .. } => true,
+        NodeKind::Filter(_) => is_net(nodes, node.inputs[0]),
+        // Rows that differ must differ in what is left of them.
+        NodeKind::Project(exprs) => {
+            let schema = &nodes[node.inputs[0]].schema;
+            let kept = |at: usize| exprs.iter().any(|e| column_index(e, schema) == Some(at));
+            is_net(nodes, node.inputs[0]) && (0..schema.fields().len()).all(kept)
+        }
+        _ => append_only(nodes, id),
     }
 }
 

@@ -128,7 +128,7 @@ impl Converter {
 }
 
 /// The layout of the epoch's clock: one column.
-fn now_schema() -> Result<DFSchemaRef> {
+pub(super) fn now_schema() -> Result<DFSchemaRef> {
     let field = Arc::new(Field::new(NOW, time_type(), false));
     Ok(Arc::new(DFSchema::new_with_metadata(vec![(None, field)], Default::default())?))
 }

@@ -10,6 +10,7 @@ mod template;
 mod text;
 mod text_times;
 mod time;
+mod within;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use interval::IntervalPlanner;
 use numeric::NumericPlanner;
 pub use scalar::scalar_function;
 use text_times::TextTimePlanner;
+pub(crate) use within::WITHIN;
 
 use crate::binder::WindowFunctions;
 use crate::error::Error;
@@ -43,7 +45,14 @@ pub fn session_state(partitions: usize) -> SessionState {
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(Types))
         .build();
-    let own = [digest::functions(), interval::functions(), text::functions(), time::functions()].concat();
+    let own = [
+        digest::functions(),
+        interval::functions(),
+        text::functions(),
+        time::functions(),
+        vec![within::function()],
+    ]
+    .concat();
     for function in own {
         // Neither is ever refused. What it replaces goes with its aliases: left under one of them, it
         // would take its name back when a state is made from this one.

@@ -16,5 +16,6 @@ pub use encode::Format;
 pub(crate) use encode::text as write_text;
 pub use listener::{Listener, serve};
 pub use sqlstate::WireError;
+pub(crate) use sqlstate::reject_code;
 pub use types::{PgType, pg_type};
 pub(crate) use types::{base_name, type_name};

@@ -145,6 +145,7 @@ impl From<ExecutorError> for WireError {
             ExecutorError::QueryFailed { .. } => {
                 Self::new("55000", message).hint("DROP and CREATE it again once the cause is gone.")
             }
+            ExecutorError::Late(_) => Self::new(reject_code(&error), message),
             ExecutorError::Limit { .. } => Self::new("54000", message),
             ExecutorError::SlowReader { .. } => {
                 Self::new("53400", message).hint("Read faster, or select less.")
@@ -175,6 +176,17 @@ impl From<DataFusionError> for WireError {
 impl From<ArrowError> for WireError {
     fn from(error: ArrowError) -> Self {
         ExecutorError::from(error).into()
+    }
+}
+
+/// The SQLSTATE of what kept a row out of a query's result.
+pub fn reject_code(error: &ExecutorError) -> &'static str {
+    match error {
+        ExecutorError::Evaluation(inner) => arrow_code(inner),
+        ExecutorError::Plan(PlannerError::DataFusion(inner)) => datafusion_code(inner),
+        // A time that is out of the range there is for it.
+        ExecutorError::Late(_) => "22008",
+        _ => "22000",
     }
 }
 

@@ -4,6 +4,7 @@ use datafusion::arrow::array::RecordBatch;
 
 use super::SystemRelations;
 use super::table::{Cell, table};
+use crate::pg::reject_code;
 use crate::settings::display_name;
 
 pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBatch> {
@@ -170,14 +171,25 @@ fn partitions(system: &SystemRelations) -> Option<RecordBatch> {
 }
 
 fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
-    let rows =
-        system.rejects.list().into_iter().map(|r| {
-            vec![r.relation.into(), number(r.epoch), r.now_ms.into(), r.reason.into(), r.row.into()]
-        });
-    table(
-        &[("relation", text()), ("epoch", big()), ("time_ms", big()), ("reason", text()), ("row", text())],
-        rows.collect(),
-    )
+    let rows = system.rejects.list().into_iter().map(|r| {
+        vec![
+            r.relation.into(),
+            number(r.epoch),
+            r.now_ms.into(),
+            r.error.to_string().into(),
+            reject_code(&r.error).into(),
+            r.row.into(),
+        ]
+    });
+    let model = [
+        ("relation", text()),
+        ("epoch", big()),
+        ("time_ms", big()),
+        ("reason", text()),
+        ("sqlstate", text()),
+        ("row", text()),
+    ];
+    table(&model, rows.collect())
 }
 
 fn settings(system: &SystemRelations) -> Option<RecordBatch> {

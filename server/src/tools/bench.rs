@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use datafusion::arrow::csv::ReaderBuilder;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use datafusion::datasource::MemTable;
-use datafusion::prelude::SessionContext;
+use datafusion::common::TableReference;
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::logical_expr::TableSource;
+use datafusion::physical_plan::collect;
 use futures::{SinkExt, StreamExt};
+use planner::{Binder, Catalog, Fallback};
 use tokio_postgres::Client;
 
 use super::client::{Result, connect};
 use super::cpu::{cpu_seconds, peak_mib};
 use super::flights::{FLIGHTS, FLIGHTS_STREAM};
+use crate::Compiled;
 use crate::config::Config;
 use crate::run::{Running, start};
 
@@ -38,11 +42,18 @@ const VIEWS: [&str; 3] = [
 ///
 /// # Errors
 /// Whatever the server says.
-pub async fn bench(args: &[String]) -> Result<()> {
+pub fn bench(args: &[String]) -> Compiled<'_, Result<()>> {
+    Box::pin(measure(args))
+}
+
+async fn measure(args: &[String]) -> Result<()> {
     if let Some((first, rest)) = args.split_first()
         && first == "nexmark"
     {
         return super::nexmark::nexmark(rest).await;
+    }
+    if args.first().is_some_and(|first| first == "scale") {
+        return super::scale::scale().await;
     }
     let wanted = |name: &str| args.is_empty() || args.iter().any(|a| a == name);
     let text = FLIGHTS.text()?;
@@ -122,16 +133,18 @@ async fn batch(text: &str, rows: usize) -> Result<()> {
     };
     let batches = read()?.collect::<std::result::Result<Vec<_>, _>>()?;
     report("DataFusion: read the CSV", rows, started.elapsed(), cpu_seconds() - cpu)?;
-    let context = SessionContext::new();
     let all: Vec<_> = (0..MONTHS).flat_map(|_| batches.clone()).collect();
-    context.register_table("flights", Arc::new(MemTable::try_new(schema, vec![all])?))?;
+    let flights = Flights(provider_as_source(Arc::new(MemTable::try_new(schema, vec![all])?)));
+    let (catalog, state) = (Catalog::default(), planner::session_state(1));
+    let binder = Binder::new(&catalog, &state).with_fallback(&flights);
     let (started, cpu) = (Instant::now(), cpu_seconds());
     for query in [
         "SELECT origin, date_bin(INTERVAL '1 hour', time_hour), count(*), avg(dep_delay) FROM flights GROUP BY 1, 2",
         "SELECT carrier, date_bin(INTERVAL '1 day', time_hour), sum(distance), max(arr_delay) FROM flights GROUP BY 1, 2",
         "SELECT dest, date_bin(INTERVAL '6 hours', time_hour), count(*), min(dep_delay) FROM flights GROUP BY 1, 2",
     ] {
-        context.sql(query).await?.collect().await?;
+        let plan = state.create_physical_plan(&binder.batch(&sql::parse_query(query)?)?.plan).await?;
+        collect(plan, state.task_ctx()).await?;
     }
     report(
         "DataFusion: three windowed aggregates, batch",
@@ -139,6 +152,15 @@ async fn batch(text: &str, rows: usize) -> Result<()> {
         started.elapsed(),
         cpu_seconds() - cpu,
     )
+}
+
+/// The one relation of the batch measure.
+struct Flights(Arc<dyn TableSource>);
+
+impl Fallback for Flights {
+    fn source(&self, name: &TableReference) -> Option<Arc<dyn TableSource>> {
+        (name.table() == "flights").then(|| Arc::clone(&self.0))
+    }
 }
 
 fn na() -> std::result::Result<regex::Regex, datafusion::arrow::error::ArrowError> {

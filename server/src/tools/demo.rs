@@ -9,6 +9,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::client::{Result, connect};
 use super::flights::{COPY_OPTIONS, FLIGHTS, RELATIONS, TABLES, VIEWS};
+use crate::Compiled;
 use crate::config::Config;
 use crate::run::start;
 
@@ -27,7 +28,11 @@ struct Options {
 ///
 /// # Errors
 /// Whatever the server says.
-pub async fn demo(args: &[String]) -> Result<()> {
+pub fn demo(args: &[String]) -> Compiled<'_, Result<()>> {
+    Box::pin(show(args))
+}
+
+async fn show(args: &[String]) -> Result<()> {
     let options = parse(args)?;
     let scratch = std::env::temp_dir().join(format!("millpond-demo-{}", std::process::id()));
     let directory = options.data.clone().unwrap_or_else(|| scratch.clone());

@@ -6,6 +6,7 @@ mod cpu;
 mod demo;
 pub mod flights;
 mod nexmark;
+mod scale;
 
 pub use bench::bench;
 pub use demo::demo;

@@ -124,8 +124,9 @@ async fn run(name: &str, query: Option<&str>, chunks: &[Chunk], events: i64) -> 
     Ok(())
 }
 
-struct World {
-    engine: Engine,
+/// An engine and what plans for it.
+pub(super) struct World {
+    pub(super) engine: Engine,
     state: datafusion::execution::session_state::SessionState,
 }
 
@@ -137,7 +138,7 @@ struct Bag {
 }
 
 impl World {
-    fn start(directory: &std::path::Path) -> Result<Self> {
+    pub(super) fn start(directory: &std::path::Path) -> Result<Self> {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::start(&EngineConfig {
             data_dir: directory.to_owned(),
@@ -150,7 +151,7 @@ impl World {
         Ok(Self { engine, state: planner::session_state(1) })
     }
 
-    async fn create(&self, text: &str) -> Result<()> {
+    pub(super) async fn create(&self, text: &str) -> Result<()> {
         let turn = self.engine.ddl().await;
         let catalog = turn.catalog();
         let statement = sql::parse(text)?.pop().map(|p| p.statement);
@@ -164,7 +165,7 @@ impl World {
         Ok(turn.create(relation).await?)
     }
 
-    async fn write(&self, parts: &[(&str, RecordBatch)]) -> Result<()> {
+    pub(super) async fn write(&self, parts: &[(&str, RecordBatch)]) -> Result<()> {
         let catalog = self.engine.catalog();
         let writes = parts
             .iter()
@@ -201,7 +202,7 @@ impl Bag {
     }
 }
 
-fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+pub(super) fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     let fields: Vec<Field> =
         columns.iter().map(|(n, c)| Field::new(*n, c.data_type().clone(), true)).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, c)| c).collect())?)

@@ -74,6 +74,16 @@ pub fn parse_condition(text: &str) -> Result<Expr> {
     parse_expression(text).map_err(|error| position::from_parser(text, error))
 }
 
+/// Parses expressions separated by commas, as a select list has them.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_expressions(text: &str) -> Result<Vec<Expr>> {
+    let parser = Parser::new(&MillpondDialect).with_recursion_limit(RECURSION).try_with_sql(text);
+    let parsed = parser.and_then(|mut parser| parser.parse_comma_separated(Parser::parse_expr));
+    parsed.map_err(|error| position::from_parser(text, error))
+}
+
 /// An identifier's name: folded to lower case unless quoted.
 pub fn fold(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }

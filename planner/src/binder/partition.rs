@@ -1,0 +1,42 @@
+//! PARTITION BY of a whole query: its expressions become the first columns, the key of the result's
+//! records.
+//!
+//! Source: ksqlDB, "Partition data to enable joins": the key stands before the other columns.
+
+use sql::sqlparser::ast::{Expr, Select, SelectItem, Value};
+
+use super::pseudo;
+use crate::catalog::Catalog;
+use crate::error::Error;
+
+/// Puts what a query is partitioned by first in its select list.
+pub(super) fn apply(select: &mut Select, by: &str, catalog: &Catalog) -> Result<(), Error> {
+    pseudo::expand_wildcards(select, catalog);
+    let mut first = Vec::new();
+    for wanted in sql::parse_expressions(by)? {
+        if matches!(&wanted, Expr::Value(value) if value.value == Value::Null) {
+            continue;
+        }
+        match select.projection.iter().position(|item| is(item, &wanted)) {
+            Some(at) => first.push(select.projection.remove(at)),
+            None => first.push(SelectItem::UnnamedExpr(wanted)),
+        }
+    }
+    select.projection.splice(0..0, first);
+    Ok(())
+}
+
+/// Whether an item of the select list is the expression, or has its name.
+fn is(item: &SelectItem, wanted: &Expr) -> bool {
+    let last = |e: &Expr| match e {
+        Expr::Identifier(name) => Some(sql::fold(name)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(sql::fold),
+        _ => None,
+    };
+    let same = |e: &Expr| e == wanted || (last(wanted).is_some() && last(e) == last(wanted));
+    match item {
+        SelectItem::UnnamedExpr(expr) => same(expr),
+        SelectItem::ExprWithAlias { expr, alias } => same(expr) || last(wanted) == Some(sql::fold(alias)),
+        _ => false,
+    }
+}
