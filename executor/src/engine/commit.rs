@@ -37,6 +37,8 @@ const AHEAD: usize = 2;
 const SMALL_ROWS: usize = 1024;
 /// How often it is looked whether a new query has its first result.
 const BUILDING: Duration = Duration::from_millis(1);
+/// How long there must be nothing to do before tables are indexed.
+const IDLE: Duration = Duration::from_millis(1);
 /// How often waiting subscribers are tried again.
 const RETRY: Duration = Duration::from_millis(20);
 /// Epochs of time alone are at least this far apart: each is a synced record.
@@ -178,7 +180,8 @@ fn step_loop(
     loop {
         let building = stepper.is_building().then_some(BUILDING);
         let retry = waiting.then_some(RETRY);
-        let limits = [building, retry, timer.wait(stepper.due_ms())];
+        let idle = stepper.has_unindexed().then_some(IDLE);
+        let limits = [building, retry, idle, timer.wait(stepper.due_ms())];
         let next = match limits.into_iter().flatten().min() {
             Some(limit) => work.recv_timeout(limit),
             None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -197,7 +200,7 @@ fn step_loop(
             Ok(Work::Flush(reply)) => {
                 let _ = reply.send(stepper.epoch());
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => stepper.index_some(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if stepper.is_building() && stepper.finish_built() {

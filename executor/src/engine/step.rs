@@ -21,7 +21,7 @@ use crate::operator::Changes;
 use crate::push::{End, Subscriber};
 use crate::query::{EpochChanges, Query};
 use crate::rejects::{Rejects, StepRejects};
-use crate::table::TableVersion;
+use crate::table::{TableStore, TableVersion};
 
 /// Everything the step thread owns.
 pub(crate) struct Stepper {
@@ -238,6 +238,24 @@ impl Stepper {
         let views = views.map(|view| &view.query);
         let queries = views.chain(self.subscribers.iter().map(|s| &s.query));
         queries.filter_map(Query::due_ms).min()
+    }
+
+    /// Whether tables wait to be indexed.
+    pub(crate) fn has_unindexed(&self) -> bool {
+        self.view_stores().any(TableStore::has_unindexed)
+    }
+
+    /// Indexes some rows of a table that waits for it: there is nothing else to do.
+    pub(crate) fn index_some(&self) {
+        if let Some(store) = self.view_stores().find(|store| store.has_unindexed())
+            && let Err(error) = store.index_some()
+        {
+            tracing::error!(%error, "could not index a table");
+        }
+    }
+
+    fn view_stores(&self) -> impl Iterator<Item = &TableStore> {
+        self.states.values().filter_map(State::view).filter_map(|view| view.store.as_ref())
     }
 
     /// Gives waiting subscribers another chance; true while some still wait.

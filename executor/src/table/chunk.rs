@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::util::bit_util;
 
 use crate::error::Result;
 use crate::keys::Slot;
@@ -29,9 +31,10 @@ impl Chunk {
 /// What the writer knows of a chunk.
 pub(super) struct ChunkState {
     pub(super) rows: RecordBatch,
-    /// The key of each row; empty where rows are never looked for.
+    /// The key of each row; empty where rows are never looked for, or not yet.
     pub(super) slots: Vec<Slot>,
-    live: Vec<bool>,
+    /// A bit for each row that is there, as masks have them: to publish is to copy.
+    live: Vec<u8>,
     pub(super) n_live: usize,
     /// What readers hold, until a row goes.
     published: Option<Arc<Chunk>>,
@@ -40,23 +43,24 @@ pub(super) struct ChunkState {
 impl ChunkState {
     pub(super) fn new(rows: RecordBatch, slots: Vec<Slot>) -> Self {
         let n_live = rows.num_rows();
-        Self { rows, slots, live: vec![true; n_live], n_live, published: None }
+        Self { rows, slots, live: vec![u8::MAX; n_live.div_ceil(8)], n_live, published: None }
     }
 
     pub(super) fn remove(&mut self, row: usize) {
-        if std::mem::replace(&mut self.live[row], false) {
+        if self.is_live(row) {
+            bit_util::unset_bit(&mut self.live, row);
             self.n_live -= 1;
             self.published = None;
         }
     }
 
     pub(super) fn is_live(&self, row: usize) -> bool {
-        self.live[row]
+        bit_util::get_bit(&self.live, row)
     }
 
     /// Whether less than half of its rows are there.
     pub(super) fn is_sparse(&self) -> bool {
-        self.n_live * 2 < self.live.len()
+        self.n_live * 2 < self.rows.num_rows()
     }
 
     pub(super) fn publish(&mut self) -> Arc<Chunk> {
@@ -64,7 +68,7 @@ impl ChunkState {
         let chunk = match &state.published {
             Some(chunk) => Arc::clone(chunk),
             None => {
-                let live = (state.n_live < state.live.len()).then(|| BooleanArray::from(state.live.clone()));
+                let live = (state.n_live < state.rows.num_rows()).then(|| BooleanArray::from(state.mask()));
                 Arc::new(Chunk { rows: state.rows.clone(), live })
             }
         };
@@ -72,11 +76,15 @@ impl ChunkState {
         chunk
     }
 
+    fn mask(&self) -> BooleanBuffer {
+        BooleanBuffer::new(Buffer::from_slice_ref(&self.live), 0, self.rows.num_rows())
+    }
+
     pub(super) fn live_rows(&self) -> Vec<u32> {
-        (0u32..).zip(&self.live).filter(|(_, live)| **live).map(|(row, _)| row).collect()
+        self.mask().set_indices().map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect()
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.rows.get_array_memory_size() + self.slots.capacity() * 5
+        self.rows.get_array_memory_size() + self.slots.capacity() * size_of::<Slot>() + self.live.capacity()
     }
 }

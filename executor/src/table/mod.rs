@@ -2,7 +2,8 @@
 //!
 //! Rows lie in immutable chunks; a row that goes is marked in the chunk's mask, a new one joins a
 //! new chunk, and chunks merge as they grow. A reader holds the chunks of its epoch. One index,
-//! behind a lock, finds rows by key for the writer and for readers of the newest epoch.
+//! behind a lock, finds rows by key for the writer and for readers of the newest epoch; a bag's is made
+//! when there is time (docs/decisions/0017-index-of-a-bag.md).
 
 mod chunk;
 mod provider;

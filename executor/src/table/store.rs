@@ -20,6 +20,8 @@ const CHUNK_ROWS: usize = 16 * 1024;
 
 /// Where a row lies: chunk and row in it.
 type Position = (u32, u32);
+/// Of a key whose row has gone while the epoch's changes are applied: most get another one at once.
+const VACANT: Position = (u32::MAX, u32::MAX);
 
 /// A materialised table. Clones share it.
 #[derive(Clone)]
@@ -45,9 +47,14 @@ struct Inner {
     /// Further rows of a key that is not unique.
     more: HashMap<Slot, Vec<Position>>,
     chunks: Vec<Option<ChunkState>>,
+    /// Keys whose row has gone while changes are applied.
+    vacated: Vec<Slot>,
     /// Chunks in use, oldest first.
     order: Vec<u32>,
     free: Vec<u32>,
+    /// Chunks at the end of the order whose rows the index does not have yet. Only a bag has such: they
+    /// are indexed when there is nothing else to do, and all of them before a row is taken back.
+    unindexed: usize,
     /// Chunks that became mostly holes since the last merge.
     sparse: Vec<u32>,
     rows: usize,
@@ -73,8 +80,10 @@ impl TableStore {
             positions: Vec::new(),
             more: HashMap::new(),
             chunks: Vec::new(),
+            vacated: Vec::new(),
             order: Vec::new(),
             free: Vec::new(),
+            unindexed: 0,
             sparse: Vec::new(),
             rows: 0,
             change: 0,
@@ -103,6 +112,7 @@ impl TableStore {
         for batch in changes {
             inner.add(batch)?;
         }
+        inner.forget_vacated();
         inner.merge()
     }
 
@@ -120,6 +130,7 @@ impl TableStore {
         for batch in &changes {
             inner.add(batch)?;
         }
+        inner.forget_vacated();
         inner.merge()?;
         Ok(changes)
     }
@@ -146,10 +157,26 @@ impl TableStore {
         let mut inner = self.0.write();
         inner.index = KeyTable::default();
         (inner.positions, inner.chunks, inner.order) = (Vec::new(), Vec::new(), Vec::new());
-        (inner.free, inner.sparse) = (Vec::new(), Vec::new());
+        (inner.free, inner.sparse, inner.unindexed) = (Vec::new(), Vec::new(), 0);
         inner.more.clear();
+        inner.vacated.clear();
         inner.rows = 0;
         inner.change += 1;
+    }
+
+    /// Whether rows wait to be indexed.
+    pub(crate) fn has_unindexed(&self) -> bool {
+        self.0.read().unindexed > 0
+    }
+
+    /// Indexes some of the rows that wait for it.
+    ///
+    /// # Errors
+    /// Only a bug's.
+    pub(crate) fn index_some(&self) -> Result<()> {
+        let mut inner = self.0.write();
+        inner.index_next()?;
+        if inner.unindexed == 0 { inner.merge() } else { Ok(()) }
     }
 
     /// Bytes of rows and index.
@@ -198,10 +225,19 @@ impl Inner {
         if self.append_only {
             return Err(missing());
         }
+        if self.unindexed > 0 {
+            while self.unindexed > 0 {
+                self.index_next()?;
+            }
+            self.merge()?;
+        }
         let keys = self.row_keys(&batch.rows)?;
         for row in (0..batch.len()).filter(|row| batch.weight(*row) < 0) {
             for _ in batch.weight(row)..0 {
                 let slot = keys.find(&self.index, row).ok_or_else(missing)?;
+                if self.positions[slot as usize] == VACANT {
+                    return Err(missing());
+                }
                 if self.more.contains_key(&slot) {
                     self.put_last(slot, &batch.rows.slice(row, 1))?;
                 }
@@ -265,7 +301,20 @@ impl Inner {
                     self.more.remove(&slot);
                 }
             }
+            None if self.unique => {
+                self.positions[slot as usize] = VACANT;
+                self.vacated.push(slot);
+            }
             None => self.index.remove(slot),
+        }
+    }
+
+    /// Lets go of the keys that got no other row.
+    fn forget_vacated(&mut self) {
+        for slot in std::mem::take(&mut self.vacated) {
+            if self.positions[slot as usize] == VACANT {
+                self.index.remove(slot);
+            }
         }
     }
 
@@ -295,15 +344,36 @@ impl Inner {
     }
 
     fn add_chunk(&mut self, rows: RecordBatch) -> Result<()> {
-        if self.append_only {
-            let id = self.new_chunk();
-            self.rows += rows.num_rows();
-            self.chunks[id as usize] = Some(ChunkState::new(rows, Vec::new()));
-            self.order.push(id);
-            return Ok(());
-        }
-        let keys = self.row_keys(&rows)?;
         let id = self.new_chunk();
+        self.rows += rows.num_rows();
+        self.order.push(id);
+        let slots = if self.unique { self.index_rows(id, &rows)? } else { Vec::new() };
+        self.unindexed += usize::from(!self.unique && !self.append_only);
+        self.chunks[id as usize] = Some(ChunkState::new(rows, slots));
+        Ok(())
+    }
+
+    /// Indexes the oldest chunk that is not.
+    fn index_next(&mut self) -> Result<()> {
+        let Some(at) = self.order.len().checked_sub(self.unindexed).filter(|at| *at < self.order.len())
+        else {
+            return Ok(());
+        };
+        let id = self.order[at];
+        self.unindexed -= 1;
+        let Some(rows) = self.chunks[id as usize].as_ref().map(|chunk| chunk.rows.clone()) else {
+            return Ok(());
+        };
+        let slots = self.index_rows(id, &rows)?;
+        if let Some(chunk) = &mut self.chunks[id as usize] {
+            chunk.slots = slots;
+        }
+        Ok(())
+    }
+
+    /// Puts the rows of a chunk into the index; returns their slots.
+    fn index_rows(&mut self, id: u32, rows: &RecordBatch) -> Result<Vec<Slot>> {
+        let keys = self.row_keys(rows)?;
         let mut slots = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let (slot, new) = keys.insert(&mut self.index, row);
@@ -314,16 +384,15 @@ impl Inner {
                 }
                 self.positions[slot as usize] = position;
             } else if self.unique {
-                return Err(Error::bug("table", "two rows have one key"));
+                if std::mem::replace(&mut self.positions[slot as usize], position) != VACANT {
+                    return Err(Error::bug("table", "two rows have one key"));
+                }
             } else {
                 self.more.entry(slot).or_default().push(position);
             }
             slots.push(slot);
         }
-        self.rows += rows.num_rows();
-        self.chunks[id as usize] = Some(ChunkState::new(rows, slots));
-        self.order.push(id);
-        Ok(())
+        Ok(slots)
     }
 
     /// The number of a chunk that is not in use.
@@ -339,12 +408,17 @@ impl Inner {
     fn merge(&mut self) -> Result<()> {
         while let [.., before, last] = self.order.as_slice() {
             let (a, b) = (self.live(*before), self.live(*last));
-            if a + b > CHUNK_ROWS || a > 2 * b.max(1) {
+            // Of two chunks the index has both or neither.
+            if a + b > CHUNK_ROWS || a > 2 * b.max(1) || self.unindexed == 1 {
                 break;
             }
             let ids = [*before, *last];
             self.order.truncate(self.order.len() - 2);
-            self.rewrite(&ids, self.order.len())?;
+            if self.append_only || self.unindexed > 1 {
+                self.join(&ids)?;
+            } else {
+                self.rewrite(&ids, self.order.len())?;
+            }
         }
         for id in std::mem::take(&mut self.sparse) {
             // Merged already, its number may belong to another chunk by now.
@@ -361,19 +435,23 @@ impl Inner {
         self.chunks[id as usize].as_ref().map_or(0, |c| c.n_live)
     }
 
+    /// Makes one of the last chunks, whose rows are all there and not in the index.
+    fn join(&mut self, ids: &[u32]) -> Result<()> {
+        let whole = ids.iter().filter_map(|id| self.chunks[*id as usize].take()).map(|c| c.rows);
+        let rows = concat_batches(&self.schema, &whole.collect::<Vec<_>>())?;
+        self.free.extend(ids);
+        let new = self.new_chunk();
+        self.chunks[new as usize] = Some(ChunkState::new(rows, Vec::new()));
+        self.order.push(new);
+        self.unindexed = self.unindexed.saturating_sub(1);
+        Ok(())
+    }
+
     /// Replaces chunks by one with their live rows, at place `at` of the order.
     fn rewrite(&mut self, ids: &[u32], at: usize) -> Result<()> {
         // The new chunk's number is none of the old ones: a row's new place must not look like the
         // old place of another.
         let new = self.new_chunk();
-        if self.append_only {
-            let whole = ids.iter().filter_map(|id| self.chunks[*id as usize].take()).map(|c| c.rows);
-            let rows = concat_batches(&self.schema, &whole.collect::<Vec<_>>())?;
-            self.free.extend(ids);
-            self.chunks[new as usize] = Some(ChunkState::new(rows, Vec::new()));
-            self.order.insert(at, new);
-            return Ok(());
-        }
         let mut parts = Vec::new();
         let mut slots: Vec<Slot> = Vec::new();
         // Where the rows of each old chunk are now.
@@ -468,4 +546,63 @@ impl Inner {
 
 fn missing() -> Error {
     Error::bug("table", "a row is taken back that is not there")
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::ArrayRef;
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn rows(values: impl IntoIterator<Item = i64>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(values.into_iter().collect::<Int64Array>());
+        RecordBatch::try_from_iter([("v", column)]).unwrap()
+    }
+
+    fn change(values: impl IntoIterator<Item = i64>, weight: i64) -> ChangeBatch {
+        let rows = rows(values);
+        let weights = Int64Array::from_value(weight, rows.num_rows());
+        ChangeBatch::weighted(rows, weights)
+    }
+
+    fn sum(store: &TableStore) -> (usize, i64) {
+        let batches = store.version().batches().unwrap();
+        let value = |b: &RecordBatch| -> i64 {
+            let column = b.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
+            column.iter().flatten().sum()
+        };
+        (batches.iter().map(RecordBatch::num_rows).sum(), batches.iter().map(value).sum())
+    }
+
+    /// Rows of a bag go whether they were indexed before or are only then, and the number of chunks
+    /// stays small in both cases.
+    #[test]
+    fn a_bag_is_indexed_when_it_must_be() {
+        for idle in [false, true] {
+            let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
+            let store = TableStore::try_new(schema, &[]).unwrap();
+            for n in 0..500 {
+                // Every row is there twice.
+                store.apply(&[change([n, n], 1)]).unwrap();
+                if idle {
+                    store.index_some().unwrap();
+                }
+            }
+            assert_eq!(store.has_unindexed(), !idle);
+            assert_eq!(sum(&store), (1000, 499 * 500));
+            store.apply(&[change((0..500).filter(|n| n % 5 != 0), -1)]).unwrap();
+            assert_eq!(sum(&store).0, 600);
+            for n in 500..1000 {
+                store
+                    .apply(&[change([n - 500].into_iter().filter(|n| n % 5 == 0), -1), change([n], 1)])
+                    .unwrap();
+            }
+            assert_eq!(sum(&store).0, 1000);
+            assert!(store.0.read().order.len() < 16, "{} chunks", store.0.read().order.len());
+            store.apply(&[change(0..1000, -1)]).unwrap();
+            assert_eq!(sum(&store), (0, 0));
+            assert!(store.apply(&[change([1], -1)]).is_err(), "it is not there");
+        }
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::AggregateUDF;
 use sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, Select, SelectItem, TableFactor,
-    Visit, Visitor, VisitorMut,
+    BinaryOperator, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, Select, SelectItem,
+    SetExpr, TableAlias, TableFactor, Value, Visit, Visitor, VisitorMut,
 };
 
 use super::{BindOptions, asof, naming, partition, pseudo, spelling, windows};
@@ -149,8 +149,38 @@ fn as_of(select: &mut Select) -> Result<(), Error> {
             let on = on.clone();
             asof::rewrite(join, &on)?;
         }
+        move_into_lateral(join);
     }
     Ok(())
+}
+
+/// The condition of a LEFT JOIN with a LATERAL subquery chooses among the subquery's rows, so it goes
+/// into it.
+fn move_into_lateral(join: &mut Join) {
+    if !matches!(join.join_operator, JoinOperator::Left(_) | JoinOperator::LeftOuter(_)) {
+        return;
+    }
+    let TableFactor::Derived { lateral: true, alias: Some(alias), .. } = &join.relation else { return };
+    let inner = alias.clone();
+    let name = TableAlias { columns: Vec::new(), ..alias.clone() };
+    let Some(on) = condition(&mut join.join_operator).filter(|on| on.to_string() != "true") else { return };
+    let Ok(outer) = sql::parse_query(&format!("SELECT * FROM (SELECT 1) AS a WHERE {on}")) else { return };
+    *on = Expr::value(Value::Boolean(true));
+    let rows = std::mem::replace(
+        &mut join.relation,
+        TableFactor::Derived { lateral: true, subquery: outer.ast, alias: Some(name), sample: None },
+    );
+    let (TableFactor::Derived { subquery: rows, .. }, TableFactor::Derived { subquery: outer, .. }) =
+        (rows, &mut join.relation)
+    else {
+        return;
+    };
+    if let SetExpr::Select(select) = outer.body.as_mut()
+        && let Some(from) = select.from.first_mut()
+    {
+        from.relation =
+            TableFactor::Derived { lateral: false, subquery: rows, alias: Some(inner), sample: None };
+    }
 }
 
 /// The ON of a join.
