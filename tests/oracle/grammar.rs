@@ -259,7 +259,20 @@ impl Grammar {
         let condition = self.predicate();
         let n = 1 + self.below(4);
         let key = self.pick(&keys);
-        match self.below(7) {
+        match self.below(8) {
+            // Rows that a count cannot tell apart are merged before they are placed.
+            7 => {
+                let base = self.any();
+                let windows = match self.chance(0.7) {
+                    true => format!("HOP({base}{HOP}"),
+                    false => format!("CUMULATE({base}{CUMULATE}"),
+                };
+                let key = self.pick(&["x.g", "x.v % 2", "x.id"]);
+                format!(
+                    "SELECT {key} AS k0, x.window_end AS k1, count(*) AS a0 FROM {windows} \
+                     GROUP BY {key}, x.window_start, x.window_end"
+                )
+            }
             6 => {
                 let aggregates = self.columns(&MERGED, n);
                 let grouped = self.pick(&["x.g, x.window_start, x.window_end", "x.window_start, x.g"]);

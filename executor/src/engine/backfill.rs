@@ -66,7 +66,9 @@ impl Backfill {
                 Arc::make_mut(all).extend(base_changes(&State::Stream, input)?);
             }
             if by_epoch || rows >= BACKFILL_ROWS {
-                out.extend(query.step(&std::mem::take(&mut pending), now_ms, rejects)?);
+                // Where epochs count, so do their times: a source that was idle was idle then.
+                let at_ms = if by_epoch { epoch.now_ms } else { now_ms };
+                out.extend(query.step(&std::mem::take(&mut pending), at_ms, rejects)?);
                 self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
                 rows = 0;
             }
