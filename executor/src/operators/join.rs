@@ -16,6 +16,7 @@ use super::shards::step_shards;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Lateness, Result};
 use crate::expression::{Expression, resilient, row_text};
+use crate::keys::RowCodec;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
@@ -48,8 +49,8 @@ pub(crate) struct Join {
 struct Shard {
     sides: [KeyedRows; 2],
     expiry: Option<[RowExpiry; 2]>,
-    /// Rows of the epoch that came too late to meet any.
-    late: StepRejects,
+    /// Rows of the epoch, with their side, that are lost if they met nothing: their time was over.
+    late: Vec<(usize, RecordBatch)>,
 }
 
 impl JoinSpec {
@@ -70,7 +71,7 @@ impl JoinSpec {
                 .within
                 .as_ref()
                 .map(|sides| sides.each_ref().map(|side| RowExpiry::new(side.clone()))),
-            late: StepRejects::default(),
+            late: Vec::new(),
         })
     }
 }
@@ -101,11 +102,12 @@ impl Operator for Join {
         let joined = step_shards(&mut self.shards, sharded, rows, |shard, changes| {
             shard.step(changes, schema, stream_time)
         })?;
-        self.let_go(rejects)?;
         let mut out = Vec::new();
         for batch in joined {
             out.extend(filtered(batch, self.filter.as_ref(), rejects)?);
         }
+        self.tell_of_late(&out, rejects)?;
+        self.let_go()?;
         Ok(out)
     }
 
@@ -116,11 +118,27 @@ impl Operator for Join {
 }
 
 impl Join {
-    /// Moves stream time on and lets go of the rows whose time is over.
-    fn let_go(&mut self, rejects: &mut StepRejects) -> Result<()> {
-        for shard in &mut self.shards {
-            rejects.append(std::mem::take(&mut shard.late));
+    /// Rejects the rows that came when their time was over and are in no pair.
+    fn tell_of_late(&mut self, pairs: &Changes, rejects: &mut StepRejects) -> Result<()> {
+        for (side, row) in self.shards.iter_mut().flat_map(|s| std::mem::take(&mut s.late)) {
+            let codec = RowCodec::try_new(row.schema().fields().iter().map(|f| f.data_type().clone()))?;
+            let lost = codec.encode(row.columns(), 1)?;
+            let mut met = false;
+            for batch in pairs {
+                let columns = batch.rows.columns();
+                let from = if side == 0 { 0 } else { columns.len() - row.num_columns() };
+                let own = codec.encode(&columns[from..from + row.num_columns()], batch.len())?;
+                met |= (0..batch.len()).any(|pair| own.row(pair) == lost.row(0));
+            }
+            if !met {
+                rejects.push(Error::Late(Lateness::Join), || row_text(&row, 0));
+            }
         }
+        Ok(())
+    }
+
+    /// Moves stream time on and lets go of the rows whose time is over.
+    fn let_go(&mut self) -> Result<()> {
         let newest = self.shards.iter().filter_map(|s| s.expiry.as_ref()).flatten().map(|e| e.newest).max();
         let Some(newest) = newest else { return Ok(()) };
         self.stream_time = self.stream_time.max(newest);
@@ -160,16 +178,14 @@ impl Shard {
         Ok(out)
     }
 
-    /// Adds rows to their side. One whose time is over is let go before the next epoch; when no other
-    /// has its key it is late.
+    /// Adds rows to their side. One whose time is over is let go before the next epoch.
     fn keep(&mut self, side: usize, changes: &Keyed, stream_time: i64) -> Result<()> {
         let Some(expiry) = &mut self.expiry else { return self.sides[side].apply(changes) };
         let expiry = &mut expiry[side];
         let times = expiry.times(changes)?;
         for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
-            let alone = || self.sides[1 - side].matches(changes.hash(row), changes.key(row)).next().is_none();
-            if expiry.is_late(times.value(row), stream_time) && alone() {
-                self.late.push(Error::Late(Lateness::Join), || row_text(&changes.batch.rows, row));
+            if expiry.is_late(times.value(row), stream_time) {
+                self.late.push((side, changes.batch.rows.slice(row, 1)));
             }
         }
         let ids = self.sides[side].add(changes)?;
