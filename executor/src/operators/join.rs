@@ -16,7 +16,7 @@ use super::shards::step_shards;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Lateness, Result};
 use crate::expression::{Expression, resilient, row_text};
-use crate::keys::RowCodec;
+use crate::keys::{KeyTable, RowCodec};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
@@ -120,17 +120,13 @@ impl Operator for Join {
 impl Join {
     /// Rejects the rows that came when their time was over and are in no pair.
     fn tell_of_late(&mut self, pairs: &Changes, rejects: &mut StepRejects) -> Result<()> {
+        let mut met: [Option<Met>; 2] = [None, None];
         for (side, row) in self.shards.iter_mut().flat_map(|s| std::mem::take(&mut s.late)) {
-            let codec = RowCodec::try_new(row.schema().fields().iter().map(|f| f.data_type().clone()))?;
-            let lost = codec.encode(row.columns(), 1)?;
-            let mut met = false;
-            for batch in pairs {
-                let columns = batch.rows.columns();
-                let from = if side == 0 { 0 } else { columns.len() - row.num_columns() };
-                let own = codec.encode(&columns[from..from + row.num_columns()], batch.len())?;
-                met |= (0..batch.len()).any(|pair| own.row(pair) == lost.row(0));
-            }
-            if !met {
+            let met = match &mut met[side] {
+                Some(met) => met,
+                none => none.insert(Met::of(pairs, side, &row)?),
+            };
+            if !met.holds(&row)? {
                 rejects.push(Error::Late(Lateness::Join), || row_text(&row, 0));
             }
         }
@@ -148,6 +144,33 @@ impl Join {
             }
         }
         Ok(())
+    }
+}
+
+/// The rows of one side that are in an epoch's pairs, each once.
+struct Met {
+    codec: RowCodec,
+    rows: KeyTable,
+}
+
+impl Met {
+    /// Those of `side`; `row` is any row of it.
+    fn of(pairs: &Changes, side: usize, row: &RecordBatch) -> Result<Self> {
+        let codec = RowCodec::try_new(row.schema().fields().iter().map(|f| f.data_type().clone()))?;
+        let mut rows = KeyTable::default();
+        for batch in pairs {
+            let columns = batch.rows.columns();
+            let from = if side == 0 { 0 } else { columns.len() - row.num_columns() };
+            let own = codec.encode(&columns[from..from + row.num_columns()], batch.len())?;
+            for pair in 0..batch.len() {
+                rows.insert(own.row(pair));
+            }
+        }
+        Ok(Self { codec, rows })
+    }
+
+    fn holds(&self, row: &RecordBatch) -> Result<bool> {
+        Ok(self.rows.find(self.codec.encode(row.columns(), 1)?.row(0)).is_some())
     }
 }
 
