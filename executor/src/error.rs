@@ -5,6 +5,8 @@ use std::sync::Arc;
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 
+use crate::format::Undecodable;
+
 /// A failure while data moves.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -51,6 +53,9 @@ pub enum Error {
         /// The limit, bytes.
         limit: u64,
     },
+    /// A record is no row.
+    #[error("{0}")]
+    Undecodable(Undecodable),
     /// A row came when what it belongs to was over.
     #[error("late: {0}")]
     Late(Lateness),

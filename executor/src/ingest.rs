@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use planner::Relation;
 
 use crate::error::{Error, Result};
+use crate::format::{Codec, split};
 use crate::window::to_ms;
 
 /// Name of the record time in a topic's rows.
@@ -19,11 +20,13 @@ pub(crate) const DELETED: &str = "\u{1}deleted";
 /// Name of the number of a row in a table without a key.
 pub(crate) const ROW_ID: &str = "\u{1}rowid";
 
-/// Rows for one relation, in its topic's layout.
+/// Rows for one relation, as its topic has them.
 #[derive(Debug, Clone)]
 pub struct Write {
     pub(crate) relation: Arc<Relation>,
-    pub(crate) rows: RecordBatch,
+    /// By partition; None where any will do.
+    pub(crate) parts: Vec<(Option<u32>, RecordBatch)>,
+    rows: usize,
 }
 
 /// The layout of a base relation's topic.
@@ -130,10 +133,15 @@ impl Write {
         if relation.has_row_id() {
             columns.push(ids.unwrap_or_else(|| new_null_array(&DataType::Int64, n)));
         }
-        Ok(Self {
-            relation: Arc::clone(relation),
-            rows: RecordBatch::try_new(topic_schema(relation), columns)?,
-        })
+        let rows = RecordBatch::try_new(topic_schema(relation), columns)?;
+        let parts = match Codec::of(relation) {
+            None => vec![(None, rows)],
+            Some(codec) => {
+                let split = split(codec.encode(&rows)?, relation.partitions)?;
+                split.into_iter().map(|(partition, records)| (Some(partition), records)).collect()
+            }
+        };
+        Ok(Self { relation: Arc::clone(relation), parts, rows: n })
     }
 
     /// Where the rows go.
@@ -148,27 +156,25 @@ impl Write {
 
     /// Number of rows.
     pub fn num_rows(&self) -> usize {
-        self.rows.num_rows()
+        self.rows
     }
 
     /// Memory the rows take.
     pub fn bytes(&self) -> usize {
-        self.rows.get_array_memory_size()
+        self.parts.iter().map(|(_, rows)| rows.get_array_memory_size()).sum()
     }
+}
 
-    /// Numbers the rows of a table without a key that have none yet, from `first` on.
-    pub(crate) fn number(&mut self, first: i64) -> Result<()> {
-        let Some((index, _)) = self.rows.schema().column_with_name(ROW_ID) else { return Ok(()) };
-        let ids = self.rows.column(index);
-        if ids.null_count() == 0 {
-            return Ok(());
-        }
-        let last = first + i64::try_from(self.rows.num_rows()).unwrap_or(i64::MAX);
-        let mut columns = self.rows.columns().to_vec();
-        columns[index] = Arc::new(Int64Array::from_iter_values(first..last));
-        self.rows = RecordBatch::try_new(self.rows.schema(), columns)?;
-        Ok(())
+/// Numbers the rows of a table without a key that have none yet, from `first` on.
+pub(crate) fn numbered(rows: RecordBatch, first: i64) -> Result<RecordBatch> {
+    let Some((index, _)) = rows.schema().column_with_name(ROW_ID) else { return Ok(rows) };
+    if rows.column(index).null_count() == 0 {
+        return Ok(rows);
     }
+    let last = first + i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
+    let mut columns = rows.columns().to_vec();
+    columns[index] = Arc::new(Int64Array::from_iter_values(first..last));
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }
 
 fn check_nulls(relation: &Relation, rows: &RecordBatch) -> Result<()> {

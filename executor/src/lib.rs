@@ -26,7 +26,7 @@ mod window;
 pub use change::ChangeBatch;
 pub use engine::{DdlTurn, Engine, EngineConfig, Halt, Progress, QueryStatus, Receipt, Snapshot};
 pub use error::{Class, Error, Lateness, Result};
-pub use format::{decode_batches, encode_batches};
+pub use format::{Undecodable, decode_batches, encode_batches};
 pub use ingest::Write;
 pub use layout::nullable;
 pub use pull::{Answer, PullContext};

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::Error;
@@ -15,8 +16,10 @@ const PER_STEP: usize = 100;
 /// A row that was not used.
 #[derive(Debug, Clone)]
 pub struct Reject {
-    /// The relation whose query refused it.
+    /// The relation whose query refused it, or whose record it was.
     pub relation: String,
+    /// Partition and offset of its record, where it is one record.
+    pub place: Option<(u32, u64)>,
     /// The epoch it came in.
     pub epoch: u64,
     /// The wall clock of that epoch, ms since 1970.
@@ -25,6 +28,8 @@ pub struct Reject {
     pub error: Arc<Error>,
     /// The row, as text.
     pub row: String,
+    /// The bytes that are at fault.
+    pub raw: Option<Bytes>,
 }
 
 /// The rejects of a server.

@@ -3,20 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::logical_expr::LogicalPlan;
 use sql::{CreateAs, CreateRelation, Options, RelationKind, fold};
 
-use crate::binder::{BindOptions, Binder, ROW_TIME, visible_name};
-use crate::catalog::{Catalog, Column, PSEUDO_COLUMNS, Relation, RelationId, ViewQuery, relation_name};
+use crate::binder::{BindOptions, Binder, ROW_TIME, partition, visible_name};
+use crate::catalog::{
+    Catalog, Column, Encoding, PSEUDO_COLUMNS, Relation, RelationId, TopicRef, ViewQuery, relation_name,
+};
 use crate::dataflow::{Dataflow, Joins};
 use crate::error::{Error, Result};
-use crate::source::sources;
+use crate::source::{RelationSource, sources};
+use crate::topic_options::{self, Inherited};
 
 /// Most columns of a relation, as PostgreSQL has it.
 const MAX_COLUMNS: usize = 1600;
-/// Most partitions of a topic.
-const MAX_PARTITIONS: i64 = 1024;
 /// Options of WITH (…) that are understood; the rest is refused by name.
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 14] = [
     "kafka_topic",
     "partitions",
     "replicas",
@@ -24,6 +26,9 @@ const OPTIONS: [&str; 11] = [
     "value_format",
     "key_format",
     "format",
+    "value_delimiter",
+    "key_delimiter",
+    "wrap_single_value",
     "retention_ms",
     "retention_bytes",
     "idle_timeout_ms",
@@ -34,7 +39,12 @@ const OPTIONS: [&str; 11] = [
 ///
 /// # Errors
 /// Anything wrong with names, types, keys or options.
-pub fn plan_create(statement: &CreateRelation, id: RelationId, text: &str) -> Result<Relation> {
+pub fn plan_create(
+    catalog: &Catalog,
+    statement: &CreateRelation,
+    id: RelationId,
+    text: &str,
+) -> Result<Relation> {
     let name = relation_name(&statement.name)?;
     let key_names: Vec<String> = statement.primary_key.iter().map(fold).collect();
     let mut columns = Vec::new();
@@ -65,27 +75,54 @@ pub fn plan_create(statement: &CreateRelation, id: RelationId, text: &str) -> Re
     if !key_names.is_empty() {
         key = key_names.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
     }
-    let (partitions, retention) = check_options(&statement.options)?;
+    let retention = check_options(&statement.options)?;
     if statement.options.text("memory_limit").is_some() {
         return Err(Error::invalid("option \"memory_limit\"", "it belongs to CREATE … AS SELECT"));
     }
     let mut relation = Relation {
         id,
+        topic: own_topic(&name),
         name,
         kind: statement.kind,
         columns,
         // A stream's KEY says how it is partitioned; its rows are a bag all the same.
-        key: if statement.kind == RelationKind::Stream { Vec::new() } else { key },
-        partitions,
+        key: if statement.kind == RelationKind::Stream { Vec::new() } else { key.clone() },
+        record_key: key,
+        partitions: 1,
         time_column: None,
         retention,
         idle_timeout_ms: idle_timeout(&statement.options)?,
         memory_limit: None,
         query: None,
+        target: None,
         text: text.to_owned(),
     };
     relation.time_column = time_column(&relation, &statement.options)?;
+    topic_options::place(&mut relation, &statement.options, catalog, Inherited::default())?;
     Ok(relation)
+}
+
+/// What the first relation of a query leaves to its result, as ksqlDB has it.
+fn inherited(plan: &LogicalPlan) -> Inherited {
+    let mut node = plan;
+    loop {
+        if let LogicalPlan::TableScan(scan) = node {
+            let source: &dyn std::any::Any = scan.source.as_ref();
+            let relation = source.downcast_ref::<RelationSource>().map(|s| &s.relation);
+            let format = relation.and_then(|r| r.record_format().copied());
+            return Inherited {
+                format,
+                partitions: relation.filter(|_| format.is_some()).map(|r| r.partitions),
+            };
+        }
+        let Some(first) = node.inputs().first().copied() else { return Inherited::default() };
+        node = first;
+    }
+}
+
+/// A topic of typed columns with a relation's name.
+fn own_topic(name: &str) -> TopicRef {
+    TopicRef { name: name.to_owned(), named: false, encoding: Encoding::Columns }
 }
 
 /// The relation that CREATE … AS makes.
@@ -106,10 +143,11 @@ pub fn plan_create_as(
     };
     let plan = binder.plan(&statement.query, bind)?;
     let columns = result_columns(&plan, &statement.columns, &name)?;
-    let (partitions, retention) = check_options(&statement.options)?;
-    let (query, key) = if statement.kind == RelationKind::View {
+    let retention = check_options(&statement.options)?;
+    let inherited = inherited(&plan);
+    let (query, key, record_key) = if statement.kind == RelationKind::View {
         let sources = sources(&plan);
-        (ViewQuery::Expanded { plan: Arc::new(plan), sources }, Vec::new())
+        (ViewQuery::Expanded { plan: Arc::new(plan), sources }, Vec::new(), Vec::new())
     } else {
         let joins = if bind.row_time { Joins::StreamTable } else { Joins::Relational };
         let emit = statement.query.emit.unwrap_or(sql::Emit::Changes);
@@ -120,23 +158,47 @@ pub fn plan_create_as(
             ));
         }
         let key = dataflow.key.clone();
-        (ViewQuery::Continuous(Arc::new(dataflow)), key)
+        let record_key = match partition::width(&statement.query)? {
+            Some(width) => (0..width).collect(),
+            None if bind.row_time => dataflow.record_key(),
+            None => key.clone(),
+        };
+        (ViewQuery::Continuous(Arc::new(dataflow)), key, record_key)
     };
     check_columns(&columns)?;
-    Ok(Relation {
+    let own = |key: Vec<usize>| key.into_iter().filter(|k| *k < columns.len()).collect();
+    let (key, record_key) = (own(key), own(record_key));
+    let mut relation = Relation {
         id,
+        topic: own_topic(&name),
         name,
         kind: statement.kind,
-        key: key.into_iter().filter(|k| *k < columns.len()).collect(),
+        key,
+        record_key,
         columns,
-        partitions,
+        partitions: 1,
         time_column: None,
         retention,
         idle_timeout_ms: idle_timeout(&statement.options)?,
         memory_limit: memory_limit(&statement.options)?,
         query: Some(query),
+        target: None,
         text: text.to_owned(),
-    })
+    };
+    topic_options::place(&mut relation, &statement.options, binder.catalog(), inherited)?;
+    check_cycle(binder.catalog(), &relation)?;
+    Ok(relation)
+}
+
+/// Refuses a query that would read what it writes.
+pub(crate) fn check_cycle(catalog: &Catalog, relation: &Relation) -> Result<()> {
+    let topic = &relation.topic.name;
+    let upstream = catalog.upstream(&relation.sources());
+    let mut read = upstream.iter().filter_map(|id| catalog.by_id(*id)).filter(|r| r.has_topic());
+    if relation.has_topic() && read.any(|r| r.topic.name == *topic) {
+        return Err(Error::Definition(format!("the query would read topic \"{topic}\", which it writes")));
+    }
+    Ok(())
 }
 
 /// Checks that CREATE OR REPLACE puts `new` in the place of `old`: who reads it must not notice.
@@ -168,6 +230,9 @@ pub fn check_replace(catalog: &Catalog, old: &Relation, new: &Relation) -> Resul
         return Err(Error::Definition(format!(
             "\"{name}\" must keep its columns, with their names, types and order: DROP it to give it others"
         )));
+    }
+    if old.topic != new.topic || old.partitions != new.partitions || old.record_key != new.record_key {
+        return Err(Error::Definition(format!("\"{name}\" must keep its topic, with its formats and key")));
     }
     if old.key != new.key && !readers.is_empty() {
         return Err(Error::Definition(format!("\"{name}\" must keep its key, because others read it")));
@@ -212,7 +277,24 @@ pub fn plan_drop(catalog: &Catalog, statement: &sql::Drop) -> Result<Vec<Arc<Rel
     dropped.extend(readers);
     dropped.sort_by_key(|r| r.id);
     dropped.dedup_by_key(|r| r.id);
+    if statement.delete_topic {
+        dropped.iter().try_for_each(|relation| check_delete_topic(catalog, relation, &dropped))?;
+    }
     Ok(dropped)
+}
+
+/// A topic can only go when nobody else is on it.
+fn check_delete_topic(catalog: &Catalog, relation: &Relation, dropped: &[Arc<Relation>]) -> Result<()> {
+    let Some(topic) = catalog.topic(&relation.topic.name).filter(|_| relation.has_topic()) else {
+        return Ok(());
+    };
+    let others = catalog.on_topic(topic).filter(|other| !dropped.iter().any(|d| d.id == other.id));
+    let dependents: Vec<String> = others.map(|other| other.name.clone()).collect();
+    if dependents.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::HasDependents { name: topic.name.clone(), dependents })
+    }
 }
 
 /// DROP TABLE also takes what CREATE TABLE … AS made, and DROP VIEW a materialized one is refused.
@@ -241,7 +323,7 @@ fn check_columns(columns: &[Column]) -> Result<()> {
 }
 
 fn result_columns(
-    plan: &datafusion::logical_expr::LogicalPlan,
+    plan: &LogicalPlan,
     names: &[sql::sqlparser::ast::Ident],
     relation: &str,
 ) -> Result<Vec<Column>> {
@@ -295,30 +377,15 @@ fn idle_timeout(options: &Options) -> Result<Option<i64>> {
 
 type Retention = (Option<i64>, Option<u64>);
 
-fn check_options(options: &Options) -> Result<(u32, Retention)> {
-    for (name, value) in options.iter() {
+fn check_options(options: &Options) -> Result<Retention> {
+    for (name, _) in options.iter() {
         if !OPTIONS.contains(&name) {
             return Err(Error::invalid(format!("option \"{name}\""), "there is no such option"));
         }
-        let native = matches!(value.text().to_ascii_lowercase().as_str(), "arrow" | "native");
-        if name.ends_with("format") && !native {
-            return Err(Error::NotSupported {
-                what: format!("the format {}", value.text()),
-                continuous: false,
-                hint: Some("leave the option out: topics hold typed columns".into()),
-            });
-        }
-    }
-    let partitions = options.integer("partitions")?.unwrap_or(1);
-    if !(1..=MAX_PARTITIONS).contains(&partitions) {
-        return Err(Error::invalid(
-            "option \"partitions\"",
-            format!("it must be between 1 and {MAX_PARTITIONS}"),
-        ));
     }
     let age = options.integer("retention_ms")?.filter(|age| *age >= 0);
     let bytes = options.integer("retention_bytes")?.and_then(|bytes| u64::try_from(bytes).ok());
-    Ok((u32::try_from(partitions).unwrap_or(1), (age, bytes)))
+    Ok((age, bytes))
 }
 
 fn time_column(relation: &Relation, options: &Options) -> Result<Option<usize>> {

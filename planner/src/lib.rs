@@ -10,18 +10,24 @@ mod create;
 mod dataflow;
 mod error;
 mod functions;
+mod insert;
 mod session_assign;
 mod source;
+mod topic_options;
 mod window_assign;
 
 pub use binder::{BatchQuery, Binder, Fallback};
-pub use catalog::{Catalog, Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, ViewQuery};
+pub use catalog::{
+    Catalog, Column, Encoding, Format, PSEUDO_COLUMNS, RecordFormat, Relation, RelationId, RelationKind,
+    Topic, TopicPart, TopicRef, ViewQuery,
+};
 pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop};
 pub use dataflow::{
     Dataflow, Joins, Node, NodeId, NodeKind, RowsInput, SessionColumn, Within, explain, explain_with,
 };
 pub use error::{Error, Result};
 pub use functions::{scalar_function, session_state, state_at};
+pub use insert::plan_insert;
 pub use session_assign::{SessionAssign, SessionSpec, expand_sessions};
 pub use source::{RelationSource, sources};
 pub use window_assign::{WindowAssign, WindowSpec};

@@ -174,6 +174,8 @@ pub struct Drop {
     pub if_exists: bool,
     /// The names.
     pub names: Vec<ObjectName>,
+    /// DELETE TOPIC: a topic that was named goes too.
+    pub delete_topic: bool,
     /// CASCADE: with everything that reads it.
     pub cascade: bool,
 }

@@ -44,7 +44,7 @@ async fn what_comes_and_goes_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let mut world = World::start(directory.path(), Arc::default(), 2);
         for (name, kind) in RELATIONS {
-            world.execute(&create_relation(name, kind)).await.unwrap();
+            world.execute(&create_relation(name, kind, "")).await.unwrap();
         }
         let mut grammar = Grammar::new(seed, false);
         for n in 0..5 {

@@ -69,10 +69,10 @@ pub fn in_batch(query: &str) -> String {
 }
 
 impl Grammar {
-    /// Over two tables with keys and a stream.
+    /// Over two tables with keys and two streams.
     pub fn new(seed: u64, large: bool) -> Self {
         let base = |(name, unique): (&str, bool)| Base { name: name.into(), unique, depth: 0 };
-        let bases = [("t", true), ("u", true), ("s", false)].map(base).into();
+        let bases = [("t", true), ("u", true), ("s", false), ("w", false)].map(base).into();
         Self { random: StdRng::seed_from_u64(seed), bases, large }
     }
 

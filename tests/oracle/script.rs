@@ -16,7 +16,20 @@ const LARGE: u64 = 16;
 const LARGE_ROWS: usize = 20_000;
 
 /// The relations that rows are written to.
-pub const RELATIONS: [(&str, &str); 3] = [("t", "TABLE"), ("u", "TABLE"), ("s", "STREAM")];
+pub const RELATIONS: [(&str, &str); 4] = [("t", "TABLE"), ("u", "TABLE"), ("s", "STREAM"), ("w", "STREAM")];
+/// What the topics of those relations hold; results of queries over them hold the same.
+const FORMATS: [&str; 4] = [
+    "",
+    "",
+    " WITH (value_format = 'json')",
+    " WITH (value_format = 'json', key_format = 'json', partitions = 2)",
+];
+/// Queries whose rows go to `w` as well, in the layout.
+const INSERTS: [&str; 3] = [
+    "SELECT id, g, v, f, ts FROM s",
+    "SELECT v, g, id + 1, f / 2, ts FROM s WHERE v > 2",
+    "SELECT id, 'x', v, f, ts FROM s WHERE g = 'a' UNION ALL SELECT id, g, 1, f, ts FROM s WHERE id < 3",
+];
 
 /// A row of the layout; `ts` in seconds.
 #[derive(Debug, Clone)]
@@ -67,19 +80,41 @@ pub struct View {
     pub made: Made,
 }
 
+/// A query that writes to `w`, and the number of epochs before it.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub after: usize,
+    pub query: &'static str,
+}
+
+impl Insert {
+    /// The statement.
+    pub fn sql(&self) -> String {
+        format!("INSERT INTO w {} EMIT CHANGES", self.query)
+    }
+}
+
 /// A case.
 #[derive(Debug, Clone)]
 pub struct Script {
     pub shards: usize,
+    /// Options of the relations that rows are written to.
+    pub format: &'static str,
+    pub inserts: Vec<Insert>,
     pub views: Vec<View>,
     pub epochs: Vec<Epoch>,
 }
 
+/// Whether rows of a relation only come.
+pub fn is_stream(relation: &str) -> bool {
+    RELATIONS.contains(&(relation, "STREAM"))
+}
+
 /// CREATE for a relation that rows are written to.
-pub fn create_relation(name: &str, kind: &str) -> String {
+pub fn create_relation(name: &str, kind: &str, options: &str) -> String {
     let layout =
         if kind == "TABLE" { LAYOUT.replacen("INT", "INT PRIMARY KEY", 1) } else { LAYOUT.to_owned() };
-    format!("CREATE {kind} {name} ({layout})")
+    format!("CREATE {kind} {name} ({layout}){options}")
 }
 
 impl View {
@@ -105,7 +140,13 @@ impl Script {
             let rows = rows(random, LARGE_ROWS);
             epochs[EPOCHS / 3].changes.push(Change { relation: "s", deletes: false, rows });
         }
-        Self { shards: random.random_range(1..4), views, epochs }
+        let insert = |_| Insert {
+            after: random.random_range(0..EPOCHS),
+            query: INSERTS[random.random_range(0..INSERTS.len())],
+        };
+        let inserts = (0..2).map(insert).collect();
+        let format = FORMATS[random.random_range(0..FORMATS.len())];
+        Self { shards: random.random_range(1..4), format, inserts, views, epochs }
     }
 
     fn named(&self, view: usize, then: impl FnOnce(&View)) {
@@ -119,10 +160,11 @@ impl Script {
     pub fn slt(&self, view: &str, columns: &[String]) -> String {
         let mut out = String::new();
         for (name, kind) in RELATIONS {
-            statement(&mut out, &create_relation(name, kind));
+            statement(&mut out, &create_relation(name, kind, self.format));
         }
         for (n, epoch) in self.epochs.iter().enumerate() {
             self.views.iter().filter(|v| v.after == n).for_each(|v| statement(&mut out, &v.create()));
+            self.inserts.iter().filter(|i| i.after == n).for_each(|i| statement(&mut out, &i.sql()));
             statement(&mut out, "BEGIN");
             epoch.changes.iter().for_each(|change| statement(&mut out, &change.sql()));
             statement(&mut out, "COMMIT");
@@ -177,8 +219,8 @@ impl Epoch {
 
 impl Change {
     fn random(random: &mut StdRng) -> Self {
-        let relation = ["t", "u", "s", "t"][random.random_range(0..4)];
-        let deletes = relation != "s" && random.random_bool(0.35);
+        let relation = ["t", "u", "s", "t", "w"][random.random_range(0..5)];
+        let deletes = !is_stream(relation) && random.random_bool(0.35);
         let n = random.random_range(1..9);
         Self { relation, deletes, rows: rows(random, n) }
     }

@@ -9,13 +9,24 @@ use crate::world::{Failure, run};
 /// Runs at most, unless `ORACLE_TRIES` says otherwise.
 const TRIES: usize = 1500;
 
+/// What leaves something out, the most first.
+const PASSES: [fn(&Script, usize) -> Option<Script>; 7] = [
+    without_views,
+    without_inserts,
+    without_epochs,
+    without_restarts,
+    without_format,
+    without_changes,
+    without_rows,
+];
+
 /// The smallest case found, and how it fails.
 pub async fn shrink(script: Script, failure: Failure) -> (Script, Failure) {
     let mut smallest = (script, failure);
     let mut tries = times("ORACLE_TRIES", TRIES);
     loop {
         let before = size(&smallest.0);
-        for smaller in [without_views, without_epochs, without_restarts, without_changes, without_rows] {
+        for smaller in PASSES {
             smallest = pass(smallest, smaller, &mut tries).await;
         }
         if size(&smallest.0) == before || tries == 0 {
@@ -44,7 +55,11 @@ async fn pass(
 
 fn size(script: &Script) -> usize {
     let changes = || script.epochs.iter().flat_map(|e| &e.changes);
-    script.views.len() + script.epochs.len() + changes().map(|c| 1 + c.rows.len()).sum::<usize>()
+    script.views.len()
+        + script.inserts.len()
+        + script.format.len()
+        + script.epochs.len()
+        + changes().map(|c| 1 + c.rows.len()).sum::<usize>()
 }
 
 fn without_views(script: &Script, place: usize) -> Option<Script> {
@@ -53,11 +68,22 @@ fn without_views(script: &Script, place: usize) -> Option<Script> {
     Some(smaller)
 }
 
+fn without_inserts(script: &Script, place: usize) -> Option<Script> {
+    let mut smaller = script.clone();
+    (place < script.inserts.len()).then(|| smaller.inserts.remove(place))?;
+    Some(smaller)
+}
+
+fn without_format(script: &Script, place: usize) -> Option<Script> {
+    (place == 0 && !script.format.is_empty()).then(|| Script { format: "", ..script.clone() })
+}
+
 fn without_epochs(script: &Script, place: usize) -> Option<Script> {
     let mut smaller = script.clone();
     let gone = script.epochs.len().checked_sub(place + 1)?;
     smaller.epochs.remove(gone);
     smaller.views.iter_mut().filter(|v| v.after > gone).for_each(|v| v.after -= 1);
+    smaller.inserts.iter_mut().filter(|i| i.after > gone).for_each(|i| i.after -= 1);
     Some(smaller)
 }
 

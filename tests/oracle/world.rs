@@ -19,7 +19,7 @@ use storage::{Clock, Disk, ManualClock};
 
 use crate::coverage::Coverage;
 use crate::grammar::{NOW, in_batch};
-use crate::script::{Act, Change, RELATIONS, Row, Script, View, create_relation};
+use crate::script::{Act, Change, Insert, RELATIONS, Row, Script, View, create_relation, is_stream};
 
 /// How a case fails.
 #[derive(Debug, Clone)]
@@ -58,13 +58,16 @@ async fn case(script: &Script, context: &str) -> Result<Report, Failure> {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::start(directory.path(), Arc::default(), script.shards);
     for (name, kind) in RELATIONS {
-        world.execute(&create_relation(name, kind)).await?;
+        world.execute(&create_relation(name, kind, script.format)).await?;
     }
     let mut report = Report::default();
     let mut folded: Option<Folded> = None;
     for (n, epoch) in script.epochs.iter().enumerate() {
         for view in script.views.iter().filter(|v| v.after == n) {
             world.add(view).await?;
+        }
+        for insert in script.inserts.iter().filter(|i| i.after == n) {
+            world.insert(insert).await?;
         }
         if folded.is_none()
             && let Some(first) = world.views.first()
@@ -108,7 +111,7 @@ impl Written {
     fn take(&mut self, change: &Change) {
         for row in &change.rows {
             let line = || text(&batch(std::slice::from_ref(row))).remove(0);
-            if change.relation == "s" {
+            if is_stream(change.relation) {
                 self.streams.entry(change.relation).or_default().push(line());
                 continue;
             }
@@ -137,6 +140,8 @@ pub struct World {
     clock: Arc<ManualClock>,
     state: SessionState,
     views: Vec<View>,
+    /// Queries that write to `w`.
+    inserts: Vec<Insert>,
     /// Views that stand still: what they should be is not known.
     paused: BTreeSet<String>,
     epoch: u64,
@@ -159,16 +164,17 @@ impl World {
             clock,
             state: planner::session_state(1),
             views: Vec::new(),
+            inserts: Vec::new(),
             paused: BTreeSet::new(),
             epoch: 0,
         }
     }
 
     async fn restarted(self, directory: &Path, shards: usize) -> Self {
-        let Self { engine, written, clock, views, paused, epoch, .. } = self;
+        let Self { engine, written, clock, views, inserts, paused, epoch, .. } = self;
         engine.stop().await;
         drop(engine);
-        Self { written, views, paused, epoch, ..Self::start(directory, clock, shards) }
+        Self { written, views, inserts, paused, epoch, ..Self::start(directory, clock, shards) }
     }
 
     pub async fn execute(&self, text: &str) -> Result<(), String> {
@@ -176,8 +182,11 @@ impl World {
         let catalog = turn.catalog();
         let binder = Binder::new(&catalog, &self.state);
         let relation = match sql::parse(text).map_err(|e| e.to_string())?.remove(0).statement {
-            Statement::CreateRelation(create) => planner::plan_create(&create, turn.next_id(), text),
+            Statement::CreateRelation(create) => {
+                planner::plan_create(&catalog, &create, turn.next_id(), text)
+            }
             Statement::CreateAs(create) => planner::plan_create_as(&binder, &create, turn.next_id(), text),
+            Statement::Insert(insert) => planner::plan_insert(&binder, &insert, turn.next_id(), text),
             other => panic!("{other:?}"),
         };
         turn.create(relation.map_err(|e| e.to_string())?).await.map_err(|e| e.to_string())
@@ -188,6 +197,23 @@ impl World {
         self.execute(&text).await.map_err(|e| format!("{text}: {e}"))?;
         self.views.push(view.clone());
         Ok(())
+    }
+
+    async fn insert(&mut self, insert: &Insert) -> Result<(), String> {
+        self.execute(&insert.sql()).await?;
+        self.epoch = self.engine.flush().await.map_err(|e| e.to_string())?;
+        self.inserts.push(insert.clone());
+        Ok(())
+    }
+
+    /// What a relation should hold: what was written to it, and what queries did.
+    async fn expected(&self, snapshot: &Arc<Snapshot>, relation: &str) -> Result<Vec<String>, String> {
+        let mut rows = self.written.rows(relation);
+        for insert in self.inserts.iter().filter(|_| relation == "w") {
+            rows.extend(self.answer(snapshot, insert.query).await?);
+        }
+        rows.sort();
+        Ok(rows)
     }
 
     async fn act(&mut self, act: Act) -> Result<(), String> {
@@ -295,7 +321,7 @@ impl World {
         let snapshot = &self.snapshot().await;
         for (name, _) in RELATIONS {
             let live = self.live(snapshot, name).await?;
-            let written = self.written.rows(name);
+            let written = self.expected(snapshot, name).await?;
             if live != written {
                 let what = format!(
                     "{context}, epoch {}: {name}\n  live: {live:?}\n written: {written:?}",

@@ -13,7 +13,6 @@ use std::thread::Builder;
 use storage::Epoch;
 
 use super::history::{EpochMerge, StreamReader};
-use super::relations::{State, base_changes};
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::Changes;
@@ -51,7 +50,7 @@ impl Backfill {
         let mut since = self.since;
         self.progress.done.fetch_add(tables as u64, Ordering::Relaxed);
         let by_epoch = query.needs_epochs();
-        let mut history = EpochMerge::new(self.streams);
+        let mut history = EpochMerge::new(self.streams.iter().map(|stream| &stream.topic));
         let mut pending = EpochChanges::new();
         let mut rows = 0;
         while let Some(epoch) = history.next_epoch()? {
@@ -60,10 +59,10 @@ impl Backfill {
                 out.clear();
                 (rows, *rejects) = (0, StepRejects::default());
             }
-            for input in &epoch.inputs {
-                rows += input.batches.iter().map(|b| b.num_rows()).sum::<usize>();
-                let all = pending.entry(input.relation.id).or_default();
-                Arc::make_mut(all).extend(base_changes(&State::Stream, input)?);
+            for (stream, arrival) in &epoch.arrivals {
+                rows += arrival.rows();
+                let all = pending.entry(self.streams[*stream].relation.id).or_default();
+                Arc::make_mut(all).extend(self.streams[*stream].changes(arrival)?);
             }
             if by_epoch || rows >= BACKFILL_ROWS {
                 // Where epochs count, so do their times: a source that was idle was idle then.

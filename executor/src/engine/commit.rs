@@ -9,23 +9,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::{concat_batches, max, min};
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
 use planner::{Catalog, Relation, RelationId};
-use storage::log::{Append, Log, Retention, Sync, TopicPartition};
+use storage::log::{Log, Retention, Sync, TopicPartition};
 use storage::meta::{Journal, MetaStore};
 use storage::{Clock, Epoch};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::meta::{Halt, MetaRecord};
-use super::relations::Input;
 use super::snapshot::Snapshot;
 use super::step::Stepper;
-use super::ticks;
+use super::topics::{Arrival, Arrivals};
+use super::{frames, ticks};
 use crate::error::{Error, Result};
-use crate::format::{ARROW_STREAM, encode_batches};
-use crate::ingest::{ROW_TIME, Write, topic_schema};
+use crate::ingest::{Write, numbered};
 use crate::push::Subscription;
 use crate::query::Query;
 
@@ -69,7 +67,8 @@ pub(crate) struct AppendRequest {
 
 pub(crate) enum Change {
     Create(Arc<Relation>),
-    Drop(Vec<Arc<Relation>>),
+    /// With the topics that were named, or without them.
+    Drop(Vec<Arc<Relation>>, bool),
     Halt(Arc<Relation>, Halt),
     /// The view goes on, with the query it has or with another one.
     Rejoin(Arc<Relation>, RejoinWith),
@@ -96,7 +95,7 @@ pub(crate) struct SubscribeRequest {
 
 /// What the step thread is given, in order.
 enum Work {
-    Epoch { epoch: Epoch, now_ms: i64, inputs: Vec<Input>, permits: Vec<OwnedSemaphorePermit> },
+    Epoch { epoch: Epoch, now_ms: i64, arrivals: Arrivals, permits: Vec<OwnedSemaphorePermit> },
     Ddl(DdlRequest),
     Subscribe(SubscribeRequest),
     Rebuild(Arc<Relation>, oneshot::Sender<Result<()>>),
@@ -187,8 +186,8 @@ fn step_loop(
             None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match next {
-            Ok(Work::Epoch { epoch, now_ms, inputs, permits }) => {
-                stepper.step(epoch, now_ms, &inputs);
+            Ok(Work::Epoch { epoch, now_ms, arrivals, permits }) => {
+                stepper.step(epoch, now_ms, arrivals);
                 publish.send_replace(Arc::new(stepper.snapshot()));
                 drop(permits);
             }
@@ -218,11 +217,12 @@ fn ddl(stepper: &mut Stepper, request: DdlRequest, publish: &watch::Sender<Arc<S
             stepper.create(&relation, Some(reply));
             publish.send_replace(Arc::new(stepper.snapshot()));
         }
-        Change::Drop(relations) => {
-            stepper.drop_relations(&relations.iter().map(|r| r.id).collect::<Vec<_>>());
+        Change::Drop(relations, delete_topics) => {
+            let ids: Vec<_> = relations.iter().map(|r| r.id).collect();
+            let dropped = stepper.drop_relations(&ids, delete_topics);
             publish.send_replace(Arc::new(stepper.snapshot()));
             // Whoever asked may have gone.
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(dropped);
         }
         Change::Halt(relation, halt) => {
             stepper.halt(relation.id, halt);
@@ -313,14 +313,14 @@ impl Committer {
         let now_ms = self.clock.now_ms();
         let epoch = self.epoch + 1;
         match self.write(epoch, now_ms, writes) {
-            Ok(inputs) => {
+            Ok(arrivals) => {
                 (self.epoch, self.committed_at_ms) = (epoch, now_ms);
                 let mut permits = Vec::with_capacity(accepted.len());
                 for request in accepted {
                     let _ = request.reply.send(Ok(epoch));
                     permits.push(request.permit);
                 }
-                let passed = work.send(Work::Epoch { epoch, now_ms, inputs, permits }).is_ok();
+                let passed = work.send(Work::Epoch { epoch, now_ms, arrivals, permits }).is_ok();
                 self.retain(now_ms);
                 passed
             }
@@ -351,7 +351,8 @@ impl Committer {
         match ticks::commit(&self.log, epoch, now_ms) {
             Ok(()) => {
                 (self.epoch, self.committed_at_ms) = (epoch, now_ms);
-                work.send(Work::Epoch { epoch, now_ms, inputs: Vec::new(), permits: Vec::new() }).is_ok()
+                work.send(Work::Epoch { epoch, now_ms, arrivals: Arrivals::new(), permits: Vec::new() })
+                    .is_ok()
             }
             Err(error) => {
                 tracing::error!(%error, "could not commit a tick");
@@ -360,38 +361,43 @@ impl Committer {
         }
     }
 
-    fn write(&mut self, epoch: Epoch, now_ms: i64, writes: Vec<Write>) -> Result<Vec<Input>> {
+    fn write(&mut self, epoch: Epoch, now_ms: i64, writes: Vec<Write>) -> Result<Arrivals> {
         let parts = self.parts(writes)?;
-        let appends = parts.iter().map(append).collect::<Result<Vec<_>>>()?;
-        let offsets = self.log.commit(epoch, now_ms, &appends, Sync::Durable)?;
-        let inputs = parts.into_iter().zip(offsets).map(|(part, base_offset)| Input {
-            relation: part.relation,
-            partition: part.partition,
-            base_offset,
-            batches: part.batches,
-        });
-        Ok(inputs.collect())
+        let appends = parts
+            .iter()
+            .map(|part| frames::append(part.at(), &part.batches, now_ms))
+            .collect::<Result<Vec<_>>>()?;
+        self.log.commit(epoch, now_ms, &appends, Sync::Durable)?;
+        let mut arrivals = Arrivals::new();
+        for Part { relation, partition, batches } in parts {
+            let arrival = Arrival { part: relation.id, partition, base: 0, batches };
+            arrivals.entry(relation.topic.name.clone()).or_default().push(arrival);
+        }
+        Ok(arrivals)
     }
 
     /// Writes by partition, in the order they came.
     fn parts(&mut self, writes: Vec<Write>) -> Result<Vec<Part>> {
         let mut parts: BTreeMap<(RelationId, u32), (Part, i64)> = BTreeMap::new();
-        for mut write in writes.into_iter().filter(|w| w.num_rows() > 0) {
-            let relation = Arc::clone(&write.relation);
+        for write in writes.into_iter().filter(|w| w.num_rows() > 0) {
             // A key must always meet the same partition; a stream's writes are dealt out.
-            let partition = if relation.is_stream() { self.turn % relation.partitions } else { 0 };
+            let turn = if write.is_stream() { self.turn % write.relation.partitions } else { 0 };
             self.turn = self.turn.wrapping_add(1);
-            let at = TopicPartition { topic: relation.topic(), partition };
-            let (part, next) = match parts.entry((relation.id, partition)) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    let end = i64::try_from(self.log.bounds(&at)?.end).unwrap_or(i64::MAX);
-                    entry.insert((Part { relation, partition, batches: Vec::new() }, end))
-                }
-            };
-            write.number(*next)?;
-            *next += i64::try_from(write.num_rows()).unwrap_or(i64::MAX);
-            part.batches.push(write.rows);
+            for (partition, rows) in write.parts {
+                let partition = partition.unwrap_or(turn);
+                let relation = Arc::clone(&write.relation);
+                let (part, next) = match parts.entry((relation.id, partition)) {
+                    std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                    std::collections::btree_map::Entry::Vacant(entry) => {
+                        let part = Part { relation, partition, batches: Vec::new() };
+                        let end = i64::try_from(self.log.bounds(&part.at())?.end).unwrap_or(i64::MAX);
+                        entry.insert((part, end))
+                    }
+                };
+                let rows = numbered(rows, *next)?;
+                *next += i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
+                part.batches.push(rows);
+            }
         }
         parts.into_values().map(|(part, _)| part.with_small_batches_joined()).collect()
     }
@@ -399,24 +405,23 @@ impl Committer {
     /// A catalog change: topics first (they are nothing without the journal's word), then the
     /// journal, then the step thread.
     fn ddl(&mut self, request: DdlRequest, work: &SyncSender<Work>) -> bool {
+        let before = self.catalog.clone();
         match self.decide(&request.change) {
             Ok(()) => {
-                let dropped = match &request.change {
-                    Change::Drop(relations) => relations.clone(),
-                    _ => Vec::new(),
+                let goes_on = match &request.change {
+                    Change::Rejoin(..) => true,
+                    // What it brings to a topic that is there comes in an epoch of its own.
+                    Change::Create(relation) => {
+                        relation.dataflow().is_some() && before.topic(&relation.topic.name).is_some()
+                    }
+                    _ => false,
                 };
-                let rejoins = matches!(&request.change, Change::Rejoin(..));
                 let mut passed = work.send(Work::Ddl(request)).is_ok();
-                if rejoins {
+                if goes_on {
                     // The epoch in which the view goes on need not wait for rows.
                     passed = passed && self.tick(i64::MAX, work);
                 }
-                for relation in dropped.iter().filter(|r| r.has_topic()) {
-                    // What is left of it is swept at the next start.
-                    if let Err(error) = self.log.drop_topic(&relation.topic()) {
-                        tracing::warn!(relation = %relation.name, %error, "could not remove a topic");
-                    }
-                }
+                self.remove_topics(&before);
                 passed
             }
             Err(error) => {
@@ -426,12 +431,33 @@ impl Committer {
         }
     }
 
+    /// Removes what is on disk of topics that are no more.
+    fn remove_topics(&self, before: &Catalog) {
+        for topic in before.topics().filter(|topic| self.catalog.topic(&topic.name).is_none()) {
+            for part in &topic.parts {
+                // What is left of it is swept at the next start.
+                if let Err(error) = self.log.drop_topic(&part.log_name) {
+                    tracing::warn!(topic = %topic.name, %error, "could not remove a topic");
+                }
+            }
+        }
+    }
+
+    /// What a query wrote to a topic that outlives it cannot be computed again.
+    fn keep_written(&self, dropped: &[Arc<Relation>], after: &Catalog) -> Result<()> {
+        for relation in dropped.iter().filter(|r| r.has_topic() && !r.is_base()) {
+            if after.topic(&relation.topic.name).is_some() {
+                self.log.sync_topic(&relation.log_name())?;
+            }
+        }
+        Ok(())
+    }
+
     fn decide(&mut self, change: &Change) -> Result<()> {
         let record = match change {
             Change::Create(relation) => {
                 if relation.has_topic() {
-                    let partitions = if relation.is_base() { relation.partitions } else { 1 };
-                    self.log.create_topic(&relation.topic(), partitions)?;
+                    self.log.create_topic(&relation.log_name(), relation.partitions)?;
                 }
                 MetaRecord::create(relation)
             }
@@ -440,14 +466,18 @@ impl Committer {
             Change::Rejoin(relation, RejoinWith::AnotherQuery) => {
                 MetaRecord::Replace { id: relation.id, text: relation.text.clone() }
             }
-            Change::Drop(relations) => MetaRecord::Drop { ids: relations.iter().map(|r| r.id).collect() },
+            Change::Drop(relations, delete_topics) => {
+                let ids: Vec<_> = relations.iter().map(|r| r.id).collect();
+                self.keep_written(relations, &self.catalog.without(&ids, *delete_topics))?;
+                MetaRecord::Drop { ids, delete_topics: *delete_topics }
+            }
         };
         let revision = self.journal.append(self.epoch, &record.encode()?)?;
         self.catalog = match change {
             Change::Create(relation) | Change::Rejoin(relation, _) => self.catalog.with(Arc::clone(relation)),
             Change::Halt(..) => self.catalog.clone(),
-            Change::Drop(relations) => {
-                self.catalog.without(&relations.iter().map(|r| r.id).collect::<Vec<_>>())
+            Change::Drop(relations, delete_topics) => {
+                self.catalog.without(&relations.iter().map(|r| r.id).collect::<Vec<_>>(), *delete_topics)
             }
         };
         if !self.projection.apply(revision, &record.projection()) {
@@ -467,10 +497,12 @@ impl Committer {
             if retention == Retention::default() {
                 continue;
             }
-            let needed = !self.catalog.dependents(relation.id).is_empty();
+            // Offsets of a topic that several write to count all of them.
+            let shared = self.catalog.topic(&relation.topic.name).is_some_and(|t| t.parts.len() > 1);
+            let needed = shared || !self.catalog.dependents(relation.id).is_empty();
             let hold = if needed { 0 } else { u64::MAX };
             for partition in 0..relation.partitions {
-                let at = TopicPartition { topic: relation.topic(), partition };
+                let at = TopicPartition { topic: relation.log_name(), partition };
                 if let Err(error) = self.log.retain(&at, retention, now_ms, hold) {
                     tracing::warn!(relation = %relation.name, %error, "could not remove old segments");
                 }
@@ -488,31 +520,14 @@ impl Committer {
 }
 
 impl Part {
+    fn at(&self) -> TopicPartition {
+        TopicPartition { topic: self.relation.log_name(), partition: self.partition }
+    }
+
     fn with_small_batches_joined(mut self) -> Result<Self> {
         if self.batches.len() > 1 && self.batches.iter().any(|b| b.num_rows() < SMALL_ROWS) {
-            self.batches = vec![concat_batches(&topic_schema(&self.relation), &self.batches)?];
+            self.batches = vec![concat_batches(&self.batches[0].schema(), &self.batches)?];
         }
         Ok(self)
     }
-}
-
-fn append(part: &Part) -> Result<Append> {
-    let schema = topic_schema(&part.relation);
-    let (index, _) =
-        schema.column_with_name(ROW_TIME).ok_or_else(|| Error::bug("commit", "rows without a time"))?;
-    let mut times = (i64::MAX, i64::MIN);
-    let mut rows = 0;
-    for batch in &part.batches {
-        let column = batch.column(index).as_primitive::<Int64Type>();
-        times.0 = times.0.min(min(column).unwrap_or(i64::MAX));
-        times.1 = times.1.max(max(column).unwrap_or(i64::MIN));
-        rows += batch.num_rows();
-    }
-    Ok(Append {
-        to: TopicPartition { topic: part.relation.topic(), partition: part.partition },
-        count: u32::try_from(rows).unwrap_or(u32::MAX),
-        format: ARROW_STREAM,
-        times_ms: times,
-        body: encode_batches(&schema, &part.batches)?,
-    })
 }

@@ -5,18 +5,21 @@
 
 use std::sync::Arc;
 
-use planner::{Dataflow, Relation, RelationId};
-use storage::{Epoch, Offset};
+use planner::{Dataflow, Relation};
+use storage::Epoch;
 use tokio::sync::oneshot;
 
 use super::backfill::{Backfill, Building, Built, Missed, Progress};
-use super::history::StreamReader;
+use super::history::{StreamReader, TopicReader};
+use super::meta::Halt;
 use super::relations::{State, new_base};
 use super::snapshot::QueryStatus;
 use super::step::Stepper;
-use super::view::View;
+use super::topics::Arrival;
+use super::view::{View, Written};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
+use crate::format::Codec;
 use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::push::{Subscriber, Subscription};
@@ -47,11 +50,10 @@ pub(super) struct NewView {
     reply: Reply,
 }
 
-/// What a result topic holds: the last epoch whose changes it has, and its end.
+/// The last epoch whose changes a result topic holds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TopicEnd {
     pub(crate) epoch: Epoch,
-    pub(crate) offset: Offset,
 }
 
 /// Where an answer goes; nowhere, when the journal asks again after a restart.
@@ -105,17 +107,37 @@ impl Stepper {
     }
 
     fn begin(&mut self, relation: &Arc<Relation>, topic: TopicEnd, reply: Reply) {
-        let state = match relation.dataflow() {
-            None if relation.is_base() => new_base(relation),
-            None => Ok(State::Expanded),
+        let made = match relation.dataflow() {
+            None if relation.is_base() => new_base(relation).and_then(|state| self.install(relation, state)),
+            None => self.install(relation, State::Expanded),
+            Some(dataflow) if self.shares_topic(relation) => self.join_topic(relation, dataflow, topic),
             Some(dataflow) => {
                 let query = Query::try_new(Arc::clone(dataflow), self.shards);
                 let target = Target::View(NewView { relation: Arc::clone(relation), topic, reply });
                 return self.build(target, query);
             }
         };
-        let made = state.map(|state| self.install(relation, state));
         self.answer(relation, reply, made);
+    }
+
+    /// Whether others have a topic already.
+    pub(super) fn shares_topic(&self, relation: &Relation) -> bool {
+        let topic = self.catalog.topic(&relation.topic.name).filter(|_| relation.has_topic());
+        topic.is_some_and(|topic| topic.parts.iter().any(|part| part.relation != relation.id))
+    }
+
+    /// Makes a view whose topic others read: its first result comes to them in the next epoch.
+    fn join_topic(
+        &mut self,
+        relation: &Arc<Relation>,
+        dataflow: &Arc<Dataflow>,
+        topic: TopicEnd,
+    ) -> Result<()> {
+        let query = Query::try_new(Arc::clone(dataflow), self.shards)?;
+        let mut view = self.view(relation, query, topic.epoch)?;
+        view.status.halt = Some(Halt::Paused);
+        self.install(relation, State::View(Box::new(view)))?;
+        self.rejoin(relation)
     }
 
     /// Starts a push query; with `snapshot` its reader first gets the current result.
@@ -191,21 +213,34 @@ impl Stepper {
             (target, Err(error)) => self.refuse(target, error),
             (Target::Rejoin { relation, reply }, Ok(built)) => self.rebuilt(relation, building, built, reply),
             (Target::View(new), Ok(built)) => {
-                let made = self.finished_view(&new, built, building.at).map(|mut view| {
-                    for missed in building.missed {
-                        if view.status.error.is_none() {
-                            let Missed { epoch, now_ms, changes } = missed;
-                            view.step(epoch, now_ms, &changes, &self.log, &self.rejects);
+                let made =
+                    self.finished_view(&new, built, building.at).and_then(|(mut view, mut written)| {
+                        for missed in building.missed {
+                            if view.status.error.is_none() {
+                                let Missed { epoch, now_ms, changes } = missed;
+                                let output = view.step(epoch, now_ms, &changes, &self.log, &self.rejects);
+                                written.extend(output.into_iter().flat_map(|output| output.written));
+                            }
                         }
-                    }
-                    self.install(&new.relation, State::View(Box::new(view)));
-                });
+                        self.install(&new.relation, State::View(Box::new(view)))?;
+                        self.count_written(&new.relation, written);
+                        Ok(())
+                    });
                 self.answer(&new.relation, new.reply, made);
             }
             (Target::Subscriber { snapshot, progress, reply }, Ok(built)) => {
                 let started = self.finished_subscriber(built, building, snapshot, progress);
                 self.answers.push(Answer::Subscribed(reply, started));
             }
+        }
+    }
+
+    /// What a new view has written is in its topic from now on.
+    fn count_written(&mut self, relation: &Relation, written: Written) {
+        let Some(ends) = self.topics.get_mut(&relation.topic.name) else { return };
+        for (partition, batches) in written {
+            let mut arrival = Arrival { part: relation.id, partition, base: 0, batches };
+            Arc::make_mut(ends).number(&mut arrival);
         }
     }
 
@@ -248,47 +283,45 @@ impl Stepper {
                 TableStore::try_new(schema, &relation.key)?
             })
         };
-        let level = |id: &RelationId| self.states.get(id).and_then(State::view).map_or(0, |v| v.level);
-        let level = 1 + relation.sources().iter().map(level).max().unwrap_or(0);
         let status = QueryStatus::default();
         let memory_limit = relation.memory_limit.or(self.memory_limit);
         let relation = Arc::clone(relation);
-        let (rejoins, halted_at, next_offset) = (None, 0, 0);
-        Ok(View {
-            relation,
-            query,
-            store,
-            status,
-            topic_epoch,
-            next_offset,
-            rejoins,
-            halted_at,
-            level,
-            memory_limit,
-        })
+        let codec = Codec::of(&relation);
+        let (rejoins, halted_at) = (None, 0);
+        Ok(View { relation, query, store, status, topic_epoch, codec, rejoins, halted_at, memory_limit })
     }
 
     /// The view that a first result makes. What goes wrong sets the view aside.
-    fn finished_view(&self, new: &NewView, built: Built, (epoch, now_ms): (Epoch, i64)) -> Result<View> {
+    fn finished_view(
+        &self,
+        new: &NewView,
+        built: Built,
+        (epoch, now_ms): (Epoch, i64),
+    ) -> Result<(View, Written)> {
         let Built { query, result, rejects, busy_us } = built;
         let mut view = self.view(&new.relation, query, new.topic.epoch)?;
         if let Some((name, _)) = self.failed_source(view.query.dataflow()) {
             view.status.error = Some(View::reads_failed(name));
-            return Ok(view);
+            return Ok((view, Vec::new()));
         }
         let kept = result.and_then(|changes| view.keep(changes, now_ms)).and_then(|changes| {
             view.measure();
             view.check_memory()?;
+            let written = view.written(&changes, now_ms)?;
             // After a restart the topic may hold the first result and more.
-            if new.topic.offset == 0 { view.write_topic(epoch, now_ms, &changes, &self.log) } else { Ok(()) }
+            if new.topic.epoch < epoch {
+                view.write_topic(epoch, now_ms, &written, &self.log)?;
+            }
+            Ok(written)
         });
         view.topic_epoch = view.topic_epoch.max(epoch);
-        if let Err(error) = kept {
+        let written = kept.unwrap_or_else(|error| {
             view.fail(&error);
-        }
+            Vec::new()
+        });
         view.note(&self.rejects, rejects, epoch, now_ms);
         view.status.busy_us += busy_us;
-        Ok(view)
+        Ok((view, written))
     }
 
     /// All that a new query has to read, at this epoch.
@@ -304,9 +337,11 @@ impl Stepper {
                 total += version.num_rows() as u64;
                 let rows: Changes = batches.collect();
                 tables.insert(id, Arc::new(rows));
-            } else if let Some(bounds) = self.streams.get(&id) {
-                total += bounds.iter().map(|(start, end)| end - start).sum::<u64>();
-                streams.push(StreamReader::new(Arc::clone(&self.log), Arc::clone(relation), bounds.clone()));
+            } else if let Some(ends) = self.topics.get(&relation.topic.name).filter(|_| relation.is_stream())
+            {
+                let topic = TopicReader::new(Arc::clone(&self.log), Arc::clone(ends));
+                total += topic.rows();
+                streams.push(StreamReader::new(Arc::clone(relation), topic));
             } else if !self.states.contains_key(&id) {
                 return Err(Error::Dropped(relation.name.clone()));
             }

@@ -8,27 +8,13 @@ use planner::Relation;
 use storage::log::{Log, TopicPartition};
 use storage::{Epoch, Frame, Offset};
 
-use super::relations::Input;
+use super::topics::{Arrival, PartitionEnds, TopicEnds};
 use crate::error::{Error, Result};
-use crate::format::{ARROW_STREAM, decode_batches};
+use crate::format::{ARROW_STREAM, Codec, decode_batches};
 use crate::layout::nullable;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 8 << 20;
-
-/// Reads a stream between fixed bounds, in its full layout.
-#[derive(Clone)]
-pub(crate) struct StreamReader {
-    log: Arc<dyn Log>,
-    relation: Arc<Relation>,
-    bounds: Vec<(Offset, Offset)>,
-}
-
-impl std::fmt::Debug for StreamReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "StreamReader({})", self.relation.name)
-    }
-}
 
 /// A frame's batches, as the topic keeps them.
 pub(crate) fn decode_frame(frame: &Frame) -> Result<Vec<RecordBatch>> {
@@ -43,138 +29,246 @@ pub(crate) fn full_batch(
     relation: &Relation,
     rows: &RecordBatch,
     partition: u32,
-    base: Offset,
+    offsets: Int64Array,
 ) -> Result<RecordBatch> {
     let n = rows.num_rows();
     let mut columns: Vec<ArrayRef> = rows.columns()[..=relation.columns.len()].to_vec();
-    let first = i64::try_from(base).unwrap_or(i64::MAX);
     columns.push(Arc::new(Int32Array::from_value(i32::try_from(partition).unwrap_or(i32::MAX), n)));
-    columns.push(Arc::new(Int64Array::from_iter_values((first..).take(n))));
+    columns.push(Arc::new(offsets));
     let schema = nullable(&relation.full_schema());
     let options = RecordBatchOptions::new().with_row_count(Some(n));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
-impl StreamReader {
-    pub(crate) fn new(log: Arc<dyn Log>, relation: Arc<Relation>, bounds: Vec<(Offset, Offset)>) -> Self {
-        Self { log, relation, bounds }
-    }
+/// The offsets of `n` records from `base` on.
+pub(crate) fn offsets_from(base: Offset, n: usize) -> Int64Array {
+    let first = i64::try_from(base).unwrap_or(i64::MAX);
+    Int64Array::from_iter_values((first..).take(n))
+}
 
-    pub(crate) fn partitions(&self) -> usize {
-        self.bounds.len()
-    }
+/// Reads a topic up to fixed ends.
+#[derive(Clone)]
+pub(crate) struct TopicReader {
+    log: Arc<dyn Log>,
+    ends: Arc<TopicEnds>,
+}
 
-    pub(crate) fn start(&self, partition: usize) -> Offset {
-        self.bounds[partition].0
-    }
-
-    fn topic_partition(&self, partition: usize) -> TopicPartition {
-        TopicPartition {
-            topic: self.relation.topic(),
-            partition: u32::try_from(partition).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// Frames from an offset, in order; None at the end.
-    pub(crate) fn frames(&self, partition: usize, from: Offset) -> Result<Option<(Vec<Frame>, Offset)>> {
-        let until = self.bounds[partition].1;
-        if from >= until {
-            return Ok(None);
-        }
-        let frames = self.log.read(&self.topic_partition(partition), from, until, READ_BYTES)?;
-        Ok(frames.last().map(|last| last.header.end_offset()).map(|next| (frames, next)))
-    }
-
-    /// Batches from an offset, in the relation's full layout, and where to go on; None at the end.
-    pub(crate) fn read(&self, partition: usize, from: Offset) -> Result<Option<(Vec<RecordBatch>, Offset)>> {
-        let Some((frames, next)) = self.frames(partition, from)? else { return Ok(None) };
-        let number = u32::try_from(partition).unwrap_or(u32::MAX);
-        let mut out = Vec::new();
-        for frame in &frames {
-            let mut base = frame.header.base_offset;
-            for batch in decode_frame(frame)? {
-                out.push(full_batch(&self.relation, &batch, number, base)?);
-                base += batch.num_rows() as u64;
-            }
-        }
-        Ok(Some((out, next)))
+impl std::fmt::Debug for TopicReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TopicReader({:?})", self.ends)
     }
 }
 
-/// The records of one epoch.
+impl TopicReader {
+    pub(crate) fn new(log: Arc<dyn Log>, ends: Arc<TopicEnds>) -> Self {
+        Self { log, ends }
+    }
+
+    pub(crate) fn partitions(&self) -> usize {
+        self.ends.partitions.len()
+    }
+
+    /// A cursor at the beginning of a partition.
+    pub(crate) fn cursor(&self, partition: usize) -> Cursor {
+        let number = u32::try_from(partition).unwrap_or(u32::MAX);
+        Cursor::new(Arc::clone(&self.log), number, &self.ends.partitions[partition])
+    }
+
+    /// How many records there are.
+    pub(crate) fn rows(&self) -> u64 {
+        self.ends.partitions.iter().map(|p| p.end - p.start).sum()
+    }
+}
+
+/// Reads a stream's rows in their full layout.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamReader {
+    pub(crate) relation: Arc<Relation>,
+    pub(crate) topic: TopicReader,
+    codec: Option<Codec>,
+}
+
+impl StreamReader {
+    pub(crate) fn new(relation: Arc<Relation>, topic: TopicReader) -> Self {
+        let codec = Codec::of(&relation);
+        Self { relation, topic, codec }
+    }
+
+    /// What an arrival in the topic brings. Records that are no rows have been reported when they came.
+    pub(crate) fn changes(&self, arrival: &Arrival) -> Result<crate::operator::Changes> {
+        let rows = rows_of(&self.relation, self.codec.as_ref(), arrival, &mut Vec::new())?;
+        Ok(rows.into_iter().map(crate::change::ChangeBatch::inserted).collect())
+    }
+
+    /// The next rows of a partition; None at the end.
+    pub(crate) fn read(&self, cursor: &mut Cursor) -> Result<Option<Vec<RecordBatch>>> {
+        let Some(frame) = cursor.next()? else { return Ok(None) };
+        rows_of(&self.relation, self.codec.as_ref(), &frame.arrival()?, &mut Vec::new()).map(Some)
+    }
+}
+
+/// A record that is no row, and where it is.
+pub(crate) struct Unread {
+    pub(crate) partition: u32,
+    pub(crate) offset: Offset,
+    pub(crate) bad: crate::format::BadRecord,
+}
+
+/// A stream's rows out of what arrived in its topic, in full layout.
+pub(crate) fn rows_of(
+    relation: &Relation,
+    codec: Option<&Codec>,
+    arrival: &Arrival,
+    unread: &mut Vec<Unread>,
+) -> Result<Vec<RecordBatch>> {
+    let mut base = arrival.base;
+    let mut out = Vec::with_capacity(arrival.batches.len());
+    for batch in &arrival.batches {
+        let Some(codec) = codec else {
+            let offsets = offsets_from(base, batch.num_rows());
+            out.push(full_batch(relation, batch, arrival.partition, offsets)?);
+            base += batch.num_rows() as u64;
+            continue;
+        };
+        let decoded = codec.decode(batch)?;
+        let offsets = match &decoded.from {
+            None => offsets_from(base, batch.num_rows()),
+            Some(from) => from.iter().map(|i| i64::try_from(base + *i as u64).unwrap_or(i64::MAX)).collect(),
+        };
+        out.push(full_batch(relation, &decoded.rows, arrival.partition, offsets)?);
+        unread.extend(decoded.bad.into_iter().map(|bad| Unread {
+            partition: arrival.partition,
+            offset: base + bad.index as u64,
+            bad,
+        }));
+        base += batch.num_rows() as u64;
+    }
+    Ok(out)
+}
+
+/// Goes through a partition: the frames of its parts, epoch by epoch.
+pub(crate) struct Cursor {
+    log: Arc<dyn Log>,
+    partition: u32,
+    parts: Vec<PartCursor>,
+    /// Offset in the topic of the next record.
+    offset: Offset,
+}
+
+struct PartCursor {
+    at: TopicPartition,
+    relation: planner::RelationId,
+    next: Offset,
+    until: Offset,
+    frames: VecDeque<Frame>,
+}
+
+/// A frame and where it is in its topic.
+pub(crate) struct Placed {
+    part: planner::RelationId,
+    partition: u32,
+    base: Offset,
+    pub(crate) frame: Frame,
+}
+
+impl Placed {
+    pub(crate) fn arrival(&self) -> Result<Arrival> {
+        let batches = decode_frame(&self.frame)?;
+        Ok(Arrival { part: self.part, partition: self.partition, base: self.base, batches })
+    }
+}
+
+impl Cursor {
+    fn new(log: Arc<dyn Log>, partition: u32, ends: &PartitionEnds) -> Self {
+        let part = |part: &super::topics::PartEnds| PartCursor {
+            at: TopicPartition { topic: part.log_name.to_string(), partition },
+            relation: part.relation,
+            next: part.start,
+            until: part.end,
+            frames: VecDeque::new(),
+        };
+        Self { log, partition, parts: ends.parts.iter().map(part).collect(), offset: ends.start }
+    }
+
+    /// The epoch of the next frame.
+    fn peek(&mut self) -> Result<Option<Epoch>> {
+        for part in &mut self.parts {
+            part.fill(self.log.as_ref())?;
+        }
+        Ok(self.parts.iter().filter_map(PartCursor::epoch).min())
+    }
+
+    /// The next frame.
+    pub(crate) fn next(&mut self) -> Result<Option<Placed>> {
+        let Some(epoch) = self.peek()? else { return Ok(None) };
+        let alone = self.parts.len() == 1;
+        let Some(part) = self.parts.iter_mut().find(|p| p.epoch() == Some(epoch)) else { return Ok(None) };
+        let Some(frame) = part.frames.pop_front() else { return Ok(None) };
+        // Records may have gone from the beginning meanwhile; only of a topic with one part.
+        let base = if alone { frame.header.base_offset } else { self.offset };
+        self.offset = base + u64::from(frame.header.count);
+        Ok(Some(Placed { part: part.relation, partition: self.partition, base, frame }))
+    }
+}
+
+impl PartCursor {
+    fn fill(&mut self, log: &dyn Log) -> Result<()> {
+        if !self.frames.is_empty() || self.next >= self.until {
+            return Ok(());
+        }
+        let frames = log.read(&self.at, self.next, self.until, READ_BYTES)?;
+        self.next = frames.last().map_or(self.until, |last| last.header.end_offset());
+        self.frames.extend(frames);
+        Ok(())
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.frames.front().map(|f| f.header.epoch)
+    }
+}
+
+/// The records of one epoch, each with the number of the reader it comes from.
 pub(crate) struct EpochInputs {
     pub(crate) epoch: Epoch,
     pub(crate) now_ms: i64,
-    pub(crate) inputs: Vec<Input>,
+    pub(crate) arrivals: Vec<(usize, Arrival)>,
 }
 
 /// Merges topics back into the epochs they were written in.
 pub(crate) struct EpochMerge {
-    cursors: Vec<Cursor>,
-}
-
-struct Cursor {
-    reader: StreamReader,
-    partition: usize,
-    next: Offset,
-    frames: VecDeque<Frame>,
+    cursors: Vec<(usize, Cursor)>,
 }
 
 impl EpochMerge {
-    pub(crate) fn new(readers: Vec<StreamReader>) -> Self {
-        let cursor = |(reader, partition): (StreamReader, usize)| {
-            let next = reader.start(partition);
-            Cursor { reader, partition, next, frames: VecDeque::new() }
-        };
-        let parts = readers.into_iter().flat_map(|r| (0..r.partitions()).map(move |p| (r.clone(), p)));
-        Self { cursors: parts.map(cursor).collect() }
+    pub(crate) fn new<'a>(readers: impl Iterator<Item = &'a TopicReader>) -> Self {
+        let cursors = readers.enumerate().flat_map(|(number, reader)| {
+            (0..reader.partitions()).map(move |partition| (number, reader.cursor(partition)))
+        });
+        Self { cursors: cursors.collect() }
     }
 
     /// The next epoch that has records; None at the end.
     pub(crate) fn next_epoch(&mut self) -> Result<Option<EpochInputs>> {
-        for cursor in &mut self.cursors {
-            cursor.fill()?;
-        }
-        let Some(epoch) = self.peek() else { return Ok(None) };
-        let mut merged = EpochInputs { epoch, now_ms: 0, inputs: Vec::new() };
-        for cursor in &mut self.cursors {
+        let Some(epoch) = self.peek_epoch()? else { return Ok(None) };
+        let mut merged = EpochInputs { epoch, now_ms: 0, arrivals: Vec::new() };
+        for (reader, cursor) in &mut self.cursors {
             // A result topic may hold several frames of one epoch.
-            while let Some(frame) = cursor.frames.pop_front_if(|f| f.header.epoch == epoch) {
-                merged.now_ms = frame.header.now_ms;
-                merged.inputs.push(Input {
-                    relation: Arc::clone(&cursor.reader.relation),
-                    partition: u32::try_from(cursor.partition).unwrap_or(u32::MAX),
-                    base_offset: frame.header.base_offset,
-                    batches: decode_frame(&frame)?,
-                });
-                cursor.fill()?;
+            while cursor.peek()? == Some(epoch) {
+                let Some(placed) = cursor.next()? else { break };
+                merged.now_ms = placed.frame.header.now_ms;
+                merged.arrivals.push((*reader, placed.arrival()?));
             }
         }
         Ok(Some(merged))
     }
 
-    /// Number of the next epoch, once the cursors are filled.
-    fn peek(&self) -> Option<Epoch> {
-        self.cursors.iter().filter_map(|c| c.frames.front()).map(|f| f.header.epoch).min()
-    }
-
     /// Number of the next epoch.
     pub(crate) fn peek_epoch(&mut self) -> Result<Option<Epoch>> {
-        for cursor in &mut self.cursors {
-            cursor.fill()?;
+        let mut next = None;
+        for (_, cursor) in &mut self.cursors {
+            let epoch = cursor.peek()?;
+            next = [next, epoch].into_iter().flatten().min();
         }
-        Ok(self.peek())
-    }
-}
-
-impl Cursor {
-    fn fill(&mut self) -> Result<()> {
-        if self.frames.is_empty()
-            && let Some((frames, next)) = self.reader.frames(self.partition, self.next)?
-        {
-            self.frames.extend(frames);
-            self.next = next;
-        }
-        Ok(())
+        Ok(next)
     }
 }

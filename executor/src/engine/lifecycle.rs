@@ -7,19 +7,22 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use planner::{Relation, RelationId};
 use storage::Epoch;
-use storage::log::TopicPartition;
 use tokio::sync::oneshot;
 
 use super::backfill::{Building, Built};
 use super::creation::Target;
-use super::history::{StreamReader, decode_frame};
+use super::history::TopicReader;
 use super::meta::Halt;
-use super::relations::State;
+use super::relations::{State, upsert};
 use super::step::Stepper;
 use super::view::{View, topic_changes};
+use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
+use crate::ingest::table_schema;
+use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::query::Query;
 use crate::rejects::StepRejects;
@@ -64,7 +67,8 @@ impl Stepper {
     }
 
     fn standing(&self, relation: &Relation) -> Result<Arc<planner::Dataflow>> {
-        let there = self.states.get(&relation.id).and_then(State::view).is_some();
+        let there =
+            self.states.get(&relation.id).and_then(State::view).is_some() || self.shares_topic(relation);
         let dataflow = relation.dataflow().filter(|_| there);
         dataflow.cloned().ok_or_else(|| Error::Dropped(relation.name.clone()))
     }
@@ -90,8 +94,7 @@ impl Stepper {
     /// so it is after a restart.
     pub(crate) fn rejoin(&mut self, relation: &Arc<Relation>) -> Result<()> {
         if relation.dataflow().is_none() {
-            self.catalog = Arc::new(self.catalog.with(Arc::clone(relation)));
-            return Ok(());
+            return self.set_catalog(self.catalog.with(Arc::clone(relation)));
         }
         if !self.rebuilt.iter().any(|r| r.relation.id == relation.id) {
             self.rebuild(Arc::clone(relation), None);
@@ -103,25 +106,7 @@ impl Stepper {
         };
         let view = self.rejoining(rebuilt)?;
         self.states.insert(relation.id, State::View(Box::new(view)));
-        self.catalog = Arc::new(self.catalog.with(Arc::clone(relation)));
-        self.set_levels();
-        Ok(())
-    }
-
-    /// Views may read others than before, so those that read them may be further from the base.
-    fn set_levels(&mut self) {
-        loop {
-            let level = |id: &RelationId| self.states.get(id).and_then(State::view).map_or(0, |v| v.level);
-            let mut wanted = self.states.iter().filter_map(|(id, state)| {
-                let view = state.view()?;
-                let wanted = 1 + view.relation.sources().iter().map(level).max().unwrap_or(0);
-                (wanted > view.level).then_some((*id, wanted))
-            });
-            let Some((id, wanted)) = wanted.next() else { return };
-            if let Some(State::View(view)) = self.states.get_mut(&id) {
-                view.level = wanted;
-            }
-        }
+        self.set_catalog(self.catalog.with(Arc::clone(relation)))
     }
 
     /// The view with its new query and what it has missed.
@@ -142,7 +127,7 @@ impl Stepper {
         }
         let mut view = self.view(&relation, query, old.topic_epoch)?;
         view.status = old.status.clone();
-        (view.next_offset, view.halted_at) = (old.next_offset, old.halted_at);
+        view.halted_at = old.halted_at;
         if let (Some(store), Some(rows)) = (&mut view.store, &old.store) {
             // Rows that only came may go now.
             *store = TableStore::try_new(Arc::clone(rows.version().schema()), &relation.key)?;
@@ -156,24 +141,43 @@ impl Stepper {
     fn rows_of(&self, view: &View) -> Result<Changes> {
         if view.status.error.is_none() || !view.relation.has_topic() {
             let batches = view.store.as_ref().map(|s| s.version().batches()).transpose()?;
-            return Ok(batches.into_iter().flatten().map(crate::change::ChangeBatch::inserted).collect());
+            return Ok(batches.into_iter().flatten().map(ChangeBatch::inserted).collect());
         }
-        let relation = Arc::clone(&view.relation);
-        let bounds = self.log.bounds(&TopicPartition { topic: relation.topic(), partition: 0 })?;
-        let topic = StreamReader::new(Arc::clone(&self.log), relation, vec![(bounds.start, bounds.end)]);
-        let (mut changes, mut next) = (Vec::new(), bounds.start);
-        while let Some((frames, after)) = topic.frames(0, next)? {
-            for frame in &frames {
-                changes.extend(topic_changes(&view.relation, decode_frame(frame)?)?);
+        let Some(ends) = self.topics.get(&view.relation.topic.name) else { return Ok(Changes::new()) };
+        let topic = TopicReader::new(Arc::clone(&self.log), Arc::clone(ends));
+        let mut changes = Changes::new();
+        let records = TableStore::try_new(table_schema(&view.relation), &view.relation.key)?;
+        for partition in 0..topic.partitions() {
+            let mut cursor = topic.cursor(partition);
+            while let Some(placed) = cursor.next()? {
+                let arrival = placed.arrival()?;
+                // Others may have written to the topic; they do not make the view's rows.
+                if arrival.part != view.relation.id {
+                    continue;
+                }
+                let Some(codec) = view.codec() else {
+                    changes.extend(topic_changes(&view.relation, arrival.batches)?);
+                    continue;
+                };
+                for batch in &arrival.batches {
+                    upsert(&view.relation, &records, &codec.decode(batch)?.rows)?;
+                }
             }
-            next = after;
         }
-        crate::change::consolidate(&crate::layout::nullable(&view.relation.schema()), changes)
+        let width = view.relation.columns.len();
+        let schema = nullable(&view.relation.schema());
+        for batch in records.version().batches()? {
+            let rows = RecordBatch::try_new(Arc::clone(&schema), batch.columns()[..width].to_vec())?;
+            changes.push(ChangeBatch::inserted(rows));
+        }
+        consolidate(&schema, changes)
     }
 
     /// The last epoch whose rows a stream has, if it stands still.
     pub(super) fn since(&self, relation: &Relation) -> Option<Epoch> {
         let view = self.states.get(&relation.id)?.view()?;
-        relation.is_stream().then(|| if view.stands() { view.halted_at } else { self.epoch })
+        let since = if view.stands() { view.halted_at } else { self.epoch };
+        // One that has just been made has nothing yet.
+        (relation.is_stream() && since > 0).then_some(since)
     }
 }

@@ -3,7 +3,7 @@
 //! A relation is kept as the statement that made it; replaying it against the same catalog gives
 //! the same relation (docs/decisions/0004-ddl-as-text.md).
 
-use planner::{Relation, RelationId};
+use planner::{Relation, RelationId, Topic, TopicPart};
 use serde::{Deserialize, Serialize};
 use storage::meta::MetaOp;
 
@@ -23,23 +23,62 @@ pub enum Halt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum MetaRecord {
-    /// A relation is made.
-    Create { id: RelationId, name: String, text: String },
+    /// A relation is made; `topic` is where its rows are, which may outlive it.
+    Create {
+        id: RelationId,
+        name: String,
+        text: String,
+        #[serde(default)]
+        topic: Option<TopicRecord>,
+    },
     /// The query of a relation is another one from now on.
     Replace { id: RelationId, text: String },
     /// A query stands still, or has ended.
     Halt { id: RelationId, halt: Halt },
     /// A query that stood still or failed goes on.
     Resume { id: RelationId },
-    /// Relations are removed.
-    Drop { ids: Vec<RelationId> },
+    /// Relations are removed, and perhaps topics that were named.
+    Drop {
+        ids: Vec<RelationId>,
+        #[serde(default)]
+        delete_topics: bool,
+    },
     /// A clean end: every epoch up to the entry's is whole.
     Stopped,
 }
 
+/// A topic with the part of one relation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TopicRecord {
+    name: String,
+    named: bool,
+    partitions: u32,
+    records: bool,
+    log_name: String,
+}
+
+impl TopicRecord {
+    fn of(relation: &Relation) -> Self {
+        let Topic { name, partitions, records, named, .. } = Topic::of(relation);
+        Self { name, named, partitions, records, log_name: relation.log_name() }
+    }
+
+    /// The topic, with the part of a relation that is there or not.
+    pub(crate) fn topic(&self, relation: RelationId, live: bool) -> Topic {
+        Topic {
+            name: self.name.clone(),
+            partitions: self.partitions,
+            records: self.records,
+            named: self.named,
+            parts: vec![TopicPart { relation, log_name: self.log_name.clone(), live }],
+        }
+    }
+}
+
 impl MetaRecord {
     pub(crate) fn create(relation: &Relation) -> Self {
-        Self::Create { id: relation.id, name: relation.name.clone(), text: relation.text.clone() }
+        let topic = relation.has_topic().then(|| TopicRecord::of(relation));
+        Self::Create { id: relation.id, name: relation.name.clone(), text: relation.text.clone(), topic }
     }
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
@@ -68,7 +107,7 @@ impl MetaRecord {
                 vec![MetaOp::Put(definition_key(*id), text.clone().into_bytes().into())]
             }
             Self::Halt { .. } | Self::Resume { .. } => Vec::new(),
-            Self::Drop { ids } => ids.iter().map(|id| MetaOp::Delete(definition_key(*id))).collect(),
+            Self::Drop { ids, .. } => ids.iter().map(|id| MetaOp::Delete(definition_key(*id))).collect(),
             Self::Stopped => Vec::new(),
         }
     }

@@ -11,6 +11,8 @@
 mod backfill;
 mod commit;
 mod creation;
+mod flow;
+mod frames;
 mod history;
 mod lifecycle;
 mod meta;
@@ -19,6 +21,7 @@ mod relations;
 mod snapshot;
 mod step;
 mod ticks;
+mod topics;
 mod view;
 
 use std::path::PathBuf;
@@ -251,15 +254,20 @@ impl DdlTurn<'_> {
         if let Some(dataflow) = relation.dataflow() {
             crate::query::Query::try_new(Arc::clone(dataflow), self.engine.shards)?;
         }
-        self.change(Change::Create(Arc::new(relation))).await
+        let relation = Arc::new(relation);
+        if relation.has_topic() && self.catalog().topic(&relation.topic.name).is_some() {
+            // Others are on its topic: it is computed beside them, and comes to them in one epoch.
+            self.rebuild(&relation).await?;
+        }
+        self.change(Change::Create(relation)).await
     }
 
-    /// Removes relations.
+    /// Removes relations; with `delete_topics` also topics that were named and that nobody else is on.
     ///
     /// # Errors
     /// Any of the disk.
-    pub async fn drop(&self, relations: Vec<Arc<Relation>>) -> Result<()> {
-        self.change(Change::Drop(relations)).await
+    pub async fn drop(&self, relations: Vec<Arc<Relation>>, delete_topics: bool) -> Result<()> {
+        self.change(Change::Drop(relations, delete_topics)).await
     }
 
     /// Stops a view's query; its rows stay as they are.
@@ -288,12 +296,18 @@ impl DdlTurn<'_> {
     }
 
     async fn rejoin(&self, relation: Arc<Relation>, with: RejoinWith) -> Result<()> {
-        if relation.dataflow().is_some() {
-            let (reply, answer) = oneshot::channel();
-            self.engine.send(Request::Rebuild(Arc::clone(&relation), reply)).await?;
-            answer.await.map_err(|_| Error::ShuttingDown)??;
-        }
+        self.rebuild(&relation).await?;
         self.change(Change::Rejoin(relation, with)).await
+    }
+
+    /// Computes a query beside everything else; what it brings waits for the journal's word.
+    async fn rebuild(&self, relation: &Arc<Relation>) -> Result<()> {
+        if relation.dataflow().is_none() {
+            return Ok(());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.engine.send(Request::Rebuild(Arc::clone(relation), reply)).await?;
+        answer.await.map_err(|_| Error::ShuttingDown)?
     }
 
     async fn change(&self, change: Change) -> Result<()> {

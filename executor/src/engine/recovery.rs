@@ -8,7 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use planner::{Binder, Catalog, Relation, RelationId};
+use planner::{Binder, Catalog, Relation, RelationId, Topic, TopicPart};
 use sql::Statement;
 use storage::Epoch;
 use storage::log::{EmbeddedLog, Log, LogConfig, TopicPartition};
@@ -17,10 +17,11 @@ use storage::meta::{Entry, Journal, MetaStore, open_projection};
 use super::EngineConfig;
 use super::commit::Committer;
 use super::creation::TopicEnd;
-use super::history::{EpochMerge, StreamReader};
+use super::history::{EpochMerge, TopicReader};
 use super::meta::{Halt, MetaRecord};
 use super::step::Stepper;
 use super::ticks;
+use super::topics::{Arrivals, TopicEnds};
 use crate::error::{Error, Result};
 
 /// What the engine starts from.
@@ -30,9 +31,10 @@ pub(crate) struct Recovered {
     pub(crate) next_id: RelationId,
 }
 
-/// What the journal says of relations that it has made and not removed.
+/// What the journal says of relations that it has made and not removed, and of topics that are left.
 enum Event {
     Create(Arc<Relation>),
+    Topic(Topic),
     Replace(Arc<Relation>),
     Resume(RelationId),
     Halt(RelationId, Halt),
@@ -45,11 +47,11 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let (journal, entries) = Journal::open(&config.fs, &config.data_dir.join("meta").join("journal"))?;
     let records =
         entries.iter().map(|e| Ok((e, MetaRecord::decode(&e.body)?))).collect::<Result<Vec<_>>>()?;
-    let live = live_relations(&records);
+    let (live, catalog) = live_relations(&records);
     let ticks = ticks::relation();
-    let mut topics: HashSet<String> =
-        created(&live).filter(|relation| relation.has_topic()).map(|relation| relation.topic()).collect();
-    topics.insert(ticks.topic());
+    let parts = catalog.topics().flat_map(|topic| &topic.parts);
+    let mut topics: HashSet<String> = parts.map(|part| part.log_name.clone()).collect();
+    topics.insert(ticks.log_name());
     let acknowledged = entries.last().map_or(0, |e| e.after_epoch);
     let log_config = LogConfig { segment_bytes: config.segment_bytes, ..LogConfig::default() };
     let root = config.data_dir.join("topics");
@@ -59,9 +61,9 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
         tracing::info!(epoch, "cut an epoch that was never acknowledged");
     }
     let log: Arc<dyn Log> = Arc::new(log);
-    log.create_topic(&ticks.topic(), ticks.partitions)?;
+    log.create_topic(&ticks.log_name(), ticks.partitions)?;
     let mut stepper = Stepper::new(Arc::clone(&log), config.shards, config.memory_limit);
-    replay(&live, &log, &mut stepper)?;
+    replay(&live, &catalog, &log, &mut stepper)?;
     let epoch = found.last_epoch.max(acknowledged).max(stepper.epoch());
     stepper.begin_at(epoch, config.clock.now_ms());
     let projection = projection(config, &entries, &records);
@@ -82,12 +84,13 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     Ok(Recovered { committer, stepper, next_id })
 }
 
-/// Plans every statement again, in order; one that no longer plans is left out and named.
-fn live_relations(records: &[(&Entry, MetaRecord)]) -> Vec<Live> {
+/// Plans every statement again, in order; one that no longer plans is left out and named. With the
+/// catalog that comes out.
+fn live_relations(records: &[(&Entry, MetaRecord)]) -> (Vec<Live>, Catalog) {
     let dropped: HashSet<RelationId> = records
         .iter()
         .filter_map(|(_, r)| match r {
-            MetaRecord::Drop { ids } => Some(ids.iter().copied()),
+            MetaRecord::Drop { ids, .. } => Some(ids.iter().copied()),
             _ => None,
         })
         .flatten()
@@ -106,9 +109,17 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> Vec<Live> {
                 live.push((entry.after_epoch, Event::Resume(*id)));
                 continue;
             }
+            MetaRecord::Drop { ids, delete_topics } => {
+                catalog = catalog.without(ids, *delete_topics);
+                continue;
+            }
             _ => continue,
         };
         if dropped.contains(id) {
+            if let MetaRecord::Create { topic: Some(topic), .. } = record {
+                catalog = catalog.with_topic(topic.topic(*id, true));
+                live.push((entry.after_epoch, Event::Topic(topic.topic(*id, false))));
+            }
             continue;
         }
         let planned = catch_unwind(AssertUnwindSafe(|| plan(&Binder::new(&catalog, &state), *id, text)));
@@ -127,26 +138,46 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> Vec<Live> {
             }
         }
     }
-    live
+    live.retain(|(_, event)| match event {
+        Event::Topic(left) => is_left(&catalog, left),
+        _ => true,
+    });
+    (live, catalog)
+}
+
+/// Whether what a relation left behind is still there.
+fn is_left(catalog: &Catalog, topic: &Topic) -> bool {
+    let parts = catalog.topic(&topic.name).map_or(&[][..], |there| &there.parts);
+    topic.parts.iter().all(|part| parts.iter().any(|p| p.relation == part.relation))
 }
 
 fn plan(binder: &Binder<'_>, id: RelationId, text: &str) -> Result<Relation> {
     let statement = sql::parse(text).map_err(planner::Error::from)?.pop().map(|p| p.statement);
     match statement {
-        Some(Statement::CreateRelation(create)) => Ok(planner::plan_create(&create, id, text)?),
+        Some(Statement::CreateRelation(create)) => {
+            Ok(planner::plan_create(binder.catalog(), &create, id, text)?)
+        }
         Some(Statement::CreateAs(create)) => Ok(planner::plan_create_as(binder, &create, id, text)?),
+        Some(Statement::Insert(insert)) => Ok(planner::plan_insert(binder, &insert, id, text)?),
         _ => Err(Error::bug("recovery", "the journal holds another statement")),
     }
 }
 
 /// Epochs and creations in their first order.
-fn replay(live: &[Live], log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
-    let readers = created(live)
-        .filter(|relation| relation.is_base())
-        .chain([&ticks::relation()])
-        .map(|relation| reader(log, relation))
-        .collect::<Result<Vec<_>>>()?;
-    let mut history = EpochMerge::new(readers);
+fn replay(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
+    let mut names = Vec::new();
+    let mut readers = Vec::new();
+    for topic in catalog.topics() {
+        // What a query wrote, it writes again.
+        let again = |part: &TopicPart| catalog.by_id(part.relation).is_some_and(|r| !r.is_base());
+        let parts = topic.parts.iter().filter(|part| !again(part)).cloned().collect();
+        readers.push(reader(log, &Topic { parts, ..topic.clone() })?);
+        names.push(topic.name.clone());
+    }
+    let ticks = Topic::of(&ticks::relation());
+    readers.push(reader(log, &ticks)?);
+    names.push(ticks.name);
+    let mut history = EpochMerge::new(readers.iter());
     let mut events: VecDeque<&Live> = live.iter().collect();
     loop {
         let next = history.peek_epoch()?;
@@ -155,21 +186,18 @@ fn replay(live: &[Live], log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()
             happen(event, log, stepper)?;
         }
         let Some(epoch) = history.next_epoch()? else { return Ok(()) };
-        stepper.step(epoch.epoch, epoch.now_ms, &epoch.inputs);
+        let mut arrivals = Arrivals::new();
+        for (reader, arrival) in epoch.arrivals {
+            arrivals.entry(names[reader].clone()).or_default().push(arrival);
+        }
+        stepper.step(epoch.epoch, epoch.now_ms, arrivals);
     }
-}
-
-/// The relations that were made, each with the query that it had first.
-fn created(live: &[Live]) -> impl Iterator<Item = &Arc<Relation>> {
-    live.iter().filter_map(|(_, event)| match event {
-        Event::Create(relation) => Some(relation),
-        _ => None,
-    })
 }
 
 fn happen(event: &Event, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
     let relation = match event {
         Event::Create(relation) => return create(relation, log, stepper),
+        Event::Topic(topic) => return stepper.keep_topic(topic.clone()),
         Event::Halt(id, halt) => {
             stepper.halt(*id, *halt);
             return Ok(());
@@ -188,29 +216,35 @@ fn happen(event: &Event, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()
 fn create(relation: &Arc<Relation>, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
     let mut topic = TopicEnd::default();
     if relation.has_topic() && !relation.is_base() {
-        let at = TopicPartition { topic: relation.topic(), partition: 0 };
-        topic.offset = log.bounds(&at)?.end;
-        topic.epoch = last_epoch(log, relation, topic.offset)?;
+        topic.epoch = last_epoch(log, relation)?;
     }
     stepper.create_again(relation, topic);
     Ok(())
 }
 
 /// The epoch of the last frame of a result topic.
-fn last_epoch(log: &Arc<dyn Log>, relation: &Relation, end: u64) -> Result<Epoch> {
-    let Some(last) = end.checked_sub(1) else { return Ok(0) };
-    let at = TopicPartition { topic: relation.topic(), partition: 0 };
-    Ok(log.read(&at, last, end, 1)?.last().map_or(0, |f| f.header.epoch))
+fn last_epoch(log: &Arc<dyn Log>, relation: &Relation) -> Result<Epoch> {
+    let mut newest = 0;
+    for partition in 0..relation.partitions {
+        let at = TopicPartition { topic: relation.log_name(), partition };
+        let end = log.bounds(&at)?.end;
+        let Some(last) = end.checked_sub(1) else { continue };
+        newest = newest.max(log.read(&at, last, end, 1)?.last().map_or(0, |f| f.header.epoch));
+    }
+    Ok(newest)
 }
 
-fn reader(log: &Arc<dyn Log>, relation: &Arc<Relation>) -> Result<StreamReader> {
-    let bounds = (0..relation.partitions)
-        .map(|partition| {
-            let bounds = log.bounds(&TopicPartition { topic: relation.topic(), partition })?;
-            Ok((bounds.start, bounds.end))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(StreamReader::new(Arc::clone(log), Arc::clone(relation), bounds))
+/// A reader of all that is on disk of some parts of a topic.
+fn reader(log: &Arc<dyn Log>, topic: &Topic) -> Result<TopicReader> {
+    let mut ends = TopicEnds::default();
+    ends.add_parts(topic, log)?;
+    for (partition, ends) in (0u32..).zip(&mut ends.partitions) {
+        for part in &mut ends.parts {
+            part.end = log.bounds(&TopicPartition { topic: part.log_name.to_string(), partition })?.end;
+            ends.end += part.end - part.start;
+        }
+    }
+    Ok(TopicReader::new(Arc::clone(log), Arc::new(ends)))
 }
 
 /// Opens the projection and brings it up to the journal.

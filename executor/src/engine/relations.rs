@@ -4,31 +4,23 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use planner::Relation;
-use storage::Offset;
 
-use super::history::full_batch;
+use super::history::{Unread, rows_of};
+use super::topics::Arrival;
 use super::view::View;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
+use crate::format::Codec;
 use crate::ingest::{DELETED, table_key, table_schema};
 use crate::operator::Changes;
 use crate::table::TableStore;
 
-/// Rows of one epoch for a base relation's partition, in its topic's layout.
-#[derive(Debug)]
-pub(crate) struct Input {
-    pub(crate) relation: Arc<Relation>,
-    pub(crate) partition: u32,
-    pub(crate) base_offset: Offset,
-    pub(crate) batches: Vec<RecordBatch>,
-}
-
 /// A relation as the engine runs it.
 pub(crate) enum State {
-    /// Written to, append-only: its rows are in the log.
-    Stream,
+    /// Written to, append-only: its rows are in its topic.
+    Stream(Option<Codec>),
     /// Written to by key.
-    Table(TableStore),
+    Table(TableStore, Option<Codec>),
     /// Kept by a query.
     View(Box<View>),
     /// Expanded where it is named.
@@ -42,46 +34,82 @@ impl State {
             _ => None,
         }
     }
+
+    /// Changes of a relation that an arrival in its topic brings; `unread` gets the records that are
+    /// no rows.
+    pub(super) fn changes(
+        &self,
+        relation: &Relation,
+        arrival: &Arrival,
+        unread: &mut Vec<Unread>,
+    ) -> Result<Changes> {
+        match self {
+            Self::Stream(codec) => stream_changes(relation, codec.as_ref(), arrival, unread),
+            Self::View(view) => stream_changes(relation, view.codec(), arrival, unread),
+            Self::Table(store, codec) => table_changes(relation, store, codec.as_ref(), arrival, unread),
+            Self::Expanded => Err(Error::bug("engine", "rows for a relation that has none")),
+        }
+    }
 }
 
-/// Changes of a base relation that an input brings.
-pub(crate) fn base_changes(state: &State, input: &Input) -> Result<Changes> {
-    match state {
-        State::Stream => {
-            let mut base = input.base_offset;
-            let mut out = Vec::with_capacity(input.batches.len());
-            for batch in &input.batches {
-                out.push(ChangeBatch::inserted(full_batch(&input.relation, batch, input.partition, base)?));
-                base += batch.num_rows() as u64;
+/// A stream's rows that an arrival brings, as changes.
+pub(super) fn stream_changes(
+    relation: &Relation,
+    codec: Option<&Codec>,
+    arrival: &Arrival,
+    unread: &mut Vec<Unread>,
+) -> Result<Changes> {
+    let rows = rows_of(relation, codec, arrival, unread)?;
+    Ok(rows.into_iter().map(ChangeBatch::inserted).collect())
+}
+
+fn table_changes(
+    relation: &Relation,
+    store: &TableStore,
+    codec: Option<&Codec>,
+    arrival: &Arrival,
+    unread: &mut Vec<Unread>,
+) -> Result<Changes> {
+    let mut base = arrival.base;
+    let mut out = Vec::new();
+    for batch in &arrival.batches {
+        match codec {
+            None => out.extend(upsert(relation, store, batch)?),
+            Some(codec) => {
+                let decoded = codec.decode(batch)?;
+                out.extend(upsert(relation, store, &decoded.rows)?);
+                unread.extend(decoded.bad.into_iter().map(|bad| Unread {
+                    partition: arrival.partition,
+                    offset: base + bad.index as u64,
+                    bad,
+                }));
             }
-            Ok(out)
         }
-        State::Table(store) => {
-            let schema = table_schema(&input.relation);
-            let mut out = Vec::new();
-            for batch in &input.batches {
-                let marked = batch.schema().index_of(DELETED)?;
-                let deleted = batch.column(marked).as_any().downcast_ref::<BooleanArray>();
-                let columns: Vec<ArrayRef> = batch
-                    .columns()
-                    .iter()
-                    .enumerate()
-                    .filter(|(i, _)| *i != marked)
-                    .map(|(_, c)| Arc::clone(c))
-                    .collect();
-                let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-                out.extend(store.upsert(&rows, deleted)?);
-            }
-            Ok(out)
-        }
-        State::View(_) | State::Expanded => Err(Error::bug("engine", "rows for a relation that has a query")),
+        base += batch.num_rows() as u64;
     }
+    Ok(out)
+}
+
+/// Puts rows that have a topic's layout into a table.
+pub(super) fn upsert(relation: &Relation, store: &TableStore, batch: &RecordBatch) -> Result<Changes> {
+    let marked = batch.schema().index_of(DELETED)?;
+    let deleted = batch.column(marked).as_any().downcast_ref::<BooleanArray>();
+    let columns: Vec<ArrayRef> = batch
+        .columns()
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| *i != marked)
+        .map(|(_, c)| Arc::clone(c))
+        .collect();
+    let rows = RecordBatch::try_new(table_schema(relation), columns)?;
+    Ok(store.upsert(&rows, deleted)?.into_iter().collect())
 }
 
 /// The state of a new base relation.
-pub(crate) fn new_base(relation: &Relation) -> Result<State> {
+pub(crate) fn new_base(relation: &Arc<Relation>) -> Result<State> {
+    let codec = Codec::of(relation);
     if relation.is_stream() {
-        return Ok(State::Stream);
+        return Ok(State::Stream(codec));
     }
-    Ok(State::Table(TableStore::try_new(table_schema(relation), &table_key(relation))?))
+    Ok(State::Table(TableStore::try_new(table_schema(relation), &table_key(relation))?, codec))
 }

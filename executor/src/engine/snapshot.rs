@@ -8,8 +8,9 @@ use storage::log::Log;
 use storage::{Epoch, Offset};
 
 use super::backfill::Progress;
-use super::history::StreamReader;
+use super::history::{StreamReader, TopicReader};
 use super::meta::Halt;
+use super::topics::TopicEnds;
 use crate::error::{Error, Result};
 use crate::query::OperatorStatus;
 use crate::table::TableVersion;
@@ -24,8 +25,8 @@ pub struct Snapshot {
     pub catalog: Arc<Catalog>,
     /// Rows of tables and of views that keep them.
     pub(crate) tables: HashMap<RelationId, TableVersion>,
-    /// First and next offset of each partition of each stream.
-    pub(crate) streams: HashMap<RelationId, Vec<(Offset, Offset)>>,
+    /// How far topics go.
+    pub(crate) topics: HashMap<String, Arc<TopicEnds>>,
     /// Queries, by the relation they keep.
     pub(crate) queries: HashMap<RelationId, QueryStatus>,
     /// Views on their way to their first result.
@@ -84,10 +85,10 @@ impl Snapshot {
     /// [`Error::QueryFailed`].
     pub(crate) fn stream(&self, id: RelationId) -> Result<Option<StreamReader>> {
         self.check(id)?;
-        let (Some(bounds), Some(relation)) = (self.streams.get(&id), self.catalog.by_id(id)) else {
-            return Ok(None);
-        };
-        Ok(Some(StreamReader::new(Arc::clone(&self.log), Arc::clone(relation), bounds.clone())))
+        let Some(relation) = self.catalog.by_id(id).filter(|r| r.is_stream()) else { return Ok(None) };
+        let Some(ends) = self.topics.get(&relation.topic.name) else { return Ok(None) };
+        let topic = TopicReader::new(Arc::clone(&self.log), Arc::clone(ends));
+        Ok(Some(StreamReader::new(Arc::clone(relation), topic)))
     }
 
     fn check(&self, id: RelationId) -> Result<()> {
@@ -106,8 +107,9 @@ impl Snapshot {
         self.queries.get(&id)
     }
 
-    /// Bounds of a stream's partitions: first offset, next offset.
-    pub fn offsets(&self, id: RelationId) -> &[(Offset, Offset)] {
-        self.streams.get(&id).map_or(&[], Vec::as_slice)
+    /// Bounds of the partitions of a topic: first offset, next offset.
+    pub fn offsets(&self, topic: &str) -> Vec<(Offset, Offset)> {
+        let partitions = self.topics.get(topic).map_or(&[][..], |ends| &ends.partitions);
+        partitions.iter().map(|p| (p.start, p.end)).collect()
     }
 }

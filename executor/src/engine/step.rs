@@ -6,21 +6,24 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use planner::{Catalog, Relation, RelationId};
+use planner::{Catalog, Relation, RelationId, Topic};
 use rayon::prelude::*;
-use storage::log::{Log, TopicPartition};
-use storage::{Epoch, Offset};
+use storage::Epoch;
+use storage::log::Log;
 
 use super::backfill::Building;
 use super::creation::{Answer, Target};
+use super::flow::Flow;
+use super::history::Unread;
 use super::lifecycle::Rebuilt;
-use super::relations::{Input, State, base_changes};
+use super::relations::State;
 use super::snapshot::Snapshot;
-use super::view::View;
-use crate::operator::Changes;
+use super::topics::{Arrival, Arrivals, TopicEnds};
+use super::view::{Output, View};
+use crate::error::Result;
 use crate::push::{End, Subscriber};
 use crate::query::{EpochChanges, Query};
-use crate::rejects::{Rejects, StepRejects};
+use crate::rejects::{Reject, Rejects, StepRejects};
 use crate::table::{TableStore, TableVersion};
 
 /// Everything the step thread owns.
@@ -33,7 +36,8 @@ pub(crate) struct Stepper {
     pub(super) catalog: Arc<Catalog>,
     pub(super) states: BTreeMap<RelationId, State>,
     pub(super) versions: HashMap<RelationId, TableVersion>,
-    pub(super) streams: HashMap<RelationId, Vec<(Offset, Offset)>>,
+    pub(super) topics: HashMap<String, Arc<TopicEnds>>,
+    flow: Flow,
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) building: Vec<(Target, Building)>,
     pub(super) rebuilt: Vec<Rebuilt>,
@@ -52,7 +56,8 @@ impl Stepper {
             catalog: Arc::new(Catalog::default()),
             states: BTreeMap::new(),
             versions: HashMap::new(),
-            streams: HashMap::new(),
+            topics: HashMap::new(),
+            flow: Flow::default(),
             subscribers: Vec::new(),
             building: Vec::new(),
             rebuilt: Vec::new(),
@@ -90,7 +95,7 @@ impl Stepper {
             now_ms: self.now_ms,
             catalog: Arc::clone(&self.catalog),
             tables: self.versions.clone(),
-            streams: self.streams.clone(),
+            topics: self.topics.clone(),
             queries: queries.collect(),
             building: self.building.iter().filter_map(|(target, b)| target.progress(b)).collect(),
             log: Arc::clone(&self.log),
@@ -98,14 +103,15 @@ impl Stepper {
     }
 
     /// Takes one epoch through everything.
-    pub(crate) fn step(&mut self, epoch: Epoch, now_ms: i64, inputs: &[Input]) {
+    pub(crate) fn step(&mut self, epoch: Epoch, now_ms: i64, mut arrivals: Arrivals) {
         self.epoch = epoch;
         self.now_ms = now_ms;
         let mut changes = EpochChanges::new();
-        for input in inputs {
-            self.take_input(input, &mut changes);
+        self.deliver(0, &mut arrivals, &mut changes);
+        for level in 1..=self.flow.deepest {
+            self.step_views(level, &mut arrivals, &mut changes);
+            self.deliver(level, &mut arrivals, &mut changes);
         }
-        self.step_views(&mut changes);
         for id in changes.keys() {
             self.publish_table(*id);
         }
@@ -118,75 +124,87 @@ impl Stepper {
         self.rebuilt.retain(|r| !r.building.is_behind());
     }
 
-    fn take_input(&mut self, input: &Input, changes: &mut EpochChanges) {
-        let id = input.relation.id;
-        let Some(state) = self.states.get(&id) else { return };
-        match base_changes(state, input) {
-            Ok(new) => {
-                let all = changes.entry(id).or_default();
-                Arc::make_mut(all).extend(new);
-            }
-            Err(error) => tracing::error!(relation = %input.relation.name, %error, "could not apply rows"),
+    /// Gives relations what has arrived in their topics, once nobody writes to them any more.
+    fn deliver(&mut self, level: usize, arrivals: &mut Arrivals, changes: &mut EpochChanges) {
+        if arrivals.is_empty() {
+            return;
         }
-        if let Some(bounds) = self.streams.get_mut(&id).and_then(|b| b.get_mut(input.partition as usize)) {
-            let rows: usize = input.batches.iter().map(|b| b.num_rows()).sum();
-            bounds.1 = input.base_offset + rows as u64;
+        for delivery in self.flow.deliveries(level) {
+            let Some(mut arrived) = arrivals.remove(&delivery.topic) else { continue };
+            let Some(ends) = self.topics.get_mut(&delivery.topic) else { continue };
+            arrived.sort_by_key(|a| (a.part, a.partition));
+            arrived.iter_mut().for_each(|arrival| Arc::make_mut(ends).number(arrival));
+            for id in &delivery.relations {
+                let (Some(state), Some(relation)) = (self.states.get(id), self.catalog.by_id(*id)) else {
+                    continue;
+                };
+                let mut unread = Vec::new();
+                for arrival in &arrived {
+                    match state.changes(relation, arrival, &mut unread) {
+                        Ok(new) => Arc::make_mut(changes.entry(*id).or_default()).extend(new),
+                        Err(error) => {
+                            tracing::error!(relation = %relation.name, %error, "could not apply rows");
+                        }
+                    }
+                }
+                reject(&self.rejects, relation, unread, (self.epoch, self.now_ms));
+            }
         }
     }
 
-    /// Views level by level; those of one level in parallel.
-    fn step_views(&mut self, changes: &mut EpochChanges) {
-        let deepest = self.states.values().filter_map(State::view).map(|v| v.level).max().unwrap_or(0);
-        for level in 1..=deepest {
-            let (epoch, now_ms, log, rejects) = (self.epoch, self.now_ms, &self.log, &self.rejects);
-            let seen: &EpochChanges = changes;
-            let mut views: Vec<(RelationId, &mut View)> = self
-                .states
-                .iter_mut()
-                .filter_map(|(id, state)| match state {
-                    State::View(view) if view.level == level && view.is_touched(seen, now_ms) => {
-                        Some((*id, view.as_mut()))
-                    }
-                    _ => None,
-                })
-                .collect();
-            let run =
-                |(id, view): (RelationId, &mut View)| (id, view.step(epoch, now_ms, seen, log, rejects));
-            let results: Vec<(RelationId, Option<Changes>)> = if views.len() > 1 {
-                views.into_par_iter().map(run).collect()
-            } else {
-                views.drain(..).map(run).collect()
-            };
-            for (id, result) in results {
-                match result {
-                    Some(new) => {
-                        changes.insert(id, Arc::new(new));
-                    }
-                    None => {
-                        // Nobody may read its rows any more.
-                        self.versions.remove(&id);
-                        self.fail_readers(id);
-                    }
+    /// The views of a level, in parallel.
+    fn step_views(&mut self, level: usize, arrivals: &mut Arrivals, changes: &mut EpochChanges) {
+        let (epoch, now_ms, log, rejects) = (self.epoch, self.now_ms, &self.log, &self.rejects);
+        let (seen, flow): (&EpochChanges, &Flow) = (changes, &self.flow);
+        let mut views: Vec<(RelationId, &mut View)> = self
+            .states
+            .iter_mut()
+            .filter_map(|(id, state)| match state {
+                State::View(view) if flow.query(*id) == level && view.is_touched(seen, now_ms) => {
+                    Some((*id, view.as_mut()))
+                }
+                _ => None,
+            })
+            .collect();
+        let run = |(id, view): (RelationId, &mut View)| (id, view.step(epoch, now_ms, seen, log, rejects));
+        let results: Vec<(RelationId, Option<Output>)> = if views.len() > 1 {
+            views.into_par_iter().map(run).collect()
+        } else {
+            views.drain(..).map(run).collect()
+        };
+        for (id, result) in results {
+            match result {
+                Some(output) => self.take_output(id, output, arrivals, changes),
+                None => {
+                    // Nobody may read its rows any more.
+                    self.versions.remove(&id);
+                    self.fail_readers(id);
                 }
             }
         }
-        self.move_stream_ends();
     }
 
-    fn move_stream_ends(&mut self) {
-        for (id, state) in &self.states {
-            if let State::View(view) = state
-                && let Some(bounds) = self.streams.get_mut(id).and_then(|b| b.first_mut())
-            {
-                bounds.1 = view.next_offset;
-            }
+    fn take_output(
+        &mut self,
+        id: RelationId,
+        output: Output,
+        arrivals: &mut Arrivals,
+        changes: &mut EpochChanges,
+    ) {
+        if let Some(new) = output.changes {
+            changes.insert(id, Arc::new(new));
+        }
+        if let Some(relation) = self.catalog.by_id(id).filter(|_| !output.written.is_empty()) {
+            let written = output.written.into_iter();
+            let new = written.map(|(partition, batches)| Arrival { part: id, partition, base: 0, batches });
+            arrivals.entry(relation.topic.name.clone()).or_default().extend(new);
         }
     }
 
     /// A view whose source has stopped stops too: going on would give wrong answers.
     fn fail_readers(&mut self, id: RelationId) {
         let (name, epoch) = (self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default(), self.epoch);
-        for reader in self.catalog.dependents(id) {
+        for reader in self.catalog.readers(id) {
             if let Some(State::View(view)) = self.states.get_mut(&reader.id) {
                 view.status.error.get_or_insert_with(|| View::reads_failed(&name));
                 view.halted_at = epoch.saturating_sub(1);
@@ -201,7 +219,7 @@ impl Stepper {
 
     fn publish_table(&mut self, id: RelationId) {
         let store = match self.states.get(&id) {
-            Some(State::Table(store)) => Some(store),
+            Some(State::Table(store, _)) => Some(store),
             Some(State::View(view)) => view.store.as_ref(),
             _ => None,
         };
@@ -271,39 +289,61 @@ impl Stepper {
     }
 
     /// Puts a relation where everybody sees it.
-    pub(super) fn install(&mut self, relation: &Arc<Relation>, state: State) {
-        if relation.is_stream() {
-            let bounds = match &state {
-                State::View(view) if view.store.is_none() => vec![(0, view.next_offset)],
-                _ => self.bounds(relation),
-            };
-            self.streams.insert(relation.id, bounds);
-        }
+    pub(super) fn install(&mut self, relation: &Arc<Relation>, state: State) -> Result<()> {
+        self.set_catalog(self.catalog.with(Arc::clone(relation)))?;
         self.states.insert(relation.id, state);
         self.publish_table(relation.id);
-        self.catalog = Arc::new(self.catalog.with(Arc::clone(relation)));
+        Ok(())
     }
 
-    fn bounds(&self, relation: &Relation) -> Vec<(Offset, Offset)> {
-        let partition = |partition| {
-            let at = TopicPartition { topic: relation.topic(), partition };
-            self.log.bounds(&at).map_or((0, 0), |b| (b.start, b.start))
-        };
-        (0..relation.partitions).map(partition).collect()
+    /// The catalog is another one: so are the topics there are, and the order of an epoch.
+    pub(super) fn set_catalog(&mut self, catalog: Catalog) -> Result<()> {
+        self.topics.retain(|name, _| catalog.topic(name).is_some());
+        for topic in catalog.topics() {
+            let ends = self.topics.entry(topic.name.clone()).or_default();
+            if !ends.has_parts(topic) {
+                Arc::make_mut(ends).add_parts(topic, &self.log)?;
+            }
+        }
+        self.flow = Flow::of(&catalog);
+        self.catalog = Arc::new(catalog);
+        Ok(())
+    }
+
+    /// A part of a topic that a relation left behind.
+    pub(crate) fn keep_topic(&mut self, topic: Topic) -> Result<()> {
+        self.set_catalog(self.catalog.with_topic(topic))
     }
 
     /// Removes relations and everything kept for them.
-    pub(crate) fn drop_relations(&mut self, ids: &[RelationId]) {
+    pub(crate) fn drop_relations(&mut self, ids: &[RelationId], delete_topics: bool) -> Result<()> {
         for id in ids {
             self.states.remove(id);
             self.versions.remove(id);
-            self.streams.remove(id);
         }
         self.rebuilt.retain(|r| !ids.contains(&r.id()));
         let gone = |s: &mut Subscriber| s.query.sources().iter().any(|source| ids.contains(source));
         for subscriber in self.subscribers.extract_if(.., gone) {
             subscriber.end(&End::Dropped);
         }
-        self.catalog = Arc::new(self.catalog.without(ids));
+        self.set_catalog(self.catalog.without(ids, delete_topics))
     }
+}
+
+/// Notes records that are no rows.
+fn reject(all: &Rejects, relation: &Relation, unread: Vec<Unread>, (epoch, now_ms): (Epoch, i64)) {
+    if unread.is_empty() {
+        return;
+    }
+    let count = unread.len() as u64;
+    let kept = unread.into_iter().map(|Unread { partition, offset, bad }| Reject {
+        relation: relation.name.clone(),
+        place: Some((partition, offset)),
+        epoch,
+        now_ms,
+        error: Arc::new(bad.error),
+        row: String::from_utf8_lossy(&bad.raw).into_owned(),
+        raw: Some(bad.raw),
+    });
+    all.extend(kept.collect(), count);
 }

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use planner::{Relation, RelationKind};
+use planner::{Encoding, Relation, RelationKind, TopicRef};
 use storage::Epoch;
-use storage::log::{Append, Log, Sync, TopicPartition};
+use storage::log::{Log, Sync, TopicPartition};
 
+use super::frames;
 use crate::error::Result;
-use crate::format::{ARROW_STREAM, encode_batches};
 use crate::ingest::topic_schema;
 
 /// The relation whose topic ticks are in. Nobody can name it: relations are numbered from 1.
@@ -22,12 +22,15 @@ pub(super) fn relation() -> Arc<Relation> {
         kind: RelationKind::Stream,
         columns: Vec::new(),
         key: Vec::new(),
+        record_key: Vec::new(),
+        topic: TopicRef { name: String::new(), named: false, encoding: Encoding::Columns },
         partitions: 1,
         time_column: None,
         retention: (None, None),
         idle_timeout_ms: None,
         memory_limit: None,
         query: None,
+        target: None,
         text: String::new(),
     })
 }
@@ -37,14 +40,9 @@ pub(super) fn commit(log: &Arc<dyn Log>, epoch: Epoch, now_ms: i64) -> Result<()
     let relation = relation();
     let schema = topic_schema(&relation);
     let time: ArrayRef = Arc::new(Int64Array::from_value(now_ms, 1));
-    let record = RecordBatch::try_new(Arc::clone(&schema), vec![time])?;
-    let append = Append {
-        to: TopicPartition { topic: relation.topic(), partition: 0 },
-        count: 1,
-        format: ARROW_STREAM,
-        times_ms: (now_ms, now_ms),
-        body: encode_batches(&schema, &[record])?,
-    };
+    let record = RecordBatch::try_new(schema, vec![time])?;
+    let to = TopicPartition { topic: relation.log_name(), partition: 0 };
+    let append = frames::append(to, &[record], now_ms)?;
     log.commit(epoch, now_ms, &[append], Sync::Durable)?;
     Ok(())
 }

@@ -7,18 +7,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use planner::Relation;
-use storage::log::{Append, Log, Sync, TopicPartition};
-use storage::{Epoch, Offset};
+use storage::Epoch;
+use storage::log::{Log, Sync, TopicPartition};
 
-use super::history::full_batch;
+use super::frames;
 use super::meta::Halt;
 use super::snapshot::QueryStatus;
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
-use crate::format::{ARROW_STREAM, encode_batches};
+use crate::format::{Codec, split};
+use crate::ingest::topic_schema;
+use crate::keys::{KeyTable, RowCodec};
 use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::query::{EpochChanges, Query};
@@ -39,15 +42,24 @@ pub(crate) struct View {
     pub(crate) memory_limit: Option<u64>,
     /// The last epoch whose changes are in its topic.
     pub(crate) topic_epoch: Epoch,
-    /// Offset of the next record of its topic.
-    pub(crate) next_offset: Offset,
+    /// How its rows are records, if they are.
+    pub(super) codec: Option<Codec>,
     /// It goes on with the next epoch: what its rows have to change by first.
     pub(crate) rejoins: Option<Changes>,
     /// The last epoch that its result has, once it stands still.
     pub(crate) halted_at: Epoch,
-    /// Distance to the base relations: views of one level do not read each other.
-    pub(crate) level: usize,
 }
+
+/// What an epoch brings of a view.
+pub(super) struct Output {
+    /// Changes of a table. A stream's rows are in its topic.
+    pub(super) changes: Option<Changes>,
+    /// What it has written to its topic, by partition.
+    pub(super) written: Written,
+}
+
+/// Batches for partitions of a topic.
+pub(super) type Written = Vec<(u32, Vec<RecordBatch>)>;
 
 impl View {
     pub(super) fn is_touched(&self, changes: &EpochChanges, now_ms: i64) -> bool {
@@ -79,10 +91,10 @@ impl View {
         changes: &EpochChanges,
         log: &Arc<dyn Log>,
         all_rejects: &Rejects,
-    ) -> Option<Changes> {
+    ) -> Option<Output> {
         let started = Instant::now();
         let mut rejects = StepRejects::default();
-        let kept = catch_unwind(AssertUnwindSafe(|| -> Result<Changes> {
+        let kept = catch_unwind(AssertUnwindSafe(|| -> Result<Output> {
             let result = self.query.step(changes, now_ms, &mut rejects)?;
             let kept = match self.rejoins.take() {
                 Some(first) => self.rejoin(first, result, now_ms)?,
@@ -90,8 +102,9 @@ impl View {
             };
             self.measure();
             self.check_memory()?;
-            self.write_topic(epoch, now_ms, &kept, log)?;
-            Ok(kept)
+            let written = self.written(&kept, now_ms)?;
+            self.write_topic(epoch, now_ms, &written, log)?;
+            Ok(Output { changes: (!self.relation.is_stream()).then_some(kept), written })
         }))
         .unwrap_or_else(|_| Err(Error::bug("a view", "its table could not be kept")));
         self.note(all_rejects, rejects, epoch, now_ms);
@@ -101,7 +114,7 @@ impl View {
         self.status.rows_in += rows_in.sum::<u64>();
         self.status.busy_us += u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         match kept {
-            Ok(changes) => Some(changes),
+            Ok(output) => Some(output),
             Err(error) => {
                 self.halted_at = epoch.saturating_sub(1);
                 self.fail(&error);
@@ -180,48 +193,70 @@ impl View {
         let relation = &self.relation.name;
         let kept = step.kept.into_iter().map(|(error, row)| Reject {
             relation: relation.clone(),
+            place: None,
             epoch,
             now_ms,
             error,
             row,
+            raw: None,
         });
         all.extend(kept.collect(), step.count);
     }
 
-    /// Writes changes to the result topic, unless it holds this epoch already: after a restart the
-    /// same epochs are stepped again.
+    /// How its rows are records.
+    pub(super) fn codec(&self) -> Option<&Codec> {
+        self.codec.as_ref()
+    }
+
+    /// Changes as its topic holds them.
+    pub(super) fn written(&self, changes: &Changes, now_ms: i64) -> Result<Written> {
+        if !self.relation.has_topic() || changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let stream = self.relation.is_stream();
+        let Some(codec) = &self.codec else {
+            let batches = changes.iter().map(|b| if stream { Ok(b.rows.clone()) } else { weighted_rows(b) });
+            return Ok(vec![(0, batches.collect::<Result<_>>()?)]);
+        };
+        let mut written = std::collections::BTreeMap::<u32, Vec<RecordBatch>>::new();
+        let batches = match stream {
+            true => changes.iter().map(|b| b.rows.clone()).collect(),
+            false => vec![last_of_each_key(&self.relation, changes, now_ms)?],
+        };
+        for batch in batches.iter().filter(|b| b.num_rows() > 0) {
+            for (partition, records) in split(codec.encode(batch)?, self.relation.partitions)? {
+                written.entry(partition).or_default().push(records);
+            }
+        }
+        Ok(written.into_iter().collect())
+    }
+
+    /// Writes to the result topic, unless it holds this epoch already: after a restart the same epochs
+    /// are stepped again.
     pub(super) fn write_topic(
         &mut self,
         epoch: Epoch,
         now_ms: i64,
-        changes: &Changes,
+        written: &Written,
         log: &Arc<dyn Log>,
     ) -> Result<()> {
-        if !self.relation.has_topic() || epoch <= self.topic_epoch || changes.is_empty() {
+        if epoch <= self.topic_epoch || written.is_empty() {
             return Ok(());
         }
-        let batches = changes.iter().map(|b| topic_batch(&self.relation, b)).collect::<Result<Vec<_>>>()?;
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(()) };
-        let append = Append {
-            to: TopicPartition { topic: self.relation.topic(), partition: 0 },
-            count: u32::try_from(rows).unwrap_or(u32::MAX),
-            format: ARROW_STREAM,
-            times_ms: (now_ms, now_ms),
-            body: encode_batches(&schema, &batches)?,
-        };
-        log.commit(epoch, now_ms, &[append], Sync::Derived)?;
+        let to = |partition: u32| TopicPartition { topic: self.relation.log_name(), partition };
+        let appends =
+            written.iter().map(|(partition, batches)| frames::append(to(*partition), batches, now_ms));
+        log.commit(epoch, now_ms, &appends.collect::<Result<Vec<_>>>()?, Sync::Derived)?;
         self.topic_epoch = epoch;
         Ok(())
     }
 
-    /// Brings changes of the query's result to where readers find them, and returns them in the
-    /// relation's full layout.
+    /// Brings changes of the query's result to where readers find them: a table's to its rows. Returns
+    /// a table's in its layout, a stream's as a topic of columns has them.
     pub(crate) fn keep(&mut self, changes: Changes, now_ms: i64) -> Result<Changes> {
         let mut kept = Vec::with_capacity(changes.len());
         for batch in changes {
             let batch = self.full_layout(batch, now_ms)?;
-            self.next_offset += batch.len() as u64;
             self.status.rows_out += batch.len() as u64;
             kept.push(batch);
         }
@@ -231,7 +266,7 @@ impl View {
         Ok(kept)
     }
 
-    /// A result batch in the relation's layout: own columns and, for a stream, pseudo-columns.
+    /// A result batch in the relation's layout: own columns and, for a stream, the time.
     fn full_layout(&self, batch: ChangeBatch, now_ms: i64) -> Result<ChangeBatch> {
         let width = self.relation.columns.len();
         if !self.relation.is_stream() {
@@ -239,19 +274,19 @@ impl View {
             let rows = RecordBatch::try_new(schema, batch.rows.columns()[..width].to_vec())?;
             return Ok(batch.with_rows(rows));
         }
+        // A record stands for one row.
+        let batch = if batch.weights.is_some() { batch.repeated()? } else { batch };
         let mut columns = batch.rows.columns()[..width].to_vec();
         let time: ArrayRef = match batch.rows.columns().get(width) {
             Some(carried) => Arc::clone(carried),
             None => Arc::new(Int64Array::from_value(now_ms, batch.len())),
         };
         columns.push(time);
-        let schema = crate::ingest::topic_schema(&self.relation);
-        let rows = full_batch(&self.relation, &RecordBatch::try_new(schema, columns)?, 0, self.next_offset)?;
-        Ok(batch.with_rows(rows))
+        Ok(ChangeBatch::inserted(RecordBatch::try_new(topic_schema(&self.relation), columns)?))
     }
 }
 
-/// Changes out of what a table's topic keeps.
+/// Changes out of what a table's topic of columns keeps.
 pub(super) fn topic_changes(relation: &Relation, batches: Vec<RecordBatch>) -> Result<Changes> {
     let schema = nullable(&relation.schema());
     let change = |batch: RecordBatch| {
@@ -263,17 +298,36 @@ pub(super) fn topic_changes(relation: &Relation, batches: Vec<RecordBatch>) -> R
     batches.into_iter().map(change).collect()
 }
 
-/// Changes as a result topic keeps them: a stream's rows with their time, a table's with their weight.
-fn topic_batch(relation: &Relation, batch: &ChangeBatch) -> Result<RecordBatch> {
-    let width = relation.columns.len();
-    if relation.is_stream() {
-        let columns = batch.rows.columns()[..=width].to_vec();
-        return Ok(RecordBatch::try_new(crate::ingest::topic_schema(relation), columns)?);
-    }
-    let mut fields: Vec<Field> =
-        nullable(&relation.schema()).fields().iter().map(|f| f.as_ref().clone()).collect();
+/// A table's changes as its topic of columns keeps them: rows with their weights.
+fn weighted_rows(batch: &ChangeBatch) -> Result<RecordBatch> {
+    let mut fields: Vec<Field> = batch.rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
     fields.push(Field::new(WEIGHT, DataType::Int64, false));
     let mut columns = batch.rows.columns().to_vec();
     columns.push(Arc::new(batch.weights.clone().unwrap_or_else(|| Int64Array::from_value(1, batch.len()))));
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// A table's changes as its topic of records keeps them: for each key its new row, or that it is gone.
+fn last_of_each_key(relation: &Relation, changes: &Changes, now_ms: i64) -> Result<RecordBatch> {
+    let all = ChangeBatch::concat(&nullable(&relation.schema()), changes)?;
+    let key: Vec<ArrayRef> = relation.record_key.iter().map(|k| Arc::clone(all.rows.column(*k))).collect();
+    let codec = RowCodec::try_new(key.iter().map(|k| k.data_type().clone()))?;
+    let encoded = codec.encode(&key, all.len())?;
+    let mut slots = KeyTable::default();
+    let (mut rows, mut gone): (Vec<u32>, Vec<bool>) = (Vec::new(), Vec::new());
+    for row in 0..all.len() {
+        let number = u32::try_from(row).unwrap_or(u32::MAX);
+        let (slot, new) = slots.insert(encoded.row(row));
+        let came = all.weight(row) > 0;
+        if new {
+            rows.push(number);
+            gone.push(!came);
+        } else if came {
+            (rows[slot as usize], gone[slot as usize]) = (number, false);
+        }
+    }
+    let mut columns = take_record_batch(&all.rows, &UInt32Array::from(rows))?.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from_value(now_ms, gone.len())));
+    columns.push(Arc::new(BooleanArray::from(gone)));
+    Ok(RecordBatch::try_new(topic_schema(relation), columns)?)
 }

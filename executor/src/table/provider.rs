@@ -143,7 +143,7 @@ impl TableProvider for StreamProvider {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let parts: Vec<Arc<dyn PartitionStream>> = (0..self.reader.partitions())
+        let parts: Vec<Arc<dyn PartitionStream>> = (0..self.reader.topic.partitions())
             .map(|partition| -> Arc<dyn PartitionStream> {
                 Arc::new(StreamPart {
                     reader: Arc::clone(&self.reader),
@@ -173,16 +173,13 @@ impl PartitionStream for StreamPart {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
-        let start = (Arc::clone(&self.reader), self.reader.start(self.partition), Vec::<RecordBatch>::new());
-        let partition = self.partition;
-        let batches = stream::try_unfold(start, move |(reader, mut from, mut ready)| {
+        let cursor = self.reader.topic.cursor(self.partition);
+        let start = (Arc::clone(&self.reader), cursor, Vec::<RecordBatch>::new());
+        let batches = stream::try_unfold(start, move |(reader, mut cursor, mut ready)| {
             let schema = Arc::clone(&schema);
             async move {
                 while ready.is_empty() {
-                    let Some((batches, next)) = reader.read(partition, from).map_err(external)? else {
-                        return Ok(None);
-                    };
-                    from = next;
+                    let Some(batches) = reader.read(&mut cursor).map_err(external)? else { return Ok(None) };
                     ready = batches;
                     ready.reverse();
                 }
@@ -191,7 +188,7 @@ impl PartitionStream for StreamPart {
                 let options = datafusion::arrow::record_batch::RecordBatchOptions::new()
                     .with_row_count(Some(batch.num_rows()));
                 let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
-                Ok(Some((batch, (reader, from, ready))))
+                Ok(Some((batch, (reader, cursor, ready))))
             }
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))

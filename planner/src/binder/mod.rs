@@ -3,7 +3,7 @@
 mod asof;
 mod lateral;
 mod naming;
-mod partition;
+pub(crate) mod partition;
 mod pseudo;
 mod rewrite;
 mod spelling;
@@ -76,6 +76,11 @@ impl<'a> Binder<'a> {
         Self { catalog, state, fallback: None, target: None }
     }
 
+    /// What there is.
+    pub fn catalog(&self) -> &'a Catalog {
+        self.catalog
+    }
+
     /// Where names are looked up that the catalog does not know.
     #[must_use]
     pub fn with_fallback(self, fallback: &'a dyn Fallback) -> Self {
@@ -132,7 +137,8 @@ struct Names<'a> {
 impl ContextProvider for Names<'_> {
     fn get_table_source(&self, name: TableReference) -> datafusion::common::Result<Arc<dyn TableSource>> {
         let user = matches!(name.schema(), None | Some("public"));
-        if user && let Some(relation) = self.binder.catalog.get(name.table()) {
+        let named = self.binder.catalog.get(name.table()).filter(|r| r.target.is_none());
+        if let Some(relation) = named.filter(|_| user) {
             if let Some((id, schema)) = self.binder.target
                 && id == relation.id
             {

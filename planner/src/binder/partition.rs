@@ -3,7 +3,7 @@
 //!
 //! Source: ksqlDB, "Partition data to enable joins": the key stands before the other columns.
 
-use sql::sqlparser::ast::{Expr, Select, SelectItem, Value};
+use sql::sqlparser::ast::{Expr, Select, SelectItem, SetExpr, Value};
 
 use super::pseudo;
 use crate::catalog::Catalog;
@@ -14,7 +14,7 @@ pub(super) fn apply(select: &mut Select, by: &str, catalog: &Catalog) -> Result<
     pseudo::expand_wildcards(select, catalog);
     let mut first = Vec::new();
     for wanted in sql::parse_expressions(by)? {
-        if matches!(&wanted, Expr::Value(value) if value.value == Value::Null) {
+        if is_null(&wanted) {
             continue;
         }
         match select.projection.iter().position(|item| is(item, &wanted)) {
@@ -24,6 +24,17 @@ pub(super) fn apply(select: &mut Select, by: &str, catalog: &Catalog) -> Result<
     }
     select.projection.splice(0..0, first);
     Ok(())
+}
+
+/// How many columns of a query's result are the key that PARTITION BY names; None without PARTITION BY.
+pub(crate) fn width(query: &sql::Query) -> Result<Option<usize>, Error> {
+    let SetExpr::Select(select) = query.ast.body.as_ref() else { return Ok(None) };
+    let Some(by) = sql::take_clauses(&mut select.as_ref().clone()).partition_by else { return Ok(None) };
+    Ok(Some(sql::parse_expressions(&by)?.iter().filter(|e| !is_null(e)).count()))
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if value.value == Value::Null)
 }
 
 /// Whether an item of the select list is the expression, or has its name.

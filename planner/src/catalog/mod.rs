@@ -4,22 +4,25 @@
 
 mod name;
 mod relation;
+mod topic;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub(crate) use name::relation_name;
 pub use relation::{Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, ViewQuery};
+pub use topic::{Encoding, Format, RecordFormat, Topic, TopicPart, TopicRef};
 
 use sql::sqlparser::ast::ObjectName;
 
 use crate::error::{Error, Result};
 
-/// All relations, by id (which grows with creation) and by name.
+/// All relations, by id (which grows with creation) and by name, and all topics.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     relations: BTreeMap<RelationId, Arc<Relation>>,
     names: HashMap<String, RelationId>,
+    topics: topic::Topics,
 }
 
 impl Catalog {
@@ -58,40 +61,101 @@ impl Catalog {
         self.relations.values()
     }
 
+    /// Relations that can be read, oldest first: not the queries of INSERT.
+    pub fn visible(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.iter().filter(|relation| relation.target.is_none())
+    }
+
     /// The catalog with one relation more.
     pub fn with(&self, relation: Arc<Relation>) -> Self {
         let mut next = self.clone();
+        if relation.has_topic() {
+            next.topics.add(Topic::of(&relation));
+        }
         next.names.insert(relation.name.clone(), relation.id);
         next.relations.insert(relation.id, relation);
         next
     }
 
-    /// The catalog without these.
-    pub fn without(&self, ids: &[RelationId]) -> Self {
+    /// The catalog with a topic, or with parts more of it.
+    pub fn with_topic(&self, topic: Topic) -> Self {
+        let mut next = self.clone();
+        next.topics.add(topic);
+        next
+    }
+
+    /// The catalog without these, and without their topics if they were not named and nobody else has
+    /// them; with `delete_topics` also without those that were.
+    pub fn without(&self, ids: &[RelationId], delete_topics: bool) -> Self {
         let mut next = self.clone();
         for id in ids {
             if let Some(relation) = next.relations.remove(id) {
                 next.names.remove(&relation.name);
             }
         }
+        next.topics.leave(ids, delete_topics);
         next
     }
 
+    /// The topic of that name.
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name)
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.iter()
+    }
+
+    /// The relations whose rows are in a topic, oldest first.
+    pub fn on_topic<'a>(&'a self, topic: &'a Topic) -> impl Iterator<Item = &'a Arc<Relation>> {
+        topic.parts.iter().filter_map(|part| self.relations.get(&part.relation))
+    }
+
     /// Relations that read `id`, directly or through others, nearest first.
+    pub fn readers(&self, id: RelationId) -> Vec<Arc<Relation>> {
+        self.reached(id, |relation, ids| relation.sources().iter().any(|s| ids.contains(s)))
+    }
+
+    /// Relations that cannot be without `id`: those that read it, directly or through others, and the
+    /// queries that write to it or to one of them.
     pub fn dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
+        self.reached(id, |relation, ids| {
+            relation.sources().iter().chain(&relation.target).any(|s| ids.contains(s))
+        })
+    }
+
+    fn reached(&self, id: RelationId, needs: fn(&Relation, &[RelationId]) -> bool) -> Vec<Arc<Relation>> {
         let mut found: Vec<Arc<Relation>> = Vec::new();
         // A view that was replaced may read what is younger than it.
         loop {
-            let is_new = |r: &&Arc<Relation>| !found.iter().any(|f| f.id == r.id);
-            let reads =
-                |r: &&Arc<Relation>| r.sources().iter().any(|s| *s == id || found.iter().any(|f| f.id == *s));
+            let ids: Vec<RelationId> = std::iter::once(id).chain(found.iter().map(|f| f.id)).collect();
+            let is_new = |r: &&Arc<Relation>| !ids.contains(&r.id);
             let next: Vec<Arc<Relation>> =
-                self.relations.values().filter(is_new).filter(reads).cloned().collect();
+                self.relations.values().filter(is_new).filter(|r| needs(r, &ids)).cloned().collect();
             if next.is_empty() {
                 return found;
             }
             found.extend(next);
         }
+    }
+
+    /// These relations and all that their rows come from: what they read, and who writes to their topics.
+    pub fn upstream(&self, ids: &[RelationId]) -> Vec<RelationId> {
+        let mut seen = ids.to_vec();
+        let mut next = 0;
+        while let Some(id) = seen.get(next) {
+            next += 1;
+            let Some(relation) = self.relations.get(id) else { continue };
+            let topic = self.topics.get(&relation.topic.name).filter(|_| relation.has_topic());
+            let writers = topic.into_iter().flat_map(|t| t.parts.iter().map(|part| part.relation));
+            for other in relation.sources().into_iter().chain(writers) {
+                if !seen.contains(&other) {
+                    seen.push(other);
+                }
+            }
+        }
+        seen
     }
 
     fn similar(&self, name: &str) -> Option<String> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 
+use super::topic::{Encoding, RecordFormat, TopicRef};
 use crate::dataflow::Dataflow;
 
 /// Identifies a relation for ever; never used twice.
@@ -57,6 +58,10 @@ pub struct Relation {
     /// Columns whose values name a row: the primary key of a table, what a view's query makes
     /// unique. Empty: rows are a bag.
     pub key: Vec<usize>,
+    /// Columns that are the key of its records in its topic; the others are the value.
+    pub record_key: Vec<usize>,
+    /// Its topic, for one that has a topic.
+    pub topic: TopicRef,
     /// Partitions of its topic.
     pub partitions: u32,
     /// WITH (timestamp = …): the column that gives ROWTIME.
@@ -70,6 +75,9 @@ pub struct Relation {
     pub memory_limit: Option<u64>,
     /// What makes its rows; None for one that is written to.
     pub query: Option<ViewQuery>,
+    /// The stream that its rows go to, for the query of INSERT INTO … SELECT … EMIT CHANGES, which is no
+    /// relation that can be read.
+    pub target: Option<RelationId>,
     /// The statement that made it.
     pub text: String,
 }
@@ -95,8 +103,16 @@ impl Relation {
         matches!(self.kind, RelationKind::Stream | RelationKind::Table)
     }
 
-    /// Name of its topic, unique for ever.
-    pub fn topic(&self) -> String {
+    /// How its rows are records, if they are.
+    pub fn record_format(&self) -> Option<&RecordFormat> {
+        match &self.topic.encoding {
+            Encoding::Records(format) if self.has_topic() => Some(format),
+            _ => None,
+        }
+    }
+
+    /// Name of what it writes to its topic, unique for ever.
+    pub fn log_name(&self) -> String {
         let safe: String = self
             .name
             .chars()

@@ -289,6 +289,11 @@ impl Dataflow {
         if told { properties::idle_ms(&self.nodes, *node.inputs.first()?) } else { None }
     }
 
+    /// Columns of the result that are the key of its records, as far as the query passes them on.
+    pub(crate) fn record_key(&self) -> Vec<usize> {
+        properties::record_key(&self.nodes, self.root)
+    }
+
     /// Whether the changes of an epoch are net as the operators give them.
     pub fn is_net(&self) -> bool {
         properties::is_net(&self.nodes, self.root)

@@ -77,6 +77,36 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
     }
 }
 
+/// Columns of a node's rows that are the key of their records: the first input's, as far as they are
+/// passed on. A join of one pair of columns keeps its left one.
+///
+/// Source: ksqlDB, "Partition data to enable joins".
+pub(super) fn record_key(nodes: &[Node], id: NodeId) -> Vec<usize> {
+    let node = &nodes[id];
+    let Some(first) = node.inputs.first() else {
+        let NodeKind::Source { relation, columns } = &node.kind else { return Vec::new() };
+        return positions(&relation.record_key, |k| columns.iter().position(|c| c == k));
+    };
+    let schema = &nodes[*first].schema;
+    match &node.kind {
+        NodeKind::Project(exprs) => positions(&record_key(nodes, *first), |k| {
+            exprs.iter().position(|e| column_index(e, schema) == Some(*k))
+        }),
+        NodeKind::Join { on, .. } | NodeKind::Lookup { on, .. } => match on.as_slice() {
+            [(left, _)] => {
+                column_index(left, schema).map_or_else(|| record_key(nodes, *first), |at| vec![at])
+            }
+            _ => record_key(nodes, *first),
+        },
+        NodeKind::Unnest { .. } => {
+            let names: Vec<_> = node.schema.columns();
+            positions(&record_key(nodes, *first), |k| names.iter().position(|c| *c == schema.columns()[*k]))
+        }
+        NodeKind::Aggregate { .. } | NodeKind::SessionAggregate { .. } => key(nodes, id),
+        _ => record_key(nodes, *first),
+    }
+}
+
 /// How long all streams that a node's rows come from may be idle; None when one may be for ever.
 pub(super) fn idle_ms(nodes: &[Node], id: NodeId) -> Option<i64> {
     let node = &nodes[id];

@@ -5,6 +5,7 @@
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 use executor::Error as ExecutorError;
+use executor::Undecodable;
 use planner::Error as PlannerError;
 
 /// An error on its way to a client.
@@ -145,7 +146,7 @@ impl From<ExecutorError> for WireError {
             ExecutorError::QueryFailed { .. } => {
                 Self::new("55000", message).hint("DROP and CREATE it again once the cause is gone.")
             }
-            ExecutorError::Late(_) => Self::new(reject_code(&error), message),
+            ExecutorError::Late(_) | ExecutorError::Undecodable(_) => Self::new(reject_code(&error), message),
             ExecutorError::Limit { .. } => Self::new("54000", message),
             ExecutorError::SlowReader { .. } => {
                 Self::new("53400", message).hint("Read faster, or select less.")
@@ -186,6 +187,9 @@ pub fn reject_code(error: &ExecutorError) -> &'static str {
         ExecutorError::Plan(PlannerError::DataFusion(inner)) => datafusion_code(inner),
         // A time that is out of the range there is for it.
         ExecutorError::Late(_) => "22008",
+        ExecutorError::NullValue { .. } => "23502",
+        ExecutorError::Undecodable(Undecodable { binary: true, .. }) => "22P03",
+        ExecutorError::Undecodable(_) => "22P02",
         _ => "22000",
     }
 }

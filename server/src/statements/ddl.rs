@@ -5,7 +5,7 @@ use std::sync::Arc;
 use executor::{DdlTurn, Halt, QueryStatus};
 use planner::{Binder, Relation, RelationId};
 use sql::sqlparser::ast::ObjectName;
-use sql::{CreateAs, CreateRelation, Drop, LifecycleAction};
+use sql::{CreateAs, CreateRelation, Drop, Insert, LifecycleAction};
 
 use super::Outcome;
 use crate::pg::WireError;
@@ -33,7 +33,7 @@ pub(super) async fn create(
     let replaced = catalog.resolve(name).ok().filter(|_| or_replace).cloned();
     let id = replaced.as_ref().map_or_else(|| turn.next_id(), |old| old.id);
     let relation = match definition {
-        Definition::Base(create) => planner::plan_create(create, id, text)?,
+        Definition::Base(create) => planner::plan_create(&catalog, create, id, text)?,
         Definition::As(create) => {
             let binder = Binder::new(&catalog, &session.shared.state);
             planner::plan_create_as(&binder, create, id, text)?
@@ -43,21 +43,41 @@ pub(super) async fn create(
     if let Some(old) = replaced {
         replace(session, &turn, &old, relation).await?;
     } else if !exists(session, &catalog, &relation, if_not_exists)? {
-        for growth in relation.dataflow().map(|d| d.growth()).unwrap_or_default() {
-            let notice =
-                WireError::new("00000", format!("the state of \"{}\" has no bound: {growth}", relation.name));
-            session.notices.push(notice.hint("WITH (memory_limit = '…') bounds it by an error."));
-        }
+        note_growth(session, &relation);
         let id = relation.id;
         turn.create(relation).await?;
         if let Err(error) = session.engine().snapshot().table(id) {
             // Its first result failed: nobody has seen it, so it never was.
             let made = turn.catalog().by_id(id).cloned();
-            turn.drop(made.into_iter().collect()).await?;
+            turn.drop(made.into_iter().collect(), false).await?;
             return Err(error.into());
         }
     }
     Ok(Outcome::done(tag))
+}
+
+/// INSERT INTO … SELECT … EMIT CHANGES: the query that writes to a stream from now on.
+pub(super) async fn insert(session: &mut Session, insert: &Insert, text: &str) -> Result<Outcome, WireError> {
+    let engine = Arc::clone(session.engine());
+    let turn = engine.ddl().await;
+    let catalog = turn.catalog();
+    let binder = Binder::new(&catalog, &session.shared.state);
+    let relation = planner::plan_insert(&binder, insert, turn.next_id(), text)?;
+    note_growth(session, &relation);
+    let notice = format!("query \"{}\" writes to \"{}\" from now on", relation.name, insert.name);
+    turn.create(relation).await?;
+    session.notices.push(WireError::new("00000", notice).hint("DROP STREAM of that name ends it."));
+    see_all(session).await?;
+    Ok(Outcome::done("INSERT 0 0".to_owned()))
+}
+
+/// Names what may grow for ever.
+fn note_growth(session: &mut Session, relation: &Relation) {
+    for growth in relation.dataflow().map(|d| d.growth()).unwrap_or_default() {
+        let notice =
+            WireError::new("00000", format!("the state of \"{}\" has no bound: {growth}", relation.name));
+        session.notices.push(notice.hint("WITH (memory_limit = '…') bounds it by an error."));
+    }
 }
 
 /// CREATE OR REPLACE of what is there.
@@ -143,7 +163,7 @@ async fn resume(
 ) -> Result<(), WireError> {
     let (catalog, snapshot) = (turn.catalog(), session.engine().snapshot());
     let is = |r: &Arc<Relation>, stands: fn(&QueryStatus) -> bool| snapshot.query(r.id).is_some_and(stands);
-    let readers: Vec<Arc<Relation>> = queries.iter().flat_map(|r| catalog.dependents(r.id)).collect();
+    let readers: Vec<Arc<Relation>> = queries.iter().flat_map(|r| catalog.readers(r.id)).collect();
     let mut left: Vec<Arc<Relation>> =
         queries.into_iter().filter(|r| is(r, |s| s.error.is_some() || s.halt.is_some())).collect();
     for reader in readers.into_iter().filter(|r| is(r, |s| s.error.is_some())) {
@@ -191,7 +211,7 @@ pub(super) async fn drop(session: &mut Session, drop: &Drop) -> Result<Outcome, 
         session.notices.push(WireError::new("00000", "there is nothing to drop, skipping"));
     } else {
         let ids: Vec<_> = relations.iter().map(|r| r.id).collect();
-        turn.drop(relations).await?;
+        turn.drop(relations, drop.delete_topic).await?;
         ids.into_iter().for_each(|id| session.shared.locks.forget(id));
     }
     Ok(Outcome::done(format!("DROP {}", drop.kind.sql())))

@@ -269,10 +269,6 @@ async fn query_rows(
     source: &sql::Query,
     parameters: &Parameters,
 ) -> Result<RecordBatch, WireError> {
-    if source.emit.is_some() {
-        return Err(WireError::unsupported("INSERT from a push query")
-            .hint("CREATE STREAM … AS SELECT keeps a stream up to date."));
-    }
     let (snapshot, bound) = query::bind_current(session, source).await?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;

@@ -80,6 +80,9 @@ async fn run(
         Statement::CreateAs(create) => ddl::create(session, Definition::As(create), text).await,
         Statement::Lifecycle { action, name } => ddl::lifecycle(session, *action, name.as_ref()).await,
         Statement::Drop(drop) => ddl::drop(session, drop).await,
+        Statement::Insert(insert) if insert.source.as_ref().is_some_and(|q| q.emit.is_some()) => {
+            ddl::insert(session, insert, text).await
+        }
         Statement::Insert(insert) => insert::insert(session, insert, parameters).await,
         Statement::Update(update) => dml::update(session, update, parameters).await,
         Statement::Delete(delete) => dml::delete(session, delete, parameters).await,

@@ -75,11 +75,8 @@ fn refuse_own_writes(session: &Session, snapshot: &Snapshot, plan: &LogicalPlan)
     if written.is_empty() {
         return Ok(());
     }
-    let read = planner::sources(plan);
-    let touched = written.iter().any(|id| {
-        read.contains(id) || snapshot.catalog.dependents(*id).iter().any(|reader| read.contains(&reader.id))
-    });
-    if touched {
+    let read = snapshot.catalog.upstream(&planner::sources(plan));
+    if written.iter().any(|id| read.contains(id)) {
         let message = "reading a relation that the same transaction has written to";
         return Err(WireError::unsupported(message).hint("COMMIT first; the rows become visible together."));
     }

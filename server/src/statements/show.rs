@@ -14,13 +14,13 @@ type Row = Vec<Option<String>>;
 pub(super) async fn objects(session: &mut Session, objects: ShowObjects) -> Result<Outcome, WireError> {
     let snapshot = session.snapshot().await?;
     let list = |keep: fn(&Relation) -> bool, row: fn(&Relation) -> Row| -> Vec<Row> {
-        snapshot.catalog.iter().filter(|r| keep(r)).map(|r| row(r)).collect()
+        snapshot.catalog.visible().filter(|r| keep(r)).map(|r| row(r)).collect()
     };
     let rows = match objects {
         ShowObjects::Streams => text_rows(
             &["name", "topic", "partitions"],
             list(Relation::is_stream, |r| {
-                vec![Some(r.name.clone()), Some(r.topic()), Some(r.partitions.to_string())]
+                vec![Some(r.name.clone()), Some(r.topic.name.clone()), Some(r.partitions.to_string())]
             }),
         )?,
         ShowObjects::Tables => text_rows(
@@ -40,7 +40,7 @@ pub(super) async fn objects(session: &mut Session, objects: ShowObjects) -> Resu
         ShowObjects::Topics => text_rows(
             &["name", "relation", "partitions"],
             list(Relation::has_topic, |r| {
-                vec![Some(r.topic()), Some(r.name.clone()), Some(r.partitions.to_string())]
+                vec![Some(r.topic.name.clone()), Some(r.name.clone()), Some(r.partitions.to_string())]
             }),
         )?,
         ShowObjects::Queries => {

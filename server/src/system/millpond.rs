@@ -34,11 +34,13 @@ fn number(n: u64) -> Cell {
 
 fn relations(system: &SystemRelations) -> Option<RecordBatch> {
     let snapshot = &system.snapshot;
-    let rows = snapshot.catalog.iter().map(|r| {
+    let rows = snapshot.catalog.visible().map(|r| {
         let key: Vec<&str> = r.key.iter().map(|k| r.columns[*k].name.as_str()).collect();
         let count = match snapshot.table(r.id) {
             Ok(Some(version)) => number(version.num_rows() as u64),
-            _ if r.is_stream() => number(snapshot.offsets(r.id).iter().map(|(start, end)| end - start).sum()),
+            _ if r.is_stream() => {
+                number(snapshot.offsets(&r.topic.name).iter().map(|(start, end)| end - start).sum())
+            }
             _ => Cell::Big(None),
         };
         vec![
@@ -139,32 +141,54 @@ fn operators(system: &SystemRelations) -> Option<RecordBatch> {
 }
 
 fn topics(system: &SystemRelations) -> Option<RecordBatch> {
-    let rows = system.snapshot.catalog.iter().filter(|r| r.has_topic()).map(|r| {
-        vec![
-            r.topic().into(),
-            r.name.clone().into(),
-            i64::from(r.partitions).into(),
-            Cell::Big(r.retention.0),
-            Cell::Big(r.retention.1.and_then(|b| i64::try_from(b).ok())),
-        ]
-    });
-    table(
-        &[
-            ("name", text()),
-            ("relation", text()),
-            ("partitions", big()),
-            ("retention_ms", big()),
-            ("retention_bytes", big()),
-        ],
-        rows.collect(),
-    )
+    let catalog = &system.snapshot.catalog;
+    let mut rows = Vec::new();
+    for topic in catalog.topics() {
+        let partitions = Cell::from(i64::from(topic.partitions));
+        if catalog.on_topic(topic).next().is_none() {
+            let none = || Cell::Text(None);
+            let unknown = || Cell::Big(None);
+            rows.push(vec![
+                topic.name.clone().into(),
+                none(),
+                partitions,
+                none(),
+                none(),
+                unknown(),
+                unknown(),
+            ]);
+            continue;
+        }
+        for relation in catalog.on_topic(topic) {
+            let format = relation.record_format();
+            rows.push(vec![
+                topic.name.clone().into(),
+                relation.name.clone().into(),
+                i64::from(topic.partitions).into(),
+                format.map(|f| f.key.name().to_owned()).into(),
+                format.map_or_else(|| "arrow".to_owned(), |f| f.value.name().to_owned()).into(),
+                Cell::Big(relation.retention.0),
+                Cell::Big(relation.retention.1.and_then(|b| i64::try_from(b).ok())),
+            ]);
+        }
+    }
+    let model = [
+        ("name", text()),
+        ("relation", text()),
+        ("partitions", big()),
+        ("key_format", text()),
+        ("value_format", text()),
+        ("retention_ms", big()),
+        ("retention_bytes", big()),
+    ];
+    table(&model, rows)
 }
 
 fn partitions(system: &SystemRelations) -> Option<RecordBatch> {
     let mut rows = Vec::new();
-    for relation in system.snapshot.catalog.iter() {
-        for (partition, (start, end)) in (0i64..).zip(system.snapshot.offsets(relation.id)) {
-            rows.push(vec![relation.name.clone().into(), partition.into(), number(*start), number(*end)]);
+    for relation in system.snapshot.catalog.visible().filter(|r| r.is_stream()) {
+        for (partition, (start, end)) in (0i64..).zip(system.snapshot.offsets(&relation.topic.name)) {
+            rows.push(vec![relation.name.clone().into(), partition.into(), number(start), number(end)]);
         }
     }
     table(&[("relation", text()), ("partition", big()), ("start_offset", big()), ("end_offset", big())], rows)
@@ -174,20 +198,26 @@ fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
     let rows = system.rejects.list().into_iter().map(|r| {
         vec![
             r.relation.into(),
+            Cell::Big(r.place.map(|(partition, _)| i64::from(partition))),
+            Cell::Big(r.place.and_then(|(_, offset)| i64::try_from(offset).ok())),
             number(r.epoch),
             r.now_ms.into(),
             r.error.to_string().into(),
             reject_code(&r.error).into(),
             r.row.into(),
+            Cell::Bytes(r.raw.map(|raw| raw.to_vec())),
         ]
     });
     let model = [
         ("relation", text()),
+        ("partition", big()),
+        ("offset", big()),
         ("epoch", big()),
         ("time_ms", big()),
         ("reason", text()),
         ("sqlstate", text()),
         ("row", text()),
+        ("raw", Cell::Bytes(None)),
     ];
     table(&model, rows.collect())
 }

@@ -249,7 +249,7 @@ fn classes(system: &SystemRelations) -> Option<RecordBatch> {
         ]
     };
     let mut rows = Vec::new();
-    for relation in system.snapshot.catalog.iter() {
+    for relation in system.snapshot.catalog.visible() {
         rows.push(class(
             oid(relation),
             relation.name.clone(),
@@ -294,7 +294,7 @@ fn attributes(system: &SystemRelations) -> Option<RecordBatch> {
         ("attndims", Cell::Int(0)),
     ];
     let mut rows = Vec::new();
-    for relation in system.snapshot.catalog.iter() {
+    for relation in system.snapshot.catalog.visible() {
         for (number, column) in (1i16..).zip(&relation.columns) {
             let pg = pg_type(&column.data_type);
             let storage = if pg.size < 0 { "x" } else { "p" };
@@ -327,7 +327,7 @@ fn attributes(system: &SystemRelations) -> Option<RecordBatch> {
 
 fn defaults(system: &SystemRelations) -> Option<RecordBatch> {
     let mut rows = Vec::new();
-    for relation in system.snapshot.catalog.iter() {
+    for relation in system.snapshot.catalog.visible() {
         for (number, column) in (1i16..).zip(&relation.columns).filter(|(_, c)| c.default.is_some()) {
             let id = oid(relation) * 2000 + i64::from(number);
             rows.push(vec![id.into(), oid(relation).into(), number.into(), column.default.clone().into()]);
@@ -437,7 +437,7 @@ fn indexes(system: &SystemRelations) -> Option<RecordBatch> {
         ("indexprs", text()),
         ("indpred", text()),
     ];
-    let rows = system.snapshot.catalog.iter().filter(|r| has_key(r)).map(|r| {
+    let rows = system.snapshot.catalog.visible().filter(|r| has_key(r)).map(|r| {
         let n = i16::try_from(r.key.len()).unwrap_or(0);
         vec![
             (oid(r) + INDEX_OFFSET).into(),
@@ -478,7 +478,7 @@ fn constraints(system: &SystemRelations) -> Option<RecordBatch> {
         ("conkey", text()),
         ("confkey", text()),
     ];
-    let rows = system.snapshot.catalog.iter().filter(|r| has_key(r)).map(|r| {
+    let rows = system.snapshot.catalog.visible().filter(|r| has_key(r)).map(|r| {
         let index = oid(r) + INDEX_OFFSET;
         vec![
             (index + INDEX_OFFSET).into(),
@@ -538,7 +538,7 @@ fn listed(system: &SystemRelations, name: &str) -> Option<RecordBatch> {
         "pg_matviews" => (&["m"], "matviewname"),
         _ => (&["v"], "viewname"),
     };
-    let rows = system.snapshot.catalog.iter().filter(|r| wanted.contains(&kind(r))).map(|r| {
+    let rows = system.snapshot.catalog.visible().filter(|r| wanted.contains(&kind(r))).map(|r| {
         vec![
             "public".into(),
             r.name.clone().into(),
@@ -577,7 +577,7 @@ pub(super) fn information_schema(system: &SystemRelations, name: &str) -> Option
         }
         "tables" => {
             let rows =
-                system.snapshot.catalog.iter().filter(|r| r.kind != RelationKind::MaterializedView).map(
+                system.snapshot.catalog.visible().filter(|r| r.kind != RelationKind::MaterializedView).map(
                     |r| {
                         let kind = if r.kind == RelationKind::View { "VIEW" } else { "BASE TABLE" };
                         let writable = if r.is_base() { "YES" } else { "NO" };
@@ -603,7 +603,7 @@ pub(super) fn information_schema(system: &SystemRelations, name: &str) -> Option
         }
         "columns" => {
             let mut rows = Vec::new();
-            for relation in system.snapshot.catalog.iter() {
+            for relation in system.snapshot.catalog.visible() {
                 for (number, column) in (1i32..).zip(&relation.columns) {
                     let pg = i64::from(pg_type(&column.data_type).oid);
                     let internal = TYPES.iter().find(|t| t.0 == pg).map_or("text", |t| t.1);

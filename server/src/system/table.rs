@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array,
+    ArrayRef, BinaryArray, BooleanArray, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    new_null_array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
@@ -17,6 +18,7 @@ pub(super) enum Cell {
     Small(i16),
     Int(i32),
     Big(Option<i64>),
+    Bytes(Option<Vec<u8>>),
 }
 
 impl From<&str> for Cell {
@@ -117,6 +119,14 @@ fn column<'a>(name: &str, model: &Cell, cells: impl Iterator<Item = Option<&'a C
                     _ => None,
                 })
                 .collect::<Int64Array>(),
+        ),
+        Cell::Bytes(_) => Arc::new(
+            cells
+                .map(|c| match c {
+                    Some(Cell::Bytes(b)) => b.as_deref(),
+                    _ => None,
+                })
+                .collect::<BinaryArray>(),
         ),
     };
     (Field::new(name, array.data_type().clone(), true), array)

@@ -2,7 +2,8 @@
 //! while they arrive, every answer checked, beside the batch answer over the same log.
 //!
 //! Events are made before the clock runs and go into the log as columns, so that a figure is the
-//! log's and the view's work alone. Events per CPU-second count all threads of the process.
+//! log's and the view's work alone. With `json` they are records of JSON, made before the clock runs too,
+//! and the figure holds their decoding. Events per CPU-second count all threads of the process.
 //! Source: Tucker et al., "NEXMark" (2008); github.com/nexmark/nexmark for the further queries.
 
 use std::collections::hash_map::DefaultHasher;
@@ -26,13 +27,16 @@ use super::client::Result;
 use super::cpu::{cpu_seconds, peak_mib};
 
 const QUERIES: &str = include_str!("nexmark.sql");
-const RELATIONS: [&str; 4] = [
+/// The streams.
+const STREAMS: [&str; 3] = [
     "CREATE STREAM person (id BIGINT, name TEXT, email TEXT, city TEXT, state TEXT, date_time TIMESTAMP)",
     "CREATE STREAM auction (id BIGINT, item_name TEXT, initial_bid BIGINT, reserve BIGINT, date_time TIMESTAMP, \
      expires TIMESTAMP, seller BIGINT, category BIGINT)",
     "CREATE STREAM bid (auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, date_time TIMESTAMP)",
-    "CREATE TABLE side (key BIGINT PRIMARY KEY, value TEXT)",
 ];
+const SIDE: &str = "CREATE TABLE side (key BIGINT PRIMARY KEY, value TEXT)";
+/// With this the streams are on topics of JSON.
+const JSON: &str = " WITH (value_format = 'json')";
 /// Events of an epoch.
 const CHUNK: i64 = 50 * 200;
 /// Of fifty events one is a person and three are auctions.
@@ -52,10 +56,12 @@ pub(super) async fn nexmark(args: &[String]) -> Result<()> {
         "{events} events\n{:<6} {:>14} {:>14} {:>10} {:>9} {:>9}",
         "query", "events/cpu s", "rows", "batch", "cpu s", "MiB"
     ))?;
-    run("log", None, &chunks, events).await?;
+    let format = if args.iter().any(|a| a == "json") { JSON } else { "" };
+    run("log", None, &chunks, events, format).await?;
+    let named = |a: &String| a.parse::<i64>().is_err() && a != "json";
     for (name, query) in queries() {
-        if args.iter().all(|a| a.parse::<i64>().is_ok()) || args.contains(&name) {
-            run(&name, Some(&query), &chunks, events).await?;
+        if !args.iter().any(named) || args.contains(&name) {
+            run(&name, Some(&query), &chunks, events, format).await?;
         }
     }
     Ok(())
@@ -81,20 +87,22 @@ fn queries() -> Vec<(String, String)> {
 /// The events of an epoch, by relation.
 struct Chunk(Vec<(&'static str, RecordBatch)>);
 
-async fn run(name: &str, query: Option<&str>, chunks: &[Chunk], events: i64) -> Result<()> {
+async fn run(name: &str, query: Option<&str>, chunks: &[Chunk], events: i64, format: &str) -> Result<()> {
     let directory = std::env::temp_dir().join(format!("millpond-nexmark-{}-{name}", std::process::id()));
     remove(&directory);
     let world = World::start(&directory)?;
-    for relation in RELATIONS {
-        world.create(relation).await?;
+    world.create(SIDE).await?;
+    for stream in STREAMS {
+        world.create(&format!("{stream}{format}")).await?;
     }
     world.write(&[("side", side()?)]).await?;
     if let Some(query) = query {
         world.create(&format!("CREATE MATERIALIZED VIEW live AS {query}")).await?;
     }
+    let writes = chunks.iter().map(|chunk| world.writes(&chunk.0)).collect::<Result<Vec<_>>>()?;
     let cpu = cpu_seconds();
-    for chunk in chunks {
-        world.write(&chunk.0).await?;
+    for writes in writes {
+        world.engine.append(writes).await?;
     }
     let epoch = world.engine.flush().await?;
     let took = cpu_seconds() - cpu;
@@ -156,7 +164,9 @@ impl World {
         let catalog = turn.catalog();
         let statement = sql::parse(text)?.pop().map(|p| p.statement);
         let relation = match statement {
-            Some(Statement::CreateRelation(create)) => planner::plan_create(&create, turn.next_id(), text)?,
+            Some(Statement::CreateRelation(create)) => {
+                planner::plan_create(&catalog, &create, turn.next_id(), text)?
+            }
             Some(Statement::CreateAs(create)) => {
                 planner::plan_create_as(&Binder::new(&catalog, &self.state), &create, turn.next_id(), text)?
             }
@@ -166,13 +176,16 @@ impl World {
     }
 
     pub(super) async fn write(&self, parts: &[(&str, RecordBatch)]) -> Result<()> {
-        let catalog = self.engine.catalog();
-        let writes = parts
-            .iter()
-            .map(|(name, rows)| Ok(Write::insert(catalog.find(name)?, rows, None, self.engine.now_ms())?))
-            .collect::<Result<Vec<_>>>()?;
-        self.engine.append(writes).await?;
+        self.engine.append(self.writes(parts)?).await?;
         Ok(())
+    }
+
+    fn writes(&self, parts: &[(&str, RecordBatch)]) -> Result<Vec<Write>> {
+        let catalog = self.engine.catalog();
+        let write = |(name, rows): &(&str, RecordBatch)| {
+            Ok(Write::insert(catalog.find(name)?, rows, None, self.engine.now_ms())?)
+        };
+        parts.iter().map(write).collect()
     }
 
     async fn answer(&self, query: &str, epoch: u64) -> Result<Bag> {

@@ -189,13 +189,12 @@ impl StatementParser<'_, '_> {
         let kind = self.created_kind()?;
         let if_exists = self.words(&["IF", "EXISTS"]);
         let names = self.with(|p| p.parse_comma_separated(|p| p.parse_object_name(false)))?;
-        // ksqlDB's DELETE TOPIC: a dropped relation's topic always goes with it.
-        self.words(&["DELETE", "TOPIC"]);
+        let delete_topic = self.words(&["DELETE", "TOPIC"]);
         let cascade = self.word("CASCADE");
         if !cascade {
             self.word("RESTRICT");
         }
-        Ok(Statement::Drop(Drop { kind, if_exists, names, cascade }))
+        Ok(Statement::Drop(Drop { kind, if_exists, names, delete_topic, cascade }))
     }
 }
 

@@ -153,6 +153,11 @@ impl Log for EmbeddedLog {
         self.fs.remove(&self.root.join(topic))
     }
 
+    fn sync_topic(&self, topic: &str) -> Result<()> {
+        let partitions = self.topics.read().get(topic).cloned().unwrap_or_default();
+        partitions.iter().try_for_each(|partition| partition.lock().sync())
+    }
+
     fn topics(&self) -> Vec<String> {
         self.topics.read().keys().cloned().collect()
     }

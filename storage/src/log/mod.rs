@@ -67,6 +67,12 @@ pub trait Log: Send + std::marker::Sync {
     /// Any of the disk.
     fn drop_topic(&self, topic: &str) -> Result<()>;
 
+    /// Makes everything that was appended to a topic durable.
+    ///
+    /// # Errors
+    /// Any of the disk.
+    fn sync_topic(&self, topic: &str) -> Result<()>;
+
     /// Names of all topics.
     fn topics(&self) -> Vec<String>;
 

@@ -1,0 +1,96 @@
+//! Where topics end, and what arrives in them.
+//!
+//! A topic's records are those of its parts, epoch by epoch, within an epoch part by part. Its offsets
+//! number them in that order. Invariant: the ends say exactly which records have been delivered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use planner::{RelationId, Topic};
+use storage::Offset;
+use storage::log::{Log, TopicPartition};
+
+use crate::error::Result;
+
+/// Records of one epoch for a partition of a topic, written by one relation.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Whose part of the topic it is.
+    pub(crate) part: RelationId,
+    pub(crate) partition: u32,
+    /// Offset in the topic of the first record.
+    pub(crate) base: Offset,
+    /// As the topic holds them.
+    pub(crate) batches: Vec<RecordBatch>,
+}
+
+impl Arrival {
+    pub(crate) fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// Records of one epoch, by topic.
+pub(crate) type Arrivals = BTreeMap<String, Vec<Arrival>>;
+
+/// How far a topic goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TopicEnds {
+    pub(crate) partitions: Vec<PartitionEnds>,
+}
+
+/// How far a partition goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PartitionEnds {
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+    pub(crate) parts: Vec<PartEnds>,
+}
+
+/// What one relation wrote to a partition.
+#[derive(Debug, Clone)]
+pub(crate) struct PartEnds {
+    pub(crate) relation: RelationId,
+    pub(crate) log_name: Arc<str>,
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+}
+
+impl TopicEnds {
+    /// Adds the parts of a topic that are not there yet, as far as nothing of them has been delivered.
+    pub(crate) fn add_parts(&mut self, topic: &Topic, log: &Arc<dyn Log>) -> Result<()> {
+        self.partitions.resize_with(topic.partitions as usize, PartitionEnds::default);
+        for (number, partition) in (0u32..).zip(&mut self.partitions) {
+            for part in &topic.parts {
+                if partition.parts.iter().any(|p| p.relation == part.relation) {
+                    continue;
+                }
+                let at = TopicPartition { topic: part.log_name.clone(), partition: number };
+                let start = log.bounds(&at)?.start;
+                let log_name = Arc::from(part.log_name.as_str());
+                partition.parts.push(PartEnds { relation: part.relation, log_name, start, end: start });
+                partition.parts.sort_by_key(|p| p.relation);
+                partition.start += start;
+                partition.end += start;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every part of a topic is there.
+    pub(crate) fn has_parts(&self, topic: &Topic) -> bool {
+        self.partitions.first().is_some_and(|p| p.parts.len() == topic.parts.len())
+    }
+
+    /// Numbers what arrives.
+    pub(crate) fn number(&mut self, arrival: &mut Arrival) {
+        let Some(partition) = self.partitions.get_mut(arrival.partition as usize) else { return };
+        arrival.base = partition.end;
+        let rows = arrival.rows() as u64;
+        partition.end += rows;
+        if let Some(part) = partition.parts.iter_mut().find(|p| p.relation == arrival.part) {
+            part.end += rows;
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! A relation's rows as records of its topic, and back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Int64Array, RecordBatch,
+};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use planner::{Format, RecordFormat, Relation};
+use serde_json::value::RawValue;
+
+use super::builder::{Builder, Reason};
+use super::cell::Cells;
+use super::{Undecodable, delimited, json, kafka};
+use crate::error::{Error, Result};
+use crate::ingest::{DELETED, ROW_TIME, topic_schema};
+use crate::window::to_ms;
+
+/// The layout of records: key, value, time in ms.
+pub(crate) fn records_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Binary, true),
+        Field::new("value", DataType::Binary, true),
+        Field::new(ROW_TIME, DataType::Int64, true),
+    ]))
+}
+
+/// Reads and writes a relation's records.
+#[derive(Debug, Clone)]
+pub(crate) struct Codec {
+    relation: Arc<Relation>,
+    key: Side,
+    value: Side,
+    schema: SchemaRef,
+}
+
+/// A record that is no row.
+#[derive(Debug)]
+pub(crate) struct BadRecord {
+    /// Its position among the records.
+    pub(crate) index: usize,
+    pub(crate) error: Error,
+    /// The bytes that are at fault.
+    pub(crate) raw: Bytes,
+}
+
+/// Rows out of records, in the layout of a topic of columns.
+pub(crate) struct Decoded {
+    pub(crate) rows: RecordBatch,
+    /// The record of each row; None: all records are rows.
+    pub(crate) from: Option<Vec<usize>>,
+    pub(crate) bad: Vec<BadRecord>,
+}
+
+/// The key or the value.
+#[derive(Debug, Clone)]
+struct Side {
+    part: &'static str,
+    format: Format,
+    /// Columns of the relation.
+    columns: Vec<usize>,
+    /// JSON has an object, not the bare value of the one column.
+    object: bool,
+}
+
+impl Codec {
+    /// None for a relation whose topic holds columns.
+    pub(crate) fn of(relation: &Arc<Relation>) -> Option<Self> {
+        let RecordFormat { key, value, wrapped } = *relation.record_format()?;
+        let is_key = |c: &usize| relation.record_key.contains(c);
+        let values: Vec<usize> = (0..relation.columns.len()).filter(|c| !is_key(c)).collect();
+        let keys = relation.record_key.clone();
+        Some(Self {
+            key: Side { part: "key", format: key, object: keys.len() > 1, columns: keys },
+            value: Side {
+                part: "value",
+                format: value,
+                object: wrapped || values.len() != 1,
+                columns: values,
+            },
+            schema: topic_schema(relation),
+            relation: Arc::clone(relation),
+        })
+    }
+
+    /// Rows out of records.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when the batch holds no records.
+    pub(crate) fn decode(&self, records: &RecordBatch) -> Result<Decoded> {
+        let n = records.num_rows();
+        let [key, value, times] = records.columns() else {
+            return Err(Error::bug("format", "a topic of records holds something else"));
+        };
+        let (keys, values) = (key.as_binary::<i32>(), value.as_binary::<i32>());
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.relation.columns.len()];
+        let mut bad = Bad { good: vec![true; n], records: Vec::new() };
+        self.key.decode(&self.relation, keys, &mut columns, &mut bad)?;
+        self.value.decode(&self.relation, values, &mut columns, &mut bad)?;
+        let mut columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
+        self.check_nulls(&columns, keys, values, &mut bad);
+        let times = self.times(&columns, times, values, &mut bad)?;
+        columns.push(Arc::new(times));
+        if !self.relation.is_stream() {
+            columns.push(Arc::new(BooleanArray::from_iter((0..n).map(|i| Some(values.is_null(i))))));
+        }
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        if bad.records.is_empty() {
+            return Ok(Decoded { rows, from: None, bad: Vec::new() });
+        }
+        bad.records.sort_by_key(|b| b.index);
+        let from = (0..n).filter(|i| bad.good[*i]).collect();
+        let rows = filter_record_batch(&rows, &BooleanArray::from(bad.good))?;
+        Ok(Decoded { rows, from: Some(from), bad: bad.records })
+    }
+
+    /// A value that must be there is missing: a table's key, NOT NULL.
+    fn check_nulls(&self, columns: &[ArrayRef], keys: &BinaryArray, values: &BinaryArray, bad: &mut Bad) {
+        for (index, (column, array)) in self.relation.columns.iter().zip(columns).enumerate() {
+            let is_key = self.relation.record_key.contains(&index);
+            if !column.not_null || array.null_count() == 0 {
+                continue;
+            }
+            for row in 0..array.len() {
+                // What removes a key has no values.
+                if array.is_null(row) && (is_key || values.is_valid(row)) {
+                    let error = Error::NullValue {
+                        column: column.name.clone(),
+                        relation: self.relation.name.clone(),
+                    };
+                    bad.push(row, error, if is_key { keys } else { values });
+                }
+            }
+        }
+    }
+
+    /// The time of each row: that of its record, or of the column that gives it.
+    fn times(
+        &self,
+        columns: &[ArrayRef],
+        times: &ArrayRef,
+        values: &BinaryArray,
+        bad: &mut Bad,
+    ) -> Result<Int64Array> {
+        let Some(column) = self.relation.time_column else {
+            return Ok(times.as_primitive::<Int64Type>().clone());
+        };
+        let given = to_ms(&columns[column])?;
+        let own = times.as_primitive::<Int64Type>();
+        let mut out = Vec::with_capacity(given.len());
+        for row in 0..given.len() {
+            if given.is_valid(row) && given.value(row) >= 0 {
+                out.push(given.value(row));
+                continue;
+            }
+            out.push(own.value(row));
+            // A row that is not there has no time but its record's.
+            if values.is_valid(row) {
+                let reason = if given.is_valid(row) { "it is before 1970" } else { "it is null" };
+                let error = Undecodable {
+                    part: "value",
+                    column: Some(self.relation.columns[column].name.clone()),
+                    reason: format!("the time of the row must be there: {reason}"),
+                    binary: false,
+                };
+                bad.push(row, Error::Undecodable(error), values);
+            }
+        }
+        Ok(out.into())
+    }
+
+    /// Records of rows that have a topic's layout.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when the rows are not the relation's.
+    pub(crate) fn encode(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let n = rows.num_rows();
+        let deleted = rows.schema().index_of(DELETED).ok().map(|at| rows.column(at).as_boolean());
+        let key = self.key.encode(&self.relation, rows, |_| false)?;
+        let value = self.value.encode(&self.relation, rows, |row| {
+            deleted.is_some_and(|deleted| deleted.is_valid(row) && deleted.value(row))
+        })?;
+        let time =
+            rows.column_by_name(ROW_TIME).ok_or_else(|| Error::bug("format", "rows without a time"))?;
+        debug_assert_eq!(key.len(), n);
+        Ok(RecordBatch::try_new(records_schema(), vec![Arc::new(key), Arc::new(value), Arc::clone(time)])?)
+    }
+}
+
+/// Which records are no rows.
+struct Bad {
+    good: Vec<bool>,
+    records: Vec<BadRecord>,
+}
+
+impl Bad {
+    /// Notes the first fault of a record.
+    fn push(&mut self, index: usize, error: Error, bytes: &BinaryArray) {
+        if std::mem::replace(&mut self.good[index], false) {
+            let raw =
+                if bytes.is_null(index) { Bytes::new() } else { Bytes::copy_from_slice(bytes.value(index)) };
+            self.records.push(BadRecord { index, error, raw });
+        }
+    }
+}
+
+impl Side {
+    fn decode(
+        &self,
+        relation: &Relation,
+        bytes: &BinaryArray,
+        out: &mut [Option<ArrayRef>],
+        bad: &mut Bad,
+    ) -> Result<()> {
+        let column = |c: &usize| &relation.columns[*c];
+        let mut builders = self
+            .columns
+            .iter()
+            .map(|c| Builder::new(&column(c).data_type, bytes.len()))
+            .collect::<Result<Vec<_>>>()?;
+        let names = json::Names::new(self.columns.iter().map(|c| column(c).name.as_str()));
+        let mut fields: Vec<Option<&RawValue>> = Vec::new();
+        for row in 0..bytes.len() {
+            if bytes.is_null(row) {
+                builders.iter_mut().for_each(Builder::append_null);
+                continue;
+            }
+            let appended = self.append(bytes.value(row), &names, &mut fields, &mut builders);
+            if let Err((at, reason)) = appended {
+                let error = Undecodable {
+                    part: self.part,
+                    column: at.map(|at| column(&self.columns[at]).name.clone()),
+                    reason,
+                    binary: self.format == Format::Kafka,
+                };
+                bad.push(row, Error::Undecodable(error), bytes);
+            }
+        }
+        for (at, builder) in self.columns.iter().zip(builders) {
+            out[*at] = Some(builder.finish()?);
+        }
+        Ok(())
+    }
+
+    /// One entry more for each column. An error names the column by its position here.
+    fn append<'b>(
+        &self,
+        bytes: &'b [u8],
+        names: &json::Names,
+        fields: &mut Vec<Option<&'b RawValue>>,
+        builders: &mut [Builder],
+    ) -> std::result::Result<(), (Option<usize>, Reason)> {
+        let nothing = |builders: &mut [Builder]| builders.iter_mut().for_each(Builder::append_null);
+        match self.format {
+            Format::None => {
+                nothing(builders);
+                Ok(())
+            }
+            Format::Kafka => match builders {
+                [one] => kafka::append(one, bytes).map_err(|reason| (Some(0), reason)),
+                _ => Ok(()),
+            },
+            Format::Delimited(delimiter) => {
+                delimited::append(&mut builders.iter_mut().collect::<Vec<_>>(), bytes, delimiter)
+            }
+            Format::Json if json::is_null(bytes) => {
+                nothing(builders);
+                Ok(())
+            }
+            Format::Json if self.object => {
+                if let Err(reason) = json::object(bytes, names, fields) {
+                    nothing(builders);
+                    return Err((None, reason));
+                }
+                let mut first_error = Ok(());
+                for (at, (builder, field)) in builders.iter_mut().zip(fields.iter()).enumerate() {
+                    let appended = match field {
+                        Some(raw) => json::append(builder, raw.get()),
+                        None => {
+                            builder.append_null();
+                            Ok(())
+                        }
+                    };
+                    first_error = first_error.and(appended.map_err(|reason| (Some(at), reason)));
+                }
+                first_error
+            }
+            Format::Json => {
+                let [one] = builders else { return Ok(()) };
+                let appended = match json::value(bytes) {
+                    Ok(raw) => json::append(one, raw.get()),
+                    Err(reason) => {
+                        one.append_null();
+                        Err(reason)
+                    }
+                };
+                appended.map_err(|reason| (Some(0), reason))
+            }
+        }
+    }
+
+    fn encode(
+        &self,
+        relation: &Relation,
+        rows: &RecordBatch,
+        is_null: impl Fn(usize) -> bool,
+    ) -> Result<BinaryArray> {
+        let n = rows.num_rows();
+        let mut out = BinaryBuilder::with_capacity(n, n * 32);
+        let cells = self
+            .columns
+            .iter()
+            .map(|c| Ok((json::quoted(&relation.columns[*c].name), Cells::new(rows.column(*c).as_ref())?)))
+            .collect::<Result<Vec<_>>>()?;
+        let mut bytes = Vec::new();
+        for row in 0..n {
+            bytes.clear();
+            if is_null(row) || !self.write(&cells, row, &mut bytes) {
+                out.append_null();
+            } else {
+                out.append_value(&bytes);
+            }
+        }
+        Ok(out.finish())
+    }
+
+    /// Writes one; false when it is no bytes at all.
+    fn write(&self, cells: &[(Vec<u8>, Cells<'_>)], row: usize, out: &mut Vec<u8>) -> bool {
+        match (self.format, cells) {
+            (Format::None, _) | (Format::Kafka, []) => false,
+            (Format::Kafka, [(_, one), ..]) => {
+                let there = !one.is_null(row);
+                if there {
+                    kafka::write(one, row, out);
+                }
+                there
+            }
+            (Format::Delimited(delimiter), _) => {
+                // A key of no value is no key.
+                let there = self.part == "value" || cells.iter().any(|(_, c)| !c.is_null(row));
+                if there {
+                    delimited::write(cells, row, delimiter, out);
+                }
+                there
+            }
+            (Format::Json, [(_, one)]) if !self.object => {
+                let there = !one.is_null(row);
+                if there {
+                    json::write(one, row, out);
+                }
+                there
+            }
+            (Format::Json, _) => {
+                json::write_object(cells, row, out);
+                true
+            }
+        }
+    }
+}

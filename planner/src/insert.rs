@@ -1,0 +1,94 @@
+//! INSERT INTO … SELECT … EMIT CHANGES: a query whose rows go to a stream that is there.
+//!
+//! Source: ksqlDB, "INSERT INTO". The query has a name of its own, so that it can be paused, ended and
+//! dropped; its rows are the stream's, and nobody can read it.
+
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use sql::Insert;
+
+use crate::binder::{BindOptions, Binder, ROW_TIME};
+use crate::catalog::{Relation, RelationId, TopicRef, ViewQuery};
+use crate::create::check_cycle;
+use crate::dataflow::{Dataflow, Joins};
+use crate::error::{Error, Result};
+
+/// The query of INSERT INTO … SELECT … EMIT, as a relation that writes to the target's topic.
+///
+/// # Errors
+/// A target that is no stream, columns that do not fit, a query whose rows change, a cycle.
+pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &str) -> Result<Relation> {
+    let catalog = binder.catalog();
+    let target = catalog.resolve(&insert.name)?;
+    if !target.is_stream() || target.target.is_some() {
+        return Err(Error::WrongKind { name: target.name.clone(), expected: "stream" });
+    }
+    let Some(query) = &insert.source else {
+        return Err(Error::Definition("INSERT … EMIT needs a query".into()));
+    };
+    let emit = query.emit.unwrap_or(sql::Emit::Changes);
+    let emit_final = emit == sql::Emit::Final;
+    let bind = BindOptions { window_bounds: false, row_time: true, emit_final };
+    let plan = as_rows_of(target, insert, binder.plan(query, bind)?)?;
+    let dataflow = Dataflow::try_new(binder.state, &plan, Joins::StreamTable, emit)?;
+    if !dataflow.append_only {
+        return Err(Error::Definition(format!(
+            "the query's rows change, but those of stream \"{}\" only come",
+            target.name
+        )));
+    }
+    let relation = Relation {
+        id,
+        name: format!("insertquery_{id}"),
+        columns: target.columns.clone(),
+        key: Vec::new(),
+        record_key: target.record_key.clone(),
+        topic: TopicRef { named: false, ..target.topic.clone() },
+        partitions: target.partitions,
+        kind: target.kind,
+        time_column: None,
+        retention: (None, None),
+        idle_timeout_ms: None,
+        memory_limit: None,
+        query: Some(ViewQuery::Continuous(Arc::new(dataflow))),
+        target: Some(target.id),
+        text: text.to_owned(),
+    };
+    check_cycle(catalog, &relation)?;
+    Ok(relation)
+}
+
+/// The query's columns in the places of the target's, each of its type; the record time behind them.
+fn as_rows_of(target: &Relation, insert: &Insert, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let columns = plan.schema().columns();
+    let (time, given): (Vec<_>, Vec<_>) = columns.into_iter().partition(|c| c.name == ROW_TIME);
+    let mut places = Vec::new();
+    for name in insert.columns.iter().map(sql::fold) {
+        let place = target.column(&name);
+        let unknown = || Error::UnknownColumn { column: name.clone(), relation: target.name.clone() };
+        places.push(place.ok_or_else(unknown)?);
+    }
+    if places.is_empty() {
+        places = (0..target.columns.len()).collect();
+    }
+    if places.len() != given.len() {
+        return Err(Error::Definition(format!(
+            "INSERT names {} columns of \"{}\", but its query has {}",
+            places.len(),
+            target.name,
+            given.len()
+        )));
+    }
+    let mut exprs: Vec<Expr> = Vec::new();
+    for (index, column) in target.columns.iter().enumerate() {
+        let value = match places.iter().position(|place| *place == index) {
+            Some(at) => cast(Expr::Column(given[at].clone()), column.data_type.clone()),
+            None => Expr::Literal(ScalarValue::try_from(&column.data_type)?, None),
+        };
+        exprs.push(value.alias(column.name.clone()));
+    }
+    exprs.extend(time.into_iter().map(Expr::Column));
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}

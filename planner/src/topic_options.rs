@@ -1,0 +1,230 @@
+//! WITH (kafka_topic, format, …): which topic a relation is on, and how its rows are records there.
+//!
+//! Source: ksqlDB, "Serialization Formats" and the properties of CREATE STREAM. Without a format a
+//! topic holds typed columns. Invariant: all relations on a topic agree on what it holds.
+
+use datafusion::arrow::datatypes::DataType;
+use sql::Options;
+
+use crate::catalog::{Catalog, Column, Encoding, Format, RecordFormat, Relation, TopicRef};
+use crate::error::{Error, Result};
+
+/// Most partitions of a topic.
+const MAX_PARTITIONS: i64 = 1024;
+/// What topics hold without a format, as a format.
+const NATIVE: [&str; 2] = ["arrow", "native"];
+
+/// What a relation has where its statement does not say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Inherited {
+    /// How the first relation it reads is in its topic.
+    pub(crate) format: Option<RecordFormat>,
+    /// And in how many partitions.
+    pub(crate) partitions: Option<u32>,
+}
+
+/// Puts a relation on its topic: the one that is named, or one of its own name.
+///
+/// # Errors
+/// Options that mean nothing together, that do not fit the columns, or the topic there is.
+pub(crate) fn place(
+    relation: &mut Relation,
+    options: &Options,
+    catalog: &Catalog,
+    inherited: Inherited,
+) -> Result<()> {
+    if !relation.has_topic() {
+        return Ok(());
+    }
+    let named = options.text("kafka_topic");
+    let name = named.clone().unwrap_or_else(|| relation.name.clone());
+    let encoding = encoding(relation, options, inherited.format)?;
+    let asked = partitions(options)?;
+    relation.partitions = asked.or(inherited.partitions).unwrap_or(1);
+    relation.topic = TopicRef { name, named: named.is_some(), encoding };
+    join(relation, asked, catalog)
+}
+
+/// Checks a relation against the topic it would be on.
+fn join(relation: &mut Relation, asked: Option<u32>, catalog: &Catalog) -> Result<()> {
+    let Some(topic) = catalog.topic(&relation.topic.name) else { return Ok(()) };
+    if let Some(asked) = asked.filter(|asked| *asked != topic.partitions) {
+        return Err(Error::invalid(
+            "option \"partitions\"",
+            format!("topic \"{}\" has {}, not {asked}", topic.name, topic.partitions),
+        ));
+    }
+    relation.partitions = topic.partitions;
+    let others = || catalog.on_topic(topic).filter(|other| other.id != relation.id);
+    match (topic.records, relation.topic.encoding) {
+        (true, Encoding::Records(_)) => Ok(()),
+        (true, Encoding::Columns) => Err(Error::invalid(
+            "option \"value_format\"",
+            format!("topic \"{}\" holds records, so their format must be given", topic.name),
+        )),
+        (false, Encoding::Records(_)) => Err(Error::invalid(
+            "option \"value_format\"",
+            format!("topic \"{}\" holds typed columns, not records in a format", topic.name),
+        )),
+        (false, Encoding::Columns) => match others().find(|other| !is_alike(other, relation)) {
+            None => Ok(()),
+            Some(other) => Err(Error::Definition(format!(
+                "topic \"{}\" holds the typed columns of \"{}\": only a stream with the same columns can be on it",
+                topic.name, other.name
+            ))),
+        },
+    }
+}
+
+/// Whether the rows of one are rows of the other.
+fn is_alike(a: &Relation, b: &Relation) -> bool {
+    let types = |r: &Relation| r.columns.iter().map(|c| c.data_type.clone()).collect::<Vec<_>>();
+    a.is_stream() && b.is_stream() && types(a) == types(b)
+}
+
+fn partitions(options: &Options) -> Result<Option<u32>> {
+    let Some(partitions) = options.integer("partitions")? else { return Ok(None) };
+    if !(1..=MAX_PARTITIONS).contains(&partitions) {
+        return Err(Error::invalid(
+            "option \"partitions\"",
+            format!("it must be between 1 and {MAX_PARTITIONS}"),
+        ));
+    }
+    Ok(u32::try_from(partitions).ok())
+}
+
+fn encoding(relation: &Relation, options: &Options, inherited: Option<RecordFormat>) -> Result<Encoding> {
+    let both = options.text("format");
+    for one in ["key_format", "value_format"] {
+        if both.is_some() && options.text(one).is_some() {
+            return Err(Error::invalid(format!("option \"{one}\""), "\"format\" gives it already"));
+        }
+    }
+    let value = both.clone().or_else(|| options.text("value_format"));
+    let key = both.or_else(|| options.text("key_format"));
+    let is_native = |name: &String| NATIVE.contains(&name.to_ascii_lowercase().as_str());
+    let value = match (&value, inherited) {
+        (Some(name), _) if is_native(name) => return Ok(Encoding::Columns),
+        (Some(name), _) => format(name, options, "value_delimiter")?,
+        (None, Some(inherited)) => inherited.value,
+        (None, None) if key.as_ref().is_none_or(is_native) => return Ok(Encoding::Columns),
+        (None, None) => {
+            return Err(Error::invalid("option \"key_format\"", "\"value_format\" must be given as well"));
+        }
+    };
+    let keyed = !relation.record_key.is_empty();
+    if !keyed && !relation.is_stream() && options.text("value_format").or(options.text("format")).is_none() {
+        // What is inherited cannot be; rows without a key need no records.
+        return Ok(Encoding::Columns);
+    }
+    let key = match (&key, inherited) {
+        // A key of no columns is read as none, whatever its format.
+        (Some(name), _) => {
+            format(name, options, "key_delimiter").map(|f| if keyed { f } else { Format::None })?
+        }
+        (None, _) if !keyed => Format::None,
+        (None, Some(RecordFormat { key, .. })) if key != Format::None && can_hold(key, relation) => key,
+        (None, _) if can_hold(Format::Kafka, relation) => Format::Kafka,
+        (None, _) => Format::Json,
+    };
+    let wrapped = match options.text("wrap_single_value").as_deref() {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(Error::invalid("option \"wrap_single_value\"", "expected true or false")),
+    };
+    let format = RecordFormat { key, value, wrapped };
+    check(relation, &format)?;
+    Ok(Encoding::Records(format))
+}
+
+fn format(name: &str, options: &Options, delimiter: &str) -> Result<Format> {
+    Ok(match name.to_ascii_lowercase().as_str() {
+        "none" => Format::None,
+        "kafka" => Format::Kafka,
+        "json" => Format::Json,
+        "delimited" => Format::Delimited(self::delimiter(options, delimiter)?),
+        _ => {
+            return Err(Error::NotSupported {
+                what: format!("the format {name}"),
+                continuous: false,
+                hint: Some(
+                    "JSON, DELIMITED, KAFKA and NONE are; without a format topics hold typed columns".into(),
+                ),
+            });
+        }
+    })
+}
+
+fn delimiter(options: &Options, name: &str) -> Result<char> {
+    let Some(text) = options.text(name) else { return Ok(',') };
+    let mut chars = text.chars();
+    match (text.to_ascii_uppercase().as_str(), chars.next(), chars.next()) {
+        ("SPACE", ..) => Ok(' '),
+        ("TAB", ..) => Ok('\t'),
+        (_, Some(one), None) if one.is_ascii() => Ok(one),
+        _ => Err(Error::invalid(format!("option \"{name}\""), "expected one ASCII character, SPACE or TAB")),
+    }
+}
+
+/// The columns of the key, or those of the value.
+fn columns(relation: &Relation, key: bool) -> Vec<&Column> {
+    let columns = relation.columns.iter().enumerate();
+    columns
+        .filter(|(index, _)| relation.record_key.contains(index) == key)
+        .map(|(_, column)| column)
+        .collect()
+}
+
+/// Whether a format can hold a relation's key.
+fn can_hold(format: Format, relation: &Relation) -> bool {
+    fits(format, &columns(relation, true), "key").is_ok()
+}
+
+/// Whether the formats can hold the columns.
+fn check(relation: &Relation, format: &RecordFormat) -> Result<()> {
+    fits(format.key, &columns(relation, true), "key")?;
+    fits(format.value, &columns(relation, false), "value")?;
+    if !relation.is_stream() && relation.record_key.is_empty() {
+        return Err(Error::Definition(format!(
+            "table \"{}\" needs a primary key: it is the key of its records",
+            relation.name
+        )));
+    }
+    Ok(())
+}
+
+fn fits(format: Format, columns: &[&Column], part: &str) -> Result<()> {
+    let option = format!("option \"{part}_format\"");
+    match format {
+        Format::None if columns.is_empty() => Ok(()),
+        Format::None => Err(Error::invalid(
+            option,
+            format!("NONE holds nothing, but column \"{}\" is in the {part}", columns[0].name),
+        )),
+        Format::Kafka if columns.len() > 1 => Err(Error::invalid(
+            option,
+            format!(
+                "KAFKA holds one column, but the {part} has {}: JSON and DELIMITED hold more",
+                columns.len()
+            ),
+        )),
+        Format::Kafka => refuse(columns, option, "KAFKA", |t| {
+            matches!(
+                t,
+                DataType::Int32 | DataType::Int64 | DataType::Float64 | DataType::Utf8 | DataType::Binary
+            )
+        }),
+        Format::Delimited(_) => refuse(columns, option, "DELIMITED", |t| !t.is_nested()),
+        Format::Json => refuse(columns, option, "JSON", |t| !matches!(t, DataType::Interval(_))),
+    }
+}
+
+fn refuse(columns: &[&Column], option: String, format: &str, fits: impl Fn(&DataType) -> bool) -> Result<()> {
+    match columns.iter().find(|c| !fits(&c.data_type)) {
+        None => Ok(()),
+        Some(column) => Err(Error::invalid(
+            option,
+            format!("{format} cannot hold the type of column \"{}\"", column.name),
+        )),
+    }
+}
