@@ -18,23 +18,37 @@ use tokio::sync::Mutex;
 /// What the driver knows of each statement: its rows, and whether it was acknowledged.
 type Ledger = Arc<Mutex<HashMap<i64, (usize, bool)>>>;
 
-const SETUP: [&str; 5] = [
+const SETUP: [&str; 11] = [
     "CREATE STREAM events (statement BIGINT, n INT, g TEXT)",
     "CREATE TABLE accounts (statement BIGINT, n INT, g TEXT, PRIMARY KEY (statement, n))",
     "CREATE MATERIALIZED VIEW by_group AS SELECT g, count(*) AS rows, sum(n) AS total FROM events GROUP BY g",
     "CREATE MATERIALIZED VIEW by_statement AS SELECT statement, count(*) AS rows FROM accounts GROUP BY statement",
     "CREATE MATERIALIZED VIEW both AS SELECT e.g, count(*) AS rows FROM events e JOIN accounts a \
      ON e.statement = a.statement AND e.n = a.n GROUP BY e.g",
+    // Streams that queries write, in a format and as columns; two queries that write to one.
+    "CREATE STREAM large WITH (value_format = 'json', partitions = 2) AS SELECT statement, n FROM events WHERE n > 20",
+    "CREATE STREAM all_of_them (statement BIGINT, n INT)",
+    "INSERT INTO all_of_them SELECT statement, n FROM large EMIT CHANGES",
+    "INSERT INTO all_of_them SELECT statement, n FROM events WHERE n <= 20 EMIT CHANGES",
+    "CREATE STREAM large_raw (v TEXT) WITH (kafka_topic = 'large', value_format = 'kafka')",
+    "CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS rows, sum(n) AS total FROM all_of_them",
 ];
 
 /// Each view with the same question asked of the base relations.
-const SAME: [(&str, &str); 3] = [
+const SAME: [(&str, &str); 6] = [
     ("SELECT * FROM by_group", "SELECT g, count(*), sum(n) FROM events GROUP BY g"),
     ("SELECT * FROM by_statement", "SELECT statement, count(*) FROM accounts GROUP BY statement"),
     (
         "SELECT * FROM both",
         "SELECT e.g, count(*) FROM events e JOIN accounts a ON e.statement = a.statement AND e.n = a.n GROUP BY e.g",
     ),
+    ("SELECT * FROM counted", "SELECT count(*), sum(n) FROM events"),
+    // Offsets of a topic that two queries write to are as many as its rows.
+    (
+        "SELECT count(*), count(DISTINCT rowoffset), coalesce(max(rowoffset), -1) + 1 FROM all_of_them",
+        "SELECT count(*), count(*), count(*) FROM events",
+    ),
+    ("SELECT count(*) FROM large_raw", "SELECT count(*) FROM events WHERE n > 20"),
 ];
 
 /// Writes until the server dies. Each statement has a number; transactions write to both relations.
@@ -167,6 +181,47 @@ async fn sled_may_be_deleted() {
     std::fs::write(data.path().join("meta/sled/snap.FFFFFFFFFFFFFFFF.generating"), b"half").unwrap();
     let server = Server::start(data.path());
     assert_eq!(rows(&server.connect().await, "SELECT * FROM t").await, ["1"]);
+}
+
+/// A topic that was named outlives its relations, with what queries wrote to it, through a restart.
+#[tokio::test]
+async fn a_named_topic_outlives_its_relations() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let client = server.connect().await;
+    for statement in [
+        "CREATE STREAM s (id INT KEY, v TEXT) WITH (kafka_topic = 'events', value_format = 'json')",
+        "CREATE STREAM upper WITH (kafka_topic = 'upper') AS SELECT id, upper(v) AS v FROM s",
+        "INSERT INTO s VALUES (1, 'a'), (2, 'b')",
+        "FLUSH",
+        "DROP STREAM upper",
+        "DROP STREAM s",
+        "CREATE STREAM t (v TEXT) WITH (kafka_topic = 'gone', value_format = 'json')",
+        "INSERT INTO t VALUES ('x')",
+        "DROP STREAM t DELETE TOPIC",
+    ] {
+        client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+    }
+    let mut server = server;
+    for round in 0..2 {
+        server.kill();
+        server = Server::start(data.path());
+        let client = server.connect().await;
+        assert_eq!(rows(&client, "SELECT name FROM millpond.topics").await, ["events", "upper"]);
+        let create = |name: &str, topic: &str| {
+            let columns = "(id INT KEY, v TEXT)";
+            format!("CREATE STREAM {name} {columns} WITH (kafka_topic = '{topic}', value_format = 'json')")
+        };
+        client.batch_execute(&create("again", "events")).await.unwrap();
+        client.batch_execute(&create("upper_again", "upper")).await.unwrap();
+        let insert = format!("INSERT INTO upper_again VALUES ({round}, 'new')");
+        client.batch_execute(&insert).await.unwrap();
+        assert_eq!(rows(&client, "SELECT rowoffset, id, v FROM again").await, ["0|1|a", "1|2|b"]);
+        let upper = rows(&client, "SELECT rowoffset, id, v FROM upper_again").await;
+        let expected = ["0|1|A", "1|2|B", "2|0|new", "3|1|new"];
+        assert_eq!(upper, expected[..3 + round]);
+        client.batch_execute("DROP STREAM again; DROP STREAM upper_again").await.unwrap();
+    }
 }
 
 /// A segment damaged in the middle is named, not passed over.

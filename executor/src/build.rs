@@ -212,6 +212,9 @@ fn join_spec(
     null_equal: bool,
 ) -> Result<JoinSpec> {
     let schemas = [0, 1].map(|n| &dataflow.nodes[node.inputs[n]].schema);
+    let shared = dataflow.shared_side(node);
+    let in_key_order = shared.as_ref().map(|s| s.order.iter().map(|at| on[*at].clone()).collect::<Vec<_>>());
+    let on = in_key_order.as_deref().unwrap_or(on);
     let key_types = on.iter().map(|(left, _)| Ok(left.get_type(schemas[0])?)).collect::<Result<Vec<_>>>()?;
     let left = on.iter().map(|(l, _)| Expression::compile(l, schemas[0])).collect::<Result<Vec<_>>>()?;
     let right = on.iter().map(|(_, r)| Expression::compile(r, schemas[1])).collect::<Result<Vec<_>>>()?;
@@ -222,6 +225,7 @@ fn join_spec(
         filter: filter.map(|f| Expression::compile(f, &node.schema)).transpose()?,
         null_equal,
         within: None,
+        shared: shared.map(|s| (s.side, s.columns)),
         append_only: [0, 1].map(|n| dataflow.append_only_at(node.inputs[n])),
         schema: Arc::clone(node.schema.inner()),
     })

@@ -32,5 +32,5 @@ pub use layout::nullable;
 pub use pull::{Answer, PullContext};
 pub use push::{PushItem, Subscription};
 pub use query::{OperatorStatus, Query};
-pub use rejects::{Reject, Rejects};
+pub use rejects::{Reject, RejectRetention, Rejects};
 pub use table::{TableStore, TableVersion};

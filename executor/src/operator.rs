@@ -6,6 +6,7 @@
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::rejects::StepRejects;
+use crate::table::TableStore;
 
 /// The changes one input brings in one epoch.
 pub(crate) type Changes = Vec<ChangeBatch>;
@@ -14,6 +15,10 @@ pub(crate) type Changes = Vec<ChangeBatch>;
 pub(crate) trait Operator: Send {
     /// Takes the changes of each input and returns its own.
     fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes>;
+
+    /// A table that has the rows of one of its inputs, and their changes before they come: it need not
+    /// keep them.
+    fn share(&mut self, _table: &TableStore) {}
 
     /// When it has something to say without a change of its inputs, ms since 1970.
     fn due_ms(&self) -> Option<i64> {

@@ -17,6 +17,7 @@ use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::table::TableStore;
 
 /// The changes of relations in one epoch, each in its relation's full layout.
 pub(crate) type EpochChanges = HashMap<RelationId, Arc<Changes>>;
@@ -166,6 +167,18 @@ impl Query {
         let mut result = outputs[self.dataflow.root].take().unwrap_or_default();
         result.retain(|b| !b.is_empty());
         if self.net { Ok(result) } else { consolidate(&self.result_schema(&result), result) }
+    }
+
+    /// Lets operators look rows up in tables that others keep; `table` gives a relation's. All of the
+    /// tables' changes up to here have been stepped.
+    pub(crate) fn share(&mut self, table: impl Fn(RelationId) -> Option<TableStore>) {
+        let dataflow = Arc::clone(&self.dataflow);
+        for (node, operator) in dataflow.nodes.iter().zip(&mut self.operators) {
+            let (Some(operator), Some(shared)) = (operator, dataflow.shared_side(node)) else { continue };
+            if let Some(table) = table(shared.relation.id) {
+                operator.share(&table);
+            }
+        }
     }
 
     /// The layout the rows really have: nullability may differ from the plan's.

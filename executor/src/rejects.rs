@@ -1,6 +1,6 @@
 //! Rows that could not be used: kept with place and reason, counted for ever, bounded in number.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,8 +8,21 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 
-/// Most rejects that are kept; older ones go, their count stays.
-const KEPT: usize = 10_000;
+/// How many rejects are kept, and for how long; older ones go, their count stays.
+#[derive(Debug, Clone, Copy)]
+pub struct RejectRetention {
+    /// Most of them.
+    pub rows: usize,
+    /// For how long, ms of the server's clock.
+    pub age_ms: i64,
+}
+
+impl Default for RejectRetention {
+    fn default() -> Self {
+        Self { rows: 10_000, age_ms: 7 * 24 * 3_600_000 }
+    }
+}
+
 /// Most that one epoch of one query keeps apart; the rest is counted.
 const PER_STEP: usize = 100;
 
@@ -39,17 +52,42 @@ pub struct Rejects(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     kept: VecDeque<Reject>,
+    /// Records among them: whoever reads a topic again meets them again.
+    places: HashSet<(String, u32, u64)>,
     count: u64,
+    retention: RejectRetention,
 }
 
 impl Rejects {
+    pub(crate) fn new(retention: RejectRetention) -> Self {
+        Self(Arc::new(Mutex::new(Inner { retention, ..Inner::default() })))
+    }
+
+    /// Adds records that are no rows, each once for its relation.
+    pub(crate) fn extend_records(&self, rejects: impl Iterator<Item = Reject>) {
+        let mut new = Vec::new();
+        {
+            let mut inner = self.0.lock();
+            new.extend(rejects.filter(|reject| {
+                let at = reject.place.map(|(partition, offset)| (reject.relation.clone(), partition, offset));
+                at.is_none_or(|at| inner.places.insert(at))
+            }));
+        }
+        let count = new.len() as u64;
+        self.extend(new, count);
+    }
+
     /// Adds rejects; `count` may be larger than their number.
     pub(crate) fn extend(&self, rejects: Vec<Reject>, count: u64) {
         let mut inner = self.0.lock();
         inner.count += count;
         inner.kept.extend(rejects);
-        while inner.kept.len() > KEPT {
-            inner.kept.pop_front();
+        let RejectRetention { rows, age_ms } = inner.retention;
+        let oldest = inner.kept.back().map_or(i64::MIN, |newest| newest.now_ms.saturating_sub(age_ms));
+        while inner.kept.len() > rows || inner.kept.front().is_some_and(|first| first.now_ms < oldest) {
+            if let Some(Reject { relation, place: Some((partition, offset)), .. }) = inner.kept.pop_front() {
+                inner.places.remove(&(relation, partition, offset));
+            }
         }
     }
 

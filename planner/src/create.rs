@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 use sql::{CreateAs, CreateRelation, Options, RelationKind, fold};
 
@@ -12,8 +13,10 @@ use crate::catalog::{
 };
 use crate::dataflow::{Dataflow, Joins};
 use crate::error::{Error, Result};
+use crate::session_assign::SessionAssign;
 use crate::source::{RelationSource, sources};
 use crate::topic_options::{self, Inherited};
+use crate::window_assign::WindowAssign;
 
 /// Most columns of a relation, as PostgreSQL has it.
 const MAX_COLUMNS: usize = 1600;
@@ -102,20 +105,49 @@ pub fn plan_create(
     Ok(relation)
 }
 
+/// Whether the result is a stream or table of records, as what it reads is or as the statement says.
+fn is_of_records(binder: &Binder<'_>, statement: &CreateAs) -> bool {
+    let own = ["value_format", "format"].iter().find_map(|option| statement.options.text(option));
+    let of_records = match own {
+        Some(format) => !topic_options::is_native(&format),
+        None => binder.first_relation(&statement.query).is_some_and(|r| r.record_format().is_some()),
+    };
+    of_records && matches!(statement.kind, RelationKind::Stream | RelationKind::Table)
+}
+
+/// The length of the windows that a plan places rows in; None in it for sessions.
+fn window_ms(plan: &LogicalPlan) -> Option<Option<i64>> {
+    let mut found = None;
+    // The closure never fails.
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::Extension(extension) = node {
+            let node = extension.node.as_any();
+            if let Some(windows) = node.downcast_ref::<WindowAssign>() {
+                found = Some(Some(windows.spec.size_ms));
+            } else if node.is::<SessionAssign>() {
+                found = Some(None);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
 /// What the first relation of a query leaves to its result, as ksqlDB has it.
 fn inherited(plan: &LogicalPlan) -> Inherited {
     let mut node = plan;
+    let window_ms = window_ms(plan);
     loop {
         if let LogicalPlan::TableScan(scan) = node {
             let source: &dyn std::any::Any = scan.source.as_ref();
             let relation = source.downcast_ref::<RelationSource>().map(|s| &s.relation);
             let format = relation.and_then(|r| r.record_format().copied());
-            return Inherited {
-                format,
-                partitions: relation.filter(|_| format.is_some()).map(|r| r.partitions),
-            };
+            let partitions = relation.filter(|_| format.is_some()).map(|r| r.partitions);
+            return Inherited { format, partitions, window_ms };
         }
-        let Some(first) = node.inputs().first().copied() else { return Inherited::default() };
+        let Some(first) = node.inputs().first().copied() else {
+            return Inherited { window_ms, ..Inherited::default() };
+        };
         node = first;
     }
 }
@@ -136,10 +168,13 @@ pub fn plan_create_as(
     text: &str,
 ) -> Result<Relation> {
     let name = relation_name(&statement.name)?;
+    let of_records = is_of_records(binder, statement);
     let bind = BindOptions {
         window_bounds: statement.kind == RelationKind::Table,
         row_time: statement.kind == RelationKind::Stream,
         emit_final: statement.query.emit == Some(sql::Emit::Final),
+        table_time: of_records && statement.kind == RelationKind::Table,
+        numbered_columns: of_records,
     };
     let plan = binder.plan(&statement.query, bind)?;
     let columns = result_columns(&plan, &statement.columns, &name)?;
@@ -194,6 +229,10 @@ pub fn plan_create_as(
 pub(crate) fn check_cycle(catalog: &Catalog, relation: &Relation) -> Result<()> {
     let topic = &relation.topic.name;
     let upstream = catalog.upstream(&relation.sources());
+    if upstream.contains(&relation.id) {
+        // It takes the place of one that it would read: that is said where it is replaced.
+        return Ok(());
+    }
     let mut read = upstream.iter().filter_map(|id| catalog.by_id(*id)).filter(|r| r.has_topic());
     if relation.has_topic() && read.any(|r| r.topic.name == *topic) {
         return Err(Error::Definition(format!("the query would read topic \"{topic}\", which it writes")));

@@ -30,7 +30,7 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
     };
     let emit = query.emit.unwrap_or(sql::Emit::Changes);
     let emit_final = emit == sql::Emit::Final;
-    let bind = BindOptions { window_bounds: false, row_time: true, emit_final };
+    let bind = BindOptions { row_time: true, emit_final, ..BindOptions::default() };
     let plan = as_rows_of(target, insert, binder.plan(query, bind)?)?;
     let dataflow = Dataflow::try_new(binder.state, &plan, Joins::StreamTable, emit)?;
     if !dataflow.append_only {

@@ -18,12 +18,13 @@ mod window_assign;
 
 pub use binder::{BatchQuery, Binder, Fallback};
 pub use catalog::{
-    Catalog, Column, Encoding, Format, PSEUDO_COLUMNS, RecordFormat, Relation, RelationId, RelationKind,
-    Topic, TopicPart, TopicRef, ViewQuery,
+    Catalog, Column, Encoding, Format, KeyWindow, PSEUDO_COLUMNS, RecordFormat, Relation, RelationId,
+    RelationKind, Topic, TopicPart, TopicRef, ViewQuery,
 };
 pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop};
 pub use dataflow::{
-    Dataflow, Joins, Node, NodeId, NodeKind, RowsInput, SessionColumn, Within, explain, explain_with,
+    Dataflow, Joins, Node, NodeId, NodeKind, RowsInput, SessionColumn, SharedSide, Within, explain,
+    explain_with,
 };
 pub use error::{Error, Result};
 pub use functions::{scalar_function, session_state, state_at};

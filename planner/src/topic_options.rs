@@ -6,7 +6,7 @@
 use datafusion::arrow::datatypes::DataType;
 use sql::Options;
 
-use crate::catalog::{Catalog, Column, Encoding, Format, RecordFormat, Relation, TopicRef};
+use crate::catalog::{Catalog, Column, Encoding, Format, KeyWindow, RecordFormat, Relation, TopicRef};
 use crate::error::{Error, Result};
 
 /// Most partitions of a topic.
@@ -21,6 +21,8 @@ pub(crate) struct Inherited {
     pub(crate) format: Option<RecordFormat>,
     /// And in how many partitions.
     pub(crate) partitions: Option<u32>,
+    /// The length of the windows whose bounds are in its key; None in it for sessions.
+    pub(crate) window_ms: Option<Option<i64>>,
 }
 
 /// Puts a relation on its topic: the one that is named, or one of its own name.
@@ -38,7 +40,7 @@ pub(crate) fn place(
     }
     let named = options.text("kafka_topic");
     let name = named.clone().unwrap_or_else(|| relation.name.clone());
-    let encoding = encoding(relation, options, inherited.format)?;
+    let encoding = encoding(relation, options, &inherited)?;
     let asked = partitions(options)?;
     relation.partitions = asked.or(inherited.partitions).unwrap_or(1);
     relation.topic = TopicRef { name, named: named.is_some(), encoding };
@@ -93,7 +95,8 @@ fn partitions(options: &Options) -> Result<Option<u32>> {
     Ok(u32::try_from(partitions).ok())
 }
 
-fn encoding(relation: &Relation, options: &Options, inherited: Option<RecordFormat>) -> Result<Encoding> {
+fn encoding(relation: &Relation, options: &Options, from: &Inherited) -> Result<Encoding> {
+    let (inherited, window) = (from.format, key_window(relation, from.window_ms));
     let both = options.text("format");
     for one in ["key_format", "value_format"] {
         if both.is_some() && options.text(one).is_some() {
@@ -102,17 +105,16 @@ fn encoding(relation: &Relation, options: &Options, inherited: Option<RecordForm
     }
     let value = both.clone().or_else(|| options.text("value_format"));
     let key = both.or_else(|| options.text("key_format"));
-    let is_native = |name: &String| NATIVE.contains(&name.to_ascii_lowercase().as_str());
     let value = match (&value, inherited) {
         (Some(name), _) if is_native(name) => return Ok(Encoding::Columns),
         (Some(name), _) => format(name, options, "value_delimiter")?,
         (None, Some(inherited)) => inherited.value,
-        (None, None) if key.as_ref().is_none_or(is_native) => return Ok(Encoding::Columns),
+        (None, None) if key.as_ref().is_none_or(|name| is_native(name)) => return Ok(Encoding::Columns),
         (None, None) => {
             return Err(Error::invalid("option \"key_format\"", "\"value_format\" must be given as well"));
         }
     };
-    let keyed = !relation.record_key.is_empty();
+    let keyed = !key_columns(relation, window).is_empty();
     if !keyed && !relation.is_stream() && options.text("value_format").or(options.text("format")).is_none() {
         // What is inherited cannot be; rows without a key need no records.
         return Ok(Encoding::Columns);
@@ -123,8 +125,10 @@ fn encoding(relation: &Relation, options: &Options, inherited: Option<RecordForm
             format(name, options, "key_delimiter").map(|f| if keyed { f } else { Format::None })?
         }
         (None, _) if !keyed => Format::None,
-        (None, Some(RecordFormat { key, .. })) if key != Format::None && can_hold(key, relation) => key,
-        (None, _) if can_hold(Format::Kafka, relation) => Format::Kafka,
+        (None, Some(RecordFormat { key, .. })) if key != Format::None && can_hold(key, relation, window) => {
+            key
+        }
+        (None, _) if can_hold(Format::Kafka, relation, window) => Format::Kafka,
         (None, _) => Format::Json,
     };
     let wrapped = match options.text("wrap_single_value").as_deref() {
@@ -132,9 +136,14 @@ fn encoding(relation: &Relation, options: &Options, inherited: Option<RecordForm
         Some("false") => false,
         Some(_) => return Err(Error::invalid("option \"wrap_single_value\"", "expected true or false")),
     };
-    let format = RecordFormat { key, value, wrapped };
+    let format = RecordFormat { key, value, wrapped, window };
     check(relation, &format)?;
     Ok(Encoding::Records(format))
+}
+
+/// Whether a format is none, but typed columns.
+pub(crate) fn is_native(name: &str) -> bool {
+    NATIVE.contains(&name.to_ascii_lowercase().as_str())
 }
 
 fn format(name: &str, options: &Options, delimiter: &str) -> Result<Format> {
@@ -166,24 +175,32 @@ fn delimiter(options: &Options, name: &str) -> Result<char> {
     }
 }
 
-/// The columns of the key, or those of the value.
-fn columns(relation: &Relation, key: bool) -> Vec<&Column> {
-    let columns = relation.columns.iter().enumerate();
-    columns
-        .filter(|(index, _)| relation.record_key.contains(index) == key)
-        .map(|(_, column)| column)
-        .collect()
+/// The window in a relation's key.
+fn key_window(relation: &Relation, window_ms: Option<Option<i64>>) -> Option<KeyWindow> {
+    let bound = |name: &str| {
+        let at = relation.column(name)?;
+        let is_bound = relation.columns[at].data_type == DataType::Int64 && relation.record_key.contains(&at);
+        is_bound.then_some(at)
+    };
+    Some(KeyWindow { bounds: [bound("windowstart")?, bound("windowend")?], size_ms: window_ms? })
+}
+
+/// The columns that are the key in its format.
+fn key_columns(relation: &Relation, window: Option<KeyWindow>) -> Vec<&Column> {
+    let is_bound = |at: &usize| window.is_some_and(|w| w.bounds.contains(at));
+    relation.record_key.iter().filter(|at| !is_bound(at)).map(|at| &relation.columns[*at]).collect()
 }
 
 /// Whether a format can hold a relation's key.
-fn can_hold(format: Format, relation: &Relation) -> bool {
-    fits(format, &columns(relation, true), "key").is_ok()
+fn can_hold(format: Format, relation: &Relation, window: Option<KeyWindow>) -> bool {
+    fits(format, &key_columns(relation, window), "key").is_ok()
 }
 
 /// Whether the formats can hold the columns.
 fn check(relation: &Relation, format: &RecordFormat) -> Result<()> {
-    fits(format.key, &columns(relation, true), "key")?;
-    fits(format.value, &columns(relation, false), "value")?;
+    fits(format.key, &key_columns(relation, format.window), "key")?;
+    let values = relation.columns.iter().enumerate().filter(|(at, _)| !relation.record_key.contains(at));
+    fits(format.value, &values.map(|(_, column)| column).collect::<Vec<_>>(), "value")?;
     if !relation.is_stream() && relation.record_key.is_empty() {
         return Err(Error::Definition(format!(
             "table \"{}\" needs a primary key: it is the key of its records",
@@ -214,8 +231,20 @@ fn fits(format: Format, columns: &[&Column], part: &str) -> Result<()> {
                 DataType::Int32 | DataType::Int64 | DataType::Float64 | DataType::Utf8 | DataType::Binary
             )
         }),
-        Format::Delimited(_) => refuse(columns, option, "DELIMITED", |t| !t.is_nested()),
-        Format::Json => refuse(columns, option, "JSON", |t| !matches!(t, DataType::Interval(_))),
+        Format::Delimited(_) => refuse(columns, option, "DELIMITED", |t| !t.is_nested() && is_written(t)),
+        Format::Json => refuse(columns, option, "JSON", is_written),
+    }
+}
+
+/// Whether texts have values of a type.
+fn is_written(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Interval(_) | DataType::Duration(_) | DataType::Null => false,
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            is_written(field.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().all(|field| is_written(field.data_type())),
+        other => !other.is_nested(),
     }
 }
 

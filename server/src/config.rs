@@ -42,6 +42,12 @@ pub const SETTINGS: &[ServerSetting] = &[
         doc: "Most memory of a view's state and rows, such as 2GB, where its WITH (memory_limit) says nothing.",
     },
     ServerSetting {
+        key: "rejects-kept",
+        default: "10000",
+        doc: "Rejected rows that millpond.rejects holds.",
+    },
+    ServerSetting { key: "rejects-hours", default: "168", doc: "For how long it holds them." },
+    ServerSetting {
         key: "log",
         default: "warn",
         doc: "What goes to stderr, as a tracing filter such as info or executor=debug.",
@@ -70,6 +76,8 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Most bytes of a view's state and rows.
     pub query_memory_limit: Option<u64>,
+    /// How long rejected rows are kept.
+    pub rejects: executor::RejectRetention,
     /// Filter of the log.
     pub log: String,
 }
@@ -147,6 +155,10 @@ impl Config {
             shards: if shards == 0 { cores } else { shards },
             segment_bytes: parsed("segment-bytes", &get("segment-bytes"))?,
             query_memory_limit: memory_limit(&get("query-memory-limit"))?,
+            rejects: executor::RejectRetention {
+                rows: parsed("rejects-kept", &get("rejects-kept"))?,
+                age_ms: parsed::<i64>("rejects-hours", &get("rejects-hours"))?.saturating_mul(3_600_000),
+            },
             log: get("log"),
         })
     }

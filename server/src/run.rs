@@ -67,6 +67,7 @@ async fn open(config: &Config) -> Result<Running, RunError> {
         shards: config.shards,
         segment_bytes: config.segment_bytes,
         memory_limit: config.query_memory_limit,
+        rejects: config.rejects,
     };
     let started = tokio::task::spawn_blocking(move || Engine::start(&engine_config)).await;
     let failed = |source| RunError::Engine { path: config.data_dir.display().to_string(), source };

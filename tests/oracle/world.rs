@@ -11,7 +11,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::session_state::SessionState;
-use executor::{Engine, EngineConfig, Halt, PullContext, Snapshot, Subscription, Write};
+use executor::{Engine, EngineConfig, Halt, PullContext, RejectRetention, Snapshot, Subscription, Write};
 use futures::{FutureExt, TryStreamExt};
 use planner::{Binder, Dataflow, Joins, Relation};
 use sql::Statement;
@@ -156,6 +156,7 @@ impl World {
             shards,
             segment_bytes: 64 << 10,
             memory_limit: None,
+            rejects: RejectRetention::default(),
         };
         let engine = Engine::start(&config).unwrap();
         Self {

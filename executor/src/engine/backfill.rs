@@ -62,7 +62,8 @@ impl Backfill {
             for (stream, arrival) in &epoch.arrivals {
                 rows += arrival.rows();
                 let all = pending.entry(self.streams[*stream].relation.id).or_default();
-                Arc::make_mut(all).extend(self.streams[*stream].changes(arrival)?);
+                Arc::make_mut(all)
+                    .extend(self.streams[*stream].changes(arrival, (epoch.epoch, epoch.now_ms))?);
             }
             if by_epoch || rows >= BACKFILL_ROWS {
                 // Where epochs count, so do their times: a source that was idle was idle then.
@@ -134,6 +135,11 @@ impl Building {
             .spawn(run)
             .map_err(|e| Error::bug("backfill", e.to_string()))?;
         Ok(Self { at, missed: Vec::new(), progress, missed_rows: 0, sources, timed, built })
+    }
+
+    /// Whether the query reads a relation.
+    pub(super) fn reads(&self, id: planner::RelationId) -> bool {
+        self.sources.contains(&id)
     }
 
     /// Keeps an epoch's changes for later.

@@ -259,6 +259,7 @@ impl Stepper {
         for missed in building.missed {
             later.push((missed.epoch, query.step(&missed.changes, missed.now_ms, &mut rejects)?));
         }
+        query.share(|table| self.store(table));
         let (mut subscriber, subscription) = Subscriber::new(query, progress);
         let first = if snapshot { current } else { Vec::new() };
         let mut open = subscriber.send(building.at.0, first);
@@ -275,7 +276,7 @@ impl Stepper {
         let store = if relation.is_stream() {
             None
         } else {
-            let schema = nullable(&relation.schema());
+            let schema = nullable(&relation.full_schema());
             let grows = query.dataflow().append_only && relation.key.is_empty();
             Some(if grows {
                 TableStore::append_only(schema)?
@@ -341,7 +342,7 @@ impl Stepper {
             {
                 let topic = TopicReader::new(Arc::clone(&self.log), Arc::clone(ends));
                 total += topic.rows();
-                streams.push(StreamReader::new(Arc::clone(relation), topic));
+                streams.push(StreamReader::new(Arc::clone(relation), topic, self.rejects.clone()));
             } else if !self.states.contains_key(&id) {
                 return Err(Error::Dropped(relation.name.clone()));
             }

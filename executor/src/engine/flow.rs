@@ -4,7 +4,7 @@
 //! topic. What has the same level does not read each other. Invariant: computed anew from the catalog
 //! whenever it changes, which has no cycles: the planner refuses them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use planner::{Catalog, Relation, RelationId};
 
@@ -15,6 +15,8 @@ pub(super) struct Flow {
     queries: HashMap<RelationId, usize>,
     /// Topics by their level: that of the last query that writes to them.
     topics: BTreeMap<usize, Vec<Delivery>>,
+    /// Relations that queries read.
+    read: HashSet<RelationId>,
     pub(super) deepest: usize,
 }
 
@@ -58,6 +60,7 @@ impl Flow {
             let level = topics.get(topic.name.as_str()).copied().unwrap_or(0);
             flow.topics.entry(level).or_default().push(delivery);
         }
+        flow.read = queries.iter().flat_map(|query| query.sources()).collect();
         flow.deepest = flow.queries.values().copied().max().unwrap_or(0);
         flow
     }
@@ -70,6 +73,10 @@ impl Flow {
             }
             _ => self.query(id),
         }
+    }
+
+    pub(super) fn is_read(&self, id: RelationId) -> bool {
+        self.read.contains(&id)
     }
 
     /// The level of a query.

@@ -9,9 +9,12 @@ use storage::log::{Log, TopicPartition};
 use storage::{Epoch, Frame, Offset};
 
 use super::topics::{Arrival, PartitionEnds, TopicEnds};
+use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, Codec, decode_batches};
 use crate::layout::nullable;
+use crate::operator::Changes;
+use crate::rejects::{Reject, Rejects};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 8 << 20;
@@ -86,24 +89,32 @@ pub(crate) struct StreamReader {
     pub(crate) relation: Arc<Relation>,
     pub(crate) topic: TopicReader,
     codec: Option<Codec>,
+    rejects: Rejects,
 }
 
 impl StreamReader {
-    pub(crate) fn new(relation: Arc<Relation>, topic: TopicReader) -> Self {
+    pub(crate) fn new(relation: Arc<Relation>, topic: TopicReader, rejects: Rejects) -> Self {
         let codec = Codec::of(&relation);
-        Self { relation, topic, codec }
+        Self { relation, topic, codec, rejects }
     }
 
-    /// What an arrival in the topic brings. Records that are no rows have been reported when they came.
-    pub(crate) fn changes(&self, arrival: &Arrival) -> Result<crate::operator::Changes> {
-        let rows = rows_of(&self.relation, self.codec.as_ref(), arrival, &mut Vec::new())?;
-        Ok(rows.into_iter().map(crate::change::ChangeBatch::inserted).collect())
+    /// What an arrival in the topic brings, with the epoch it came in and its clock.
+    pub(crate) fn changes(&self, arrival: &Arrival, at: (Epoch, i64)) -> Result<Changes> {
+        Ok(self.rows(arrival, at)?.into_iter().map(ChangeBatch::inserted).collect())
+    }
+
+    fn rows(&self, arrival: &Arrival, at: (Epoch, i64)) -> Result<Vec<RecordBatch>> {
+        let mut unread = Vec::new();
+        let rows = rows_of(&self.relation, self.codec.as_ref(), arrival, &mut unread)?;
+        reject(&self.rejects, &self.relation, unread, at);
+        Ok(rows)
     }
 
     /// The next rows of a partition; None at the end.
     pub(crate) fn read(&self, cursor: &mut Cursor) -> Result<Option<Vec<RecordBatch>>> {
-        let Some(frame) = cursor.next()? else { return Ok(None) };
-        rows_of(&self.relation, self.codec.as_ref(), &frame.arrival()?, &mut Vec::new()).map(Some)
+        let Some(placed) = cursor.next()? else { return Ok(None) };
+        let header = placed.frame.header;
+        self.rows(&placed.arrival()?, (header.epoch, header.now_ms)).map(Some)
     }
 }
 
@@ -112,6 +123,22 @@ pub(crate) struct Unread {
     pub(crate) partition: u32,
     pub(crate) offset: Offset,
     pub(crate) bad: crate::format::BadRecord,
+}
+
+/// Notes records that are no rows.
+pub(crate) fn reject(all: &Rejects, relation: &Relation, unread: Vec<Unread>, (epoch, now_ms): (Epoch, i64)) {
+    if unread.is_empty() {
+        return;
+    }
+    all.extend_records(unread.into_iter().map(|Unread { partition, offset, bad }| Reject {
+        relation: relation.name.clone(),
+        place: Some((partition, offset)),
+        epoch,
+        now_ms,
+        error: Arc::new(bad.error),
+        row: String::from_utf8_lossy(&bad.raw).into_owned(),
+        raw: Some(bad.raw),
+    }));
 }
 
 /// A stream's rows out of what arrived in its topic, in full layout.

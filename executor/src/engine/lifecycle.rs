@@ -106,7 +106,9 @@ impl Stepper {
         };
         let view = self.rejoining(rebuilt)?;
         self.states.insert(relation.id, State::View(Box::new(view)));
-        self.set_catalog(self.catalog.with(Arc::clone(relation)))
+        self.set_catalog(self.catalog.with(Arc::clone(relation)))?;
+        self.share_tables(relation.id);
+        Ok(())
     }
 
     /// The view with its new query and what it has missed.
@@ -164,8 +166,8 @@ impl Stepper {
                 }
             }
         }
-        let width = view.relation.columns.len();
-        let schema = nullable(&view.relation.schema());
+        let schema = nullable(&view.relation.full_schema());
+        let width = schema.fields().len();
         for batch in records.version().batches()? {
             let rows = RecordBatch::try_new(Arc::clone(&schema), batch.columns()[..width].to_vec())?;
             changes.push(ChangeBatch::inserted(rows));

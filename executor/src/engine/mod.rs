@@ -43,7 +43,7 @@ pub use snapshot::{QueryStatus, Snapshot};
 use crate::error::{Error, Result};
 use crate::ingest::Write;
 use crate::push::Subscription;
-use crate::rejects::Rejects;
+use crate::rejects::{RejectRetention, Rejects};
 use commit::{AppendRequest, Change, DdlRequest, RejoinWith, Request, SubscribeRequest};
 
 /// Statements that may wait for the commit thread.
@@ -66,6 +66,8 @@ pub struct EngineConfig {
     pub segment_bytes: u64,
     /// Most bytes of a query's state and rows, where its statement does not say.
     pub memory_limit: Option<u64>,
+    /// How long rejected rows are kept.
+    pub rejects: RejectRetention,
 }
 
 /// The acknowledgement of an append.

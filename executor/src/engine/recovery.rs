@@ -62,7 +62,7 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     }
     let log: Arc<dyn Log> = Arc::new(log);
     log.create_topic(&ticks.log_name(), ticks.partitions)?;
-    let mut stepper = Stepper::new(Arc::clone(&log), config.shards, config.memory_limit);
+    let mut stepper = Stepper::new(Arc::clone(&log), config);
     replay(&live, &catalog, &log, &mut stepper)?;
     let epoch = found.last_epoch.max(acknowledged).max(stepper.epoch());
     stepper.begin_at(epoch, config.clock.now_ms());

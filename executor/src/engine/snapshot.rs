@@ -13,6 +13,7 @@ use super::meta::Halt;
 use super::topics::TopicEnds;
 use crate::error::{Error, Result};
 use crate::query::OperatorStatus;
+use crate::rejects::Rejects;
 use crate::table::TableVersion;
 
 /// All relations at one epoch.
@@ -32,6 +33,7 @@ pub struct Snapshot {
     /// Views on their way to their first result.
     pub building: Vec<(String, Arc<Progress>)>,
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) rejects: Rejects,
 }
 
 /// How a query does.
@@ -88,7 +90,7 @@ impl Snapshot {
         let Some(relation) = self.catalog.by_id(id).filter(|r| r.is_stream()) else { return Ok(None) };
         let Some(ends) = self.topics.get(&relation.topic.name) else { return Ok(None) };
         let topic = TopicReader::new(Arc::clone(&self.log), Arc::clone(ends));
-        Ok(Some(StreamReader::new(Arc::clone(relation), topic)))
+        Ok(Some(StreamReader::new(Arc::clone(relation), topic, self.rejects.clone())))
     }
 
     fn check(&self, id: RelationId) -> Result<()> {

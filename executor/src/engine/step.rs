@@ -11,10 +11,11 @@ use rayon::prelude::*;
 use storage::Epoch;
 use storage::log::Log;
 
+use super::EngineConfig;
 use super::backfill::Building;
 use super::creation::{Answer, Target};
 use super::flow::Flow;
-use super::history::Unread;
+use super::history::reject;
 use super::lifecycle::Rebuilt;
 use super::relations::State;
 use super::snapshot::Snapshot;
@@ -23,7 +24,7 @@ use super::view::{Output, View};
 use crate::error::Result;
 use crate::push::{End, Subscriber};
 use crate::query::{EpochChanges, Query};
-use crate::rejects::{Reject, Rejects, StepRejects};
+use crate::rejects::{Rejects, StepRejects};
 use crate::table::{TableStore, TableVersion};
 
 /// Everything the step thread owns.
@@ -46,11 +47,11 @@ pub(crate) struct Stepper {
 }
 
 impl Stepper {
-    pub(crate) fn new(log: Arc<dyn Log>, shards: usize, memory_limit: Option<u64>) -> Self {
+    pub(crate) fn new(log: Arc<dyn Log>, config: &EngineConfig) -> Self {
         Self {
             log,
-            shards,
-            memory_limit,
+            shards: config.shards,
+            memory_limit: config.memory_limit,
             epoch: 0,
             now_ms: 0,
             catalog: Arc::new(Catalog::default()),
@@ -62,7 +63,7 @@ impl Stepper {
             building: Vec::new(),
             rebuilt: Vec::new(),
             answers: Vec::new(),
-            rejects: Rejects::default(),
+            rejects: Rejects::new(config.rejects),
         }
     }
 
@@ -99,6 +100,7 @@ impl Stepper {
             queries: queries.collect(),
             building: self.building.iter().filter_map(|(target, b)| target.progress(b)).collect(),
             log: Arc::clone(&self.log),
+            rejects: self.rejects.clone(),
         }
     }
 
@@ -138,6 +140,10 @@ impl Stepper {
                 let (Some(state), Some(relation)) = (self.states.get(id), self.catalog.by_id(*id)) else {
                     continue;
                 };
+                // Records are decoded when somebody reads them.
+                if relation.is_stream() && relation.record_format().is_some() && !self.is_read(*id) {
+                    continue;
+                }
                 let mut unread = Vec::new();
                 for arrival in &arrived {
                     match state.changes(relation, arrival, &mut unread) {
@@ -150,6 +156,14 @@ impl Stepper {
                 reject(&self.rejects, relation, unread, (self.epoch, self.now_ms));
             }
         }
+    }
+
+    /// Whether a query reads a relation, or is about to.
+    fn is_read(&self, id: RelationId) -> bool {
+        self.flow.is_read(id)
+            || self.subscribers.iter().any(|s| s.query.sources().contains(&id))
+            || self.building.iter().any(|(_, b)| b.reads(id))
+            || self.rebuilt.iter().any(|r| r.building.reads(id))
     }
 
     /// The views of a level, in parallel.
@@ -218,12 +232,7 @@ impl Stepper {
     }
 
     fn publish_table(&mut self, id: RelationId) {
-        let store = match self.states.get(&id) {
-            Some(State::Table(store, _)) => Some(store),
-            Some(State::View(view)) => view.store.as_ref(),
-            _ => None,
-        };
-        if let Some(store) = store {
+        if let Some(store) = self.store(id) {
             self.versions.insert(id, store.version());
         }
     }
@@ -293,7 +302,29 @@ impl Stepper {
         self.set_catalog(self.catalog.with(Arc::clone(relation)))?;
         self.states.insert(relation.id, state);
         self.publish_table(relation.id);
+        self.share_tables(relation.id);
         Ok(())
+    }
+
+    /// Lets a view, and those that read it, look rows up in the tables that are there.
+    pub(super) fn share_tables(&mut self, id: RelationId) {
+        let readers = self.catalog.iter().filter(|r| r.id == id || r.sources().contains(&id));
+        for reader in readers.filter(|r| r.dataflow().is_some()).map(|r| r.id).collect::<Vec<_>>() {
+            let Some(mut state) = self.states.remove(&reader) else { continue };
+            if let State::View(view) = &mut state {
+                view.query.share(|table| self.store(table));
+            }
+            self.states.insert(reader, state);
+        }
+    }
+
+    /// The rows of a table, or of a view that keeps them.
+    pub(super) fn store(&self, id: RelationId) -> Option<TableStore> {
+        match self.states.get(&id) {
+            Some(State::Table(store, _)) => Some(store.clone()),
+            Some(State::View(view)) => view.store.clone(),
+            _ => None,
+        }
     }
 
     /// The catalog is another one: so are the topics there are, and the order of an epoch.
@@ -328,22 +359,4 @@ impl Stepper {
         }
         self.set_catalog(self.catalog.without(ids, delete_topics))
     }
-}
-
-/// Notes records that are no rows.
-fn reject(all: &Rejects, relation: &Relation, unread: Vec<Unread>, (epoch, now_ms): (Epoch, i64)) {
-    if unread.is_empty() {
-        return;
-    }
-    let count = unread.len() as u64;
-    let kept = unread.into_iter().map(|Unread { partition, offset, bad }| Reject {
-        relation: relation.name.clone(),
-        place: Some((partition, offset)),
-        epoch,
-        now_ms,
-        error: Arc::new(bad.error),
-        row: String::from_utf8_lossy(&bad.raw).into_owned(),
-        raw: Some(bad.raw),
-    });
-    all.extend(kept.collect(), count);
 }

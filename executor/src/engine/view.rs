@@ -134,7 +134,7 @@ impl View {
         for batch in result {
             all.push(self.full_layout(batch, now_ms)?);
         }
-        let all = consolidate(&nullable(&self.relation.schema()), all)?;
+        let all = consolidate(&nullable(&self.relation.full_schema()), all)?;
         self.status.rows_out += all.iter().map(|b| b.len() as u64).sum::<u64>();
         store.apply(&all)?;
         Ok(all)
@@ -148,7 +148,7 @@ impl View {
             let weights = Int64Array::from_value(-1, rows.num_rows());
             all.push(ChangeBatch::weighted(rows, weights));
         }
-        consolidate(&nullable(&self.relation.schema()), all)
+        consolidate(&nullable(&self.relation.full_schema()), all)
     }
 
     /// Takes note of how its operators do.
@@ -266,29 +266,34 @@ impl View {
         Ok(kept)
     }
 
-    /// A result batch in the relation's layout: own columns and, for a stream, the time.
+    /// A result batch in the relation's layout: own columns and, where rows have one, the time.
     fn full_layout(&self, batch: ChangeBatch, now_ms: i64) -> Result<ChangeBatch> {
         let width = self.relation.columns.len();
+        let time = |batch: &ChangeBatch| -> ArrayRef {
+            match batch.rows.columns().get(width) {
+                Some(carried) => Arc::clone(carried),
+                None => Arc::new(Int64Array::from_value(now_ms, batch.len())),
+            }
+        };
         if !self.relation.is_stream() {
-            let schema = nullable(&self.relation.schema());
-            let rows = RecordBatch::try_new(schema, batch.rows.columns()[..width].to_vec())?;
-            return Ok(batch.with_rows(rows));
+            let schema = nullable(&self.relation.full_schema());
+            let mut columns = batch.rows.columns()[..width].to_vec();
+            if schema.fields().len() > width {
+                columns.push(time(&batch));
+            }
+            return Ok(batch.with_rows(RecordBatch::try_new(schema, columns)?));
         }
         // A record stands for one row.
         let batch = if batch.weights.is_some() { batch.repeated()? } else { batch };
         let mut columns = batch.rows.columns()[..width].to_vec();
-        let time: ArrayRef = match batch.rows.columns().get(width) {
-            Some(carried) => Arc::clone(carried),
-            None => Arc::new(Int64Array::from_value(now_ms, batch.len())),
-        };
-        columns.push(time);
+        columns.push(time(&batch));
         Ok(ChangeBatch::inserted(RecordBatch::try_new(topic_schema(&self.relation), columns)?))
     }
 }
 
 /// Changes out of what a table's topic of columns keeps.
 pub(super) fn topic_changes(relation: &Relation, batches: Vec<RecordBatch>) -> Result<Changes> {
-    let schema = nullable(&relation.schema());
+    let schema = nullable(&relation.full_schema());
     let change = |batch: RecordBatch| {
         let (weights, columns) =
             batch.columns().split_last().ok_or_else(|| Error::bug("topic", "a row without a weight"))?;
@@ -309,7 +314,7 @@ fn weighted_rows(batch: &ChangeBatch) -> Result<RecordBatch> {
 
 /// A table's changes as its topic of records keeps them: for each key its new row, or that it is gone.
 fn last_of_each_key(relation: &Relation, changes: &Changes, now_ms: i64) -> Result<RecordBatch> {
-    let all = ChangeBatch::concat(&nullable(&relation.schema()), changes)?;
+    let all = ChangeBatch::concat(&nullable(&relation.full_schema()), changes)?;
     let key: Vec<ArrayRef> = relation.record_key.iter().map(|k| Arc::clone(all.rows.column(*k))).collect();
     let codec = RowCodec::try_new(key.iter().map(|k| k.data_type().clone()))?;
     let encoded = codec.encode(&key, all.len())?;
@@ -327,7 +332,9 @@ fn last_of_each_key(relation: &Relation, changes: &Changes, now_ms: i64) -> Resu
         }
     }
     let mut columns = take_record_batch(&all.rows, &UInt32Array::from(rows))?.columns().to_vec();
-    columns.push(Arc::new(Int64Array::from_value(now_ms, gone.len())));
+    if columns.len() == relation.columns.len() {
+        columns.push(Arc::new(Int64Array::from_value(now_ms, gone.len())));
+    }
     columns.push(Arc::new(BooleanArray::from(gone)));
     Ok(RecordBatch::try_new(topic_schema(relation), columns)?)
 }

@@ -8,11 +8,12 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use planner::{Format, RecordFormat, Relation};
+use planner::{Format, KeyWindow, RecordFormat, Relation};
 use serde_json::value::RawValue;
 
 use super::builder::{Builder, Reason};
 use super::cell::Cells;
+use super::plain_type::{converted, plain_type};
 use super::{Undecodable, delimited, json, kafka};
 use crate::error::{Error, Result};
 use crate::ingest::{DELETED, ROW_TIME, topic_schema};
@@ -34,6 +35,7 @@ pub(crate) struct Codec {
     key: Side,
     value: Side,
     schema: SchemaRef,
+    window: Option<KeyWindow>,
 }
 
 /// A record that is no row.
@@ -68,10 +70,11 @@ struct Side {
 impl Codec {
     /// None for a relation whose topic holds columns.
     pub(crate) fn of(relation: &Arc<Relation>) -> Option<Self> {
-        let RecordFormat { key, value, wrapped } = *relation.record_format()?;
+        let RecordFormat { key, value, wrapped, window } = *relation.record_format()?;
         let is_key = |c: &usize| relation.record_key.contains(c);
         let values: Vec<usize> = (0..relation.columns.len()).filter(|c| !is_key(c)).collect();
-        let keys = relation.record_key.clone();
+        let is_bound = |c: &usize| window.is_some_and(|w| w.bounds.contains(c));
+        let keys: Vec<usize> = relation.record_key.iter().copied().filter(|c| !is_bound(c)).collect();
         Some(Self {
             key: Side { part: "key", format: key, object: keys.len() > 1, columns: keys },
             value: Side {
@@ -82,6 +85,7 @@ impl Codec {
             },
             schema: topic_schema(relation),
             relation: Arc::clone(relation),
+            window,
         })
     }
 
@@ -97,7 +101,8 @@ impl Codec {
         let (keys, values) = (key.as_binary::<i32>(), value.as_binary::<i32>());
         let mut columns: Vec<Option<ArrayRef>> = vec![None; self.relation.columns.len()];
         let mut bad = Bad { good: vec![true; n], records: Vec::new() };
-        self.key.decode(&self.relation, keys, &mut columns, &mut bad)?;
+        let unwindowed = self.window.map(|window| take_window(window, keys, &mut columns, &mut bad));
+        self.key.decode(&self.relation, unwindowed.as_ref().unwrap_or(keys), &mut columns, &mut bad)?;
         self.value.decode(&self.relation, values, &mut columns, &mut bad)?;
         let mut columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
         self.check_nulls(&columns, keys, values, &mut bad);
@@ -185,8 +190,80 @@ impl Codec {
         let time =
             rows.column_by_name(ROW_TIME).ok_or_else(|| Error::bug("format", "rows without a time"))?;
         debug_assert_eq!(key.len(), n);
+        let key = match self.window {
+            Some(window) => add_window(window, &key, rows),
+            None => key,
+        };
         Ok(RecordBatch::try_new(records_schema(), vec![Arc::new(key), Arc::new(value), Arc::clone(time)])?)
     }
+}
+
+fn utf8(bytes: &[u8]) -> std::result::Result<&str, Reason> {
+    std::str::from_utf8(bytes).map_err(|error| error.to_string())
+}
+
+/// Bytes of one bound of a window.
+const BOUND: usize = 8;
+
+/// Keys without their windows, whose bounds become columns.
+fn take_window(
+    window: KeyWindow,
+    keys: &BinaryArray,
+    columns: &mut [Option<ArrayRef>],
+    bad: &mut Bad,
+) -> BinaryArray {
+    let len = if window.size_ms.is_some() { BOUND } else { 2 * BOUND };
+    let mut bounds: [Vec<Option<i64>>; 2] = [Vec::new(), Vec::new()];
+    let mut bare = BinaryBuilder::new();
+    for (row, key) in keys.iter().enumerate() {
+        let parts = key.and_then(|key| key.split_at_checked(key.len().checked_sub(len)?));
+        let bound = |bytes: &[u8]| bytes.first_chunk().map(|b| i64::from_be_bytes(*b));
+        let (start, end) = match (parts, window.size_ms) {
+            (Some((_, tail)), Some(size)) => {
+                let start = bound(tail);
+                (start, start.map(|start| start.saturating_add(size)))
+            }
+            (Some((_, tail)), None) => (bound(&tail[BOUND..]), bound(tail)),
+            (None, _) => (None, None),
+        };
+        if key.is_some() && parts.is_none() {
+            let error = Undecodable {
+                part: "key",
+                column: None,
+                reason: "there is no window behind it".into(),
+                binary: true,
+            };
+            bad.push(row, Error::Undecodable(error), keys);
+        }
+        bounds[0].push(start);
+        bounds[1].push(end);
+        bare.append_option(parts.map(|(key, _)| key));
+    }
+    for (at, bounds) in window.bounds.iter().zip(bounds) {
+        columns[*at] = Some(Arc::new(Int64Array::from(bounds)));
+    }
+    bare.finish()
+}
+
+/// Keys with the windows of their rows behind them.
+fn add_window(window: KeyWindow, keys: &BinaryArray, rows: &RecordBatch) -> BinaryArray {
+    let [start, end] = window.bounds.map(|at| rows.column(at).as_primitive::<Int64Type>());
+    let mut out = BinaryBuilder::new();
+    let mut bytes = Vec::new();
+    for (row, key) in keys.iter().enumerate() {
+        let Some(key) = key else {
+            out.append_null();
+            continue;
+        };
+        bytes.clear();
+        bytes.extend_from_slice(key);
+        if window.size_ms.is_none() {
+            bytes.extend_from_slice(&end.value(row).to_be_bytes());
+        }
+        bytes.extend_from_slice(&start.value(row).to_be_bytes());
+        out.append_value(&bytes);
+    }
+    out.finish()
 }
 
 /// Which records are no rows.
@@ -218,7 +295,7 @@ impl Side {
         let mut builders = self
             .columns
             .iter()
-            .map(|c| Builder::new(&column(c).data_type, bytes.len()))
+            .map(|c| Builder::new(&plain_type(&column(c).data_type), bytes.len()))
             .collect::<Result<Vec<_>>>()?;
         let names = json::Names::new(self.columns.iter().map(|c| column(c).name.as_str()));
         let mut fields: Vec<Option<&RawValue>> = Vec::new();
@@ -239,7 +316,7 @@ impl Side {
             }
         }
         for (at, builder) in self.columns.iter().zip(builders) {
-            out[*at] = Some(builder.finish()?);
+            out[*at] = Some(converted(&builder.finish()?, &column(at).data_type)?);
         }
         Ok(())
     }
@@ -270,7 +347,8 @@ impl Side {
                 Ok(())
             }
             Format::Json if self.object => {
-                if let Err(reason) = json::object(bytes, names, fields) {
+                let read = utf8(bytes).and_then(|text| json::object(text, names, fields));
+                if let Err(reason) = read {
                     nothing(builders);
                     return Err((None, reason));
                 }
@@ -289,7 +367,7 @@ impl Side {
             }
             Format::Json => {
                 let [one] = builders else { return Ok(()) };
-                let appended = match json::value(bytes) {
+                let appended = match utf8(bytes).and_then(json::value) {
                     Ok(raw) => json::append(one, raw.get()),
                     Err(reason) => {
                         one.append_null();
@@ -309,10 +387,12 @@ impl Side {
     ) -> Result<BinaryArray> {
         let n = rows.num_rows();
         let mut out = BinaryBuilder::with_capacity(n, n * 32);
-        let cells = self
-            .columns
-            .iter()
-            .map(|c| Ok((json::quoted(&relation.columns[*c].name), Cells::new(rows.column(*c).as_ref())?)))
+        let plain = |c: &usize| converted(rows.column(*c), &plain_type(rows.column(*c).data_type()));
+        let columns = self.columns.iter().map(plain).collect::<Result<Vec<_>>>()?;
+        let names = self.columns.iter().map(|c| json::quoted(&relation.columns[*c].name));
+        let cells = names
+            .zip(&columns)
+            .map(|(name, column)| Ok((name, Cells::new(column.as_ref())?)))
             .collect::<Result<Vec<_>>>()?;
         let mut bytes = Vec::new();
         for row in 0..n {

@@ -36,13 +36,13 @@ impl Names {
 /// # Errors
 /// What is wrong with the text.
 pub(super) fn object<'de>(
-    text: &'de [u8],
+    text: &'de str,
     names: &Names,
     fields: &mut Vec<Option<&'de RawValue>>,
 ) -> Result<(), Reason> {
     fields.clear();
     fields.resize(names.0.len(), None);
-    let mut json = serde_json::Deserializer::from_slice(text);
+    let mut json = serde_json::Deserializer::from_str(text);
     let read = Object { names, fields }.deserialize(&mut json).and_then(|()| json.end());
     read.map_err(|error| error.to_string())
 }
@@ -204,8 +204,7 @@ fn record(column: &mut Builder, raw: &str) -> Result<(), Reason> {
     let Builder::Struct(record) = column else { return Err(unreadable(raw, "an object")) };
     let names = Names::new(record.fields.iter().map(|f| f.name().as_str()));
     let mut fields = Vec::new();
-    let mut first_error =
-        object(raw.as_bytes(), &names, &mut fields).map_err(|_| unreadable(raw, "an object"));
+    let mut first_error = object(raw, &names, &mut fields).map_err(|_| unreadable(raw, "an object"));
     for (column, field) in record.columns.iter_mut().zip(fields) {
         match field {
             Some(raw) if first_error.is_ok() => first_error = append(column, raw.get()),
@@ -220,8 +219,8 @@ fn record(column: &mut Builder, raw: &str) -> Result<(), Reason> {
 ///
 /// # Errors
 /// What is wrong with the text.
-pub(super) fn value(text: &[u8]) -> Result<&RawValue, Reason> {
-    let mut json = serde_json::Deserializer::from_slice(text);
+pub(super) fn value(text: &str) -> Result<&RawValue, Reason> {
+    let mut json = serde_json::Deserializer::from_str(text);
     let value = <&RawValue>::deserialize(&mut json).and_then(|value| json.end().map(|()| value));
     value.map_err(|error| error.to_string())
 }

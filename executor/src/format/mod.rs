@@ -12,6 +12,7 @@ mod delimited;
 mod json;
 mod kafka;
 mod partitioner;
+mod plain_type;
 
 pub(crate) use arrow_stream::ARROW_STREAM;
 pub use arrow_stream::{decode_batches, encode_batches};

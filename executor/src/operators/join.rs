@@ -1,7 +1,8 @@
 //! Inner equi-join, kept up to date on both sides: with changes dL and dR,
 //! the result changes by dL ⋈ R + (L + dL) ⋈ dR.
 //!
-//! State is cut into shards by the hash of the join key.
+//! State is cut into shards by the hash of the join key. A side that is a table with its key is looked up
+//! in the table; it has its changes already, so they are taken first, against the other side as it was.
 //! Source: Budiu et al., "DBSP" (VLDB 2023), incremental bilinear operators.
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions,
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
+use super::join_side::{JoinSide, SideReader};
 use super::keyed_rows::{Keyed, KeyedRows, RowId, product, shard_changes};
 use super::row_expiry::{Expiry, RowExpiry};
 use super::shards::step_shards;
@@ -19,6 +21,7 @@ use crate::expression::{Expression, resilient, row_text};
 use crate::keys::{KeyTable, RowCodec};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::table::TableStore;
 
 /// Rows of an output batch, at least where there are that many.
 const OUTPUT_ROWS: usize = 8 * 1024;
@@ -35,6 +38,8 @@ pub(crate) struct JoinSpec {
     pub(crate) append_only: [bool; 2],
     /// How long rows of each side are kept; None: for ever.
     pub(crate) within: Option<[Expiry; 2]>,
+    /// The side that is looked up in a table, and its columns there.
+    pub(crate) shared: Option<(usize, Vec<usize>)>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -42,12 +47,15 @@ pub(crate) struct Join {
     filter: Option<Expression>,
     schema: SchemaRef,
     shards: Vec<Shard>,
+    shared: Option<(usize, Vec<usize>)>,
     /// Largest time of all earlier epochs, where rows are let go.
     stream_time: i64,
 }
 
 struct Shard {
-    sides: [KeyedRows; 2],
+    sides: [JoinSide; 2],
+    /// The side whose changes are taken first.
+    first: usize,
     expiry: Option<[RowExpiry; 2]>,
     /// Rows of the epoch, with their side, that are lost if they met nothing: their time was over.
     late: Vec<(usize, RecordBatch)>,
@@ -66,7 +74,8 @@ impl JoinSpec {
 
     fn shard(&self) -> Result<Shard> {
         Ok(Shard {
-            sides: [self.side(0)?, self.side(1)?],
+            sides: [JoinSide::new(self.side(0)?), JoinSide::new(self.side(1)?)],
+            first: self.shared.as_ref().map_or(0, |(side, _)| *side),
             expiry: self
                 .within
                 .as_ref()
@@ -80,7 +89,7 @@ impl Join {
     pub(crate) fn try_new(spec: &JoinSpec, shards: usize) -> Result<Self> {
         let shards = (0..shards.max(1)).map(|_| spec.shard()).collect::<Result<Vec<_>>>()?;
         let (filter, schema) = (spec.filter.clone(), Arc::clone(&spec.schema));
-        Ok(Self { filter, schema, shards, stream_time: i64::MIN })
+        Ok(Self { filter, schema, shards, shared: spec.shared.clone(), stream_time: i64::MIN })
     }
 }
 
@@ -91,7 +100,7 @@ impl Operator for Join {
             return Ok(Vec::new());
         }
         let mut sides = inputs.into_iter().enumerate().map(|(side, changes)| {
-            let (rows, shards) = (&self.shards[0].sides[side], self.shards.len());
+            let (rows, shards) = (self.shards[0].sides[side].keys(), self.shards.len());
             shard_changes(changes, rows, shards, rejects)
         });
         let left = sides.next().transpose()?.unwrap_or_default();
@@ -111,9 +120,14 @@ impl Operator for Join {
         Ok(out)
     }
 
+    fn share(&mut self, table: &TableStore) {
+        let Some((side, columns)) = &self.shared else { return };
+        self.shards.iter_mut().for_each(|shard| shard.sides[*side].share(table, columns));
+    }
+
     fn state_bytes(&self) -> usize {
         let expiry = |s: &Shard| s.expiry.iter().flatten().map(RowExpiry::bytes).sum::<usize>();
-        self.shards.iter().map(|s| s.sides.iter().map(KeyedRows::bytes).sum::<usize>() + expiry(s)).sum()
+        self.shards.iter().map(|s| s.sides.iter().map(JoinSide::bytes).sum::<usize>() + expiry(s)).sum()
     }
 }
 
@@ -140,7 +154,7 @@ impl Join {
         self.stream_time = self.stream_time.max(newest);
         for Shard { sides, expiry, .. } in &mut self.shards {
             for (side, expiry) in sides.iter_mut().zip(expiry.iter_mut().flatten()) {
-                expiry.expire(side, self.stream_time)?;
+                expiry.expire(side.own(), self.stream_time)?;
             }
         }
         Ok(())
@@ -189,15 +203,17 @@ pub(super) fn filtered(
 impl Shard {
     fn step(&mut self, changes: [Vec<Keyed>; 2], schema: &SchemaRef, stream_time: i64) -> Result<Changes> {
         let mut out = Vec::new();
-        for (side, changes) in changes.iter().enumerate() {
-            for changes in changes {
-                probe(changes, &self.sides[1 - side], side == 0, schema, &mut out)?;
+        for side in [self.first, 1 - self.first] {
+            let other = self.sides[1 - side].reader();
+            for changes in &changes[side] {
+                probe(changes, &other, side == 0, schema, &mut out)?;
             }
-            for changes in changes {
+            drop(other);
+            for changes in &changes[side] {
                 self.keep(side, changes, stream_time)?;
             }
         }
-        self.sides.iter().try_for_each(KeyedRows::check)?;
+        self.sides.iter().try_for_each(JoinSide::check)?;
         Ok(out)
     }
 
@@ -211,7 +227,7 @@ impl Shard {
                 self.late.push((side, changes.batch.rows.slice(row, 1)));
             }
         }
-        let ids = self.sides[side].add(changes)?;
+        let ids = self.sides[side].own().add(changes)?;
         expiry.note(&ids, &times);
         Ok(())
     }
@@ -220,7 +236,7 @@ impl Shard {
 /// All pairs of a batch with the rows of the other side, in pieces of bounded size.
 fn probe(
     changes: &Keyed,
-    other: &KeyedRows,
+    other: &SideReader<'_>,
     batch_is_left: bool,
     schema: &SchemaRef,
     out: &mut Changes,
@@ -228,12 +244,13 @@ fn probe(
     let batch = &changes.batch;
     let mut pairs = Pairs::default();
     for row in 0..batch.len() {
-        for id in other.matches(changes.hash(row), changes.key(row)) {
-            pairs.push(row, batch.weight(row), id, other.weight(id));
+        other.each(changes.hash(row), changes.key(row), |id, weight| {
+            pairs.push(row, batch.weight(row), id, weight);
             if pairs.rows.len() >= OUTPUT_ROWS {
                 out.push(std::mem::take(&mut pairs).batch(batch, other, batch_is_left, schema)?);
             }
-        }
+            Ok(())
+        })?;
     }
     if !pairs.rows.is_empty() {
         out.push(pairs.batch(batch, other, batch_is_left, schema)?);
@@ -260,7 +277,7 @@ impl Pairs {
     fn batch(
         self,
         batch: &ChangeBatch,
-        other: &KeyedRows,
+        other: &SideReader<'_>,
         left: bool,
         schema: &SchemaRef,
     ) -> Result<ChangeBatch> {

@@ -140,6 +140,17 @@ impl KeyedRows {
         Self { rows, ..self }
     }
 
+    /// Lets all rows go.
+    pub(crate) fn clear(&mut self) {
+        match &mut self.rows {
+            Rows::Distinct { table, .. } => *table = KeyTable::default(),
+            Rows::Appended(chunks) => *chunks = RowChunks::new(Arc::clone(&self.schema)),
+        }
+        self.keys = KeyTable::default();
+        (self.ends, self.next, self.before) = (Vec::new(), Vec::new(), Vec::new());
+        self.weights = Vec::new();
+    }
+
     pub(crate) fn batch_keys(&self, batch: &ChangeBatch) -> Result<BatchKeys> {
         let columns = self.exprs.iter().map(|e| e.evaluate(&batch.rows)).collect::<Result<Vec<_>>>()?;
         let nulls = if self.null_equal {

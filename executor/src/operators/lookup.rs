@@ -11,16 +11,20 @@ use datafusion::arrow::compute::{concat, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::join::{JoinSpec, filtered, glue};
+use super::join_side::JoinSide;
 use super::keyed_rows::{BatchKeys, KeyedRows, RowId};
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::expression::{Expression, resilient};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::table::TableStore;
 
 pub(crate) struct Lookup {
     stream: KeyedRows,
-    table: KeyedRows,
+    table: JoinSide,
+    /// Columns of a table that has the rows.
+    shared: Option<Vec<usize>>,
     filter: Option<Expression>,
     outer: bool,
     schema: SchemaRef,
@@ -30,7 +34,8 @@ impl Lookup {
     pub(crate) fn try_new(spec: &JoinSpec, outer: bool) -> Result<Self> {
         Ok(Self {
             stream: spec.side(0)?,
-            table: spec.side(1)?,
+            table: JoinSide::new(spec.side(1)?),
+            shared: spec.shared.as_ref().map(|(_, columns)| columns.clone()),
             filter: spec.filter.clone(),
             outer,
             schema: Arc::clone(&spec.schema),
@@ -40,17 +45,19 @@ impl Lookup {
     /// Every row of the stream with the rows that the table has for it.
     fn meet(&self, batch: &ChangeBatch, keys: &BatchKeys, rejects: &mut StepRejects) -> Result<Changes> {
         let (mut rows, mut ids): (Vec<u32>, Vec<RowId>) = (Vec::new(), Vec::new());
+        let table = self.table.reader();
         for row in 0..batch.len() {
             let Some((hash, key)) = keys.key(row) else { continue };
-            for id in self.table.matches(hash, key) {
-                for _ in 0..self.table.weight(id) {
+            table.each(hash, key, |id, weight| {
+                for _ in 0..weight {
                     rows.push(u32::try_from(row).unwrap_or(u32::MAX));
                     ids.push(id);
                 }
-            }
+                Ok(())
+            })?;
         }
         let own = take_record_batch(&batch.rows, &UInt32Array::from(rows.clone()))?;
-        let joined = glue(own.columns(), &self.table.columns(&ids)?, true, rows.len(), &self.schema)?;
+        let joined = glue(own.columns(), &table.columns(&ids)?, true, rows.len(), &self.schema)?;
         if !self.outer {
             return filtered(ChangeBatch::inserted(joined), self.filter.as_ref(), rejects);
         }
@@ -107,7 +114,7 @@ impl Operator for Lookup {
         let mut inputs = inputs.into_iter();
         let (stream, table) = (inputs.next().unwrap_or_default(), inputs.next().unwrap_or_default());
         for batch in &table {
-            for part in resilient(batch, rejects, &mut |b| self.table.keyed(b))? {
+            for part in resilient(batch, rejects, &mut |b| self.table.keys().keyed(b))? {
                 self.table.apply(&part)?;
             }
         }
@@ -121,6 +128,12 @@ impl Operator for Lookup {
         }
         out.retain(|b: &ChangeBatch| !b.is_empty());
         Ok(out)
+    }
+
+    fn share(&mut self, table: &TableStore) {
+        if let Some(columns) = &self.shared {
+            self.table.share(table, columns);
+        }
     }
 
     fn state_bytes(&self) -> usize {

@@ -7,6 +7,7 @@ mod distinct;
 mod emit_final;
 mod filter;
 mod join;
+mod join_side;
 mod keyed_rows;
 mod lookup;
 mod negate;

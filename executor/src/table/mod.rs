@@ -12,5 +12,6 @@ mod store;
 mod version;
 
 pub(crate) use provider::{StreamProvider, TableProviderAt};
+pub(crate) use store::TableReader;
 pub use store::TableStore;
 pub use version::TableVersion;

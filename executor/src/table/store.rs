@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
+use datafusion::arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
+};
+use datafusion::arrow::compute::{concat_batches, interleave, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::chunk::ChunkState;
 use super::row_keys::RowKeys;
@@ -187,6 +189,11 @@ impl TableStore {
             + inner.chunks.iter().flatten().map(ChunkState::bytes).sum::<usize>()
     }
 
+    /// The rows as they are now, to be found by key.
+    pub(crate) fn reader(&self) -> TableReader<'_> {
+        TableReader(self.0.read())
+    }
+
     pub(super) fn key(&self) -> Vec<usize> {
         let inner = self.0.read();
         if inner.unique { inner.key.clone() } else { Vec::new() }
@@ -209,6 +216,26 @@ impl TableStore {
             }
         }
         Ok(Some(out))
+    }
+}
+
+/// Finds rows of a table by key. Nobody writes to the table meanwhile.
+pub(crate) struct TableReader<'a>(RwLockReadGuard<'a, Inner>);
+
+impl TableReader<'_> {
+    /// The row of a key, encoded as its columns are, with the hash of that.
+    pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
+        self.0.index.find_hashed(hash, key)
+    }
+
+    /// Some columns of rows that were found.
+    pub(crate) fn columns(&self, rows: &[Slot], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        let positions: Vec<Position> = rows.iter().map(|slot| self.0.positions[*slot as usize]).collect();
+        if positions.is_empty() {
+            let schema = &self.0.schema;
+            return Ok(columns.iter().map(|c| new_empty_array(schema.field(*c).data_type())).collect());
+        }
+        self.0.gather_columns(&positions, columns)
     }
 }
 
@@ -526,6 +553,13 @@ impl Inner {
     }
 
     fn gather(&self, positions: &[Position]) -> Result<RecordBatch> {
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let columns = self.gather_columns(positions, &all)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(positions.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+
+    fn gather_columns(&self, positions: &[Position], columns: &[usize]) -> Result<Vec<ArrayRef>> {
         let mut ids: Vec<u32> = positions.iter().map(|p| p.0).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -540,7 +574,11 @@ impl Inner {
                 .iter()
                 .all(|(c, r)| self.chunks[*c as usize].as_ref().is_some_and(|c| c.is_live(*r as usize)))
         );
-        Ok(interleave_record_batch(&batches, &indices)?)
+        let gathered = columns.iter().map(|column| {
+            let arrays: Vec<&dyn Array> = batches.iter().map(|b| b.column(*column).as_ref()).collect();
+            Ok(interleave(&arrays, &indices)?)
+        });
+        gathered.collect()
     }
 }
 
@@ -550,7 +588,6 @@ fn missing() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::ArrayRef;
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;

@@ -1,6 +1,7 @@
 //! From a syntax tree to a DataFusion logical plan: names, pseudo-columns, windows, column names.
 
 mod asof;
+mod ksql;
 mod lateral;
 mod naming;
 pub(crate) mod partition;
@@ -57,8 +58,13 @@ pub(crate) struct BindOptions {
     pub(crate) window_bounds: bool,
     /// CREATE STREAM … AS: the record time of the first relation comes last in the result.
     pub(crate) row_time: bool,
+    /// CREATE TABLE … AS into a topic of records: the time of a row comes last in the result, the
+    /// largest of the records that it comes from.
+    pub(crate) table_time: bool,
     /// EMIT FINAL: a window without GRACE closes with its end.
     pub(crate) emit_final: bool,
+    /// CREATE … AS into a topic of records: expressions without a name are numbered.
+    pub(crate) numbered_columns: bool,
 }
 
 /// A query that is answered once.
@@ -104,9 +110,15 @@ impl<'a> Binder<'a> {
         Ok(BatchQuery { plan, names })
     }
 
+    /// The relation that stands first in FROM, if it is one of the catalog.
+    pub(crate) fn first_relation(&self, query: &sql::Query) -> Option<&'a crate::catalog::Relation> {
+        let ast::SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
+        pseudo::source(&select.from.first()?.relation, self.catalog).map(|(_, relation)| relation)
+    }
+
     pub(crate) fn plan(&self, query: &sql::Query, options: BindOptions) -> Result<LogicalPlan> {
         let mut tree = query.ast.as_ref().clone();
-        let pseudo = options.row_time || pseudo::mentions(&tree);
+        let pseudo = options.row_time || options.table_time || pseudo::mentions(&tree);
         let mut rewrite =
             rewrite::Rewrite::new(self.catalog, self.state.aggregate_functions(), pseudo, options);
         if let ControlFlow::Break(error) = tree.visit(&mut rewrite) {

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use sql::sqlparser::ast::{Expr, Function, Ident, ObjectNamePart, Select, SelectItem};
+use sql::sqlparser::ast::{BinaryOperator, Expr, Function, Ident, ObjectNamePart, Select, SelectItem};
 
 /// Begins the tail of a repeated name.
 const TAIL: char = '\u{1}';
@@ -17,9 +17,13 @@ pub fn visible_name(name: &str) -> &str {
     name.split(TAIL).next().unwrap_or(name)
 }
 
-/// Gives every unnamed item of a select list its name.
-pub(super) fn name_items(select: &mut Select) {
+/// Gives every unnamed item of a select list its name. With `numbered`, expressions are named as ksqlDB
+/// names them: ksql_col_0, ksql_col_1 and so on.
+pub(super) fn name_items(select: &mut Select, numbered: bool) {
     let mut taken: HashSet<String> = HashSet::new();
+    if numbered {
+        number_items(select);
+    }
     for item in &mut select.projection {
         let (expr, name, quoted) = match item {
             SelectItem::ExprWithAlias { expr, alias } => (expr, sql::fold(alias), true),
@@ -44,6 +48,58 @@ pub(super) fn name_items(select: &mut Select) {
     }
 }
 
+/// Source: ksqlDB, names of columns without an alias.
+fn number_items(select: &mut Select) {
+    let named: HashSet<String> = select
+        .projection
+        .iter()
+        .filter_map(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(sql::fold(alias)),
+            SelectItem::UnnamedExpr(expr) if is_name(expr) => expression_name(expr),
+            _ => None,
+        })
+        .collect();
+    prefix_repeated(select);
+    let mut names = (0..).map(|n| format!("ksql_col_{n}")).filter(|name| !named.contains(name));
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) = item
+            && !is_name(expr)
+            && let Some(name) = names.next()
+        {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
+        }
+    }
+}
+
+/// Columns of a join that would have one name are named after their relation too.
+fn prefix_repeated(select: &mut Select) {
+    let name = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr @ Expr::CompoundIdentifier(_)) => expression_name(expr),
+        _ => None,
+    };
+    let names: Vec<Option<String>> = select.projection.iter().map(name).collect();
+    let repeated = |name: &String| names.iter().flatten().filter(|other| *other == name).count() > 1;
+    for (item, name) in select.projection.iter_mut().zip(&names) {
+        if let SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) = item
+            && let Some(name) = name.as_ref().filter(|name| repeated(name))
+            && let [.., relation, _] = parts.as_slice()
+        {
+            let name = format!("{}_{name}", sql::fold(relation));
+            let expr = Expr::CompoundIdentifier(parts.clone());
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+        }
+    }
+}
+
+/// Whether an expression is a column, or a field of one.
+fn is_name(expr: &Expr) -> bool {
+    match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
+        Expr::BinaryOp { op: BinaryOperator::Arrow, .. } => expression_name(expr).is_some(),
+        _ => false,
+    }
+}
+
 fn unique_name(name: String, taken: &mut HashSet<String>) -> String {
     let mut unique = name.clone();
     let mut n = 1;
@@ -61,6 +117,10 @@ fn expression_name(expr: &Expr) -> Option<String> {
         Expr::CompoundIdentifier(parts) => parts.last().map(sql::fold),
         Expr::Function(Function { name, .. }) => match name.0.last() {
             Some(ObjectNamePart::Identifier(ident)) => Some(sql::fold(ident)),
+            _ => None,
+        },
+        Expr::BinaryOp { op: BinaryOperator::Arrow, right, .. } => match right.as_ref() {
+            Expr::Identifier(field) => Some(sql::fold(field)),
             _ => None,
         },
         Expr::Cast { expr, data_type, .. } => expression_name(expr)

@@ -11,7 +11,7 @@ use crate::error::Error;
 
 /// Puts what a query is partitioned by first in its select list.
 pub(super) fn apply(select: &mut Select, by: &str, catalog: &Catalog) -> Result<(), Error> {
-    pseudo::expand_wildcards(select, catalog);
+    pseudo::expand_wildcards(select, catalog, false);
     let mut first = Vec::new();
     for wanted in sql::parse_expressions(by)? {
         if is_null(&wanted) {

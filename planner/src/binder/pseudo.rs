@@ -18,6 +18,9 @@ pub(super) fn mentions(query: &Query) -> bool {
             let last = match expr {
                 Expr::Identifier(ident) => Some(ident),
                 Expr::CompoundIdentifier(parts) => parts.last(),
+                Expr::Function(function) if super::ksql::needs_offset(function) => {
+                    return ControlFlow::Break(());
+                }
                 _ => None,
             };
             match last {
@@ -34,7 +37,10 @@ fn is_pseudo(name: &str) -> bool {
 }
 
 /// Replaces `*` and `t.*` by the columns they stand for, where every source is a relation of the catalog.
-pub(super) fn expand_wildcards(select: &mut Select, catalog: &Catalog) {
+/// With `prefixed`, those of a join are named after their relation too: `t_column`.
+///
+/// Source: ksqlDB, names of columns of a join.
+pub(super) fn expand_wildcards(select: &mut Select, catalog: &Catalog, prefixed: bool) {
     let mut sources = Vec::new();
     for table in &select.from {
         for factor in std::iter::once(&table.relation).chain(table.joins.iter().map(|j| &j.relation)) {
@@ -44,16 +50,18 @@ pub(super) fn expand_wildcards(select: &mut Select, catalog: &Catalog) {
             }
         }
     }
+    let prefixed = prefixed && sources.len() > 1;
     let items = std::mem::take(&mut select.projection);
     for item in items {
         match &item {
             SelectItem::Wildcard(_) => {
-                select.projection.extend(sources.iter().flat_map(|(name, relation)| columns(name, relation)));
+                let all = sources.iter().flat_map(|(name, relation)| columns(name, relation, prefixed));
+                select.projection.extend(all);
             }
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                 let wanted = last_part(name).map(sql::fold).unwrap_or_default();
                 match sources.iter().find(|(alias, _)| sql::fold(alias) == wanted) {
-                    Some((alias, relation)) => select.projection.extend(columns(alias, relation)),
+                    Some((alias, relation)) => select.projection.extend(columns(alias, relation, prefixed)),
                     None => select.projection.push(item),
                 }
             }
@@ -62,10 +70,19 @@ pub(super) fn expand_wildcards(select: &mut Select, catalog: &Catalog) {
     }
 }
 
-fn columns<'a>(alias: &'a Ident, relation: &'a Relation) -> impl Iterator<Item = SelectItem> + 'a {
-    relation.columns.iter().map(|column| {
+fn columns<'a>(
+    alias: &'a Ident,
+    relation: &'a Relation,
+    prefixed: bool,
+) -> impl Iterator<Item = SelectItem> + 'a {
+    relation.columns.iter().map(move |column| {
         let name = Ident::with_quote('"', &column.name);
-        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(vec![alias.clone(), name]))
+        let expr = Expr::CompoundIdentifier(vec![alias.clone(), name]);
+        if !prefixed {
+            return SelectItem::UnnamedExpr(expr);
+        }
+        let name = format!("{}_{}", sql::fold(alias), column.name);
+        SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) }
     })
 }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::AggregateUDF;
 use sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, Select, SelectItem,
-    SetExpr, TableAlias, TableFactor, Value, Visit, Visitor, VisitorMut,
+    BinaryOperator, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem,
+    SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor, Value, Visit, Visitor, VisitorMut,
 };
 
 use super::{BindOptions, asof, naming, partition, pseudo, spelling, windows};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Relation};
 use crate::error::Error;
 use crate::functions::WITHIN;
 
@@ -21,8 +21,10 @@ pub(super) struct Rewrite<'a> {
     options: BindOptions,
     /// Whether sources show their pseudo-columns.
     pub(super) pseudo: bool,
-    /// The outermost SELECT has been seen.
-    inside: bool,
+    /// How many queries it is inside of.
+    depth: usize,
+    /// The record time comes last in the result.
+    carries: bool,
 }
 
 impl<'a> Rewrite<'a> {
@@ -32,11 +34,11 @@ impl<'a> Rewrite<'a> {
         pseudo: bool,
         options: BindOptions,
     ) -> Self {
-        Self { catalog, aggregates, options, pseudo, inside: false }
+        Self { catalog, aggregates, options, pseudo, depth: 0, carries: false }
     }
 
     fn select(&mut self, select: &mut Select) -> Result<(), Error> {
-        let outermost = !std::mem::replace(&mut self.inside, true);
+        let outermost = self.depth == 1;
         let clauses = sql::take_clauses(select);
         if clauses.emit.is_some() {
             return Err(Error::Definition("EMIT belongs to the end of a statement".into()));
@@ -44,8 +46,9 @@ impl<'a> Rewrite<'a> {
         let within = self.within(select)?;
         as_of(select)?;
         self.pseudo |= clauses.window.is_some() || within;
-        if self.pseudo {
-            pseudo::expand_wildcards(select, self.catalog);
+        let numbered = outermost && self.options.numbered_columns;
+        if self.pseudo || numbered {
+            pseudo::expand_wildcards(select, self.catalog, numbered);
         }
         if let Some(by) = &clauses.partition_by {
             if self.options.window_bounds {
@@ -53,8 +56,12 @@ impl<'a> Rewrite<'a> {
             }
             partition::apply(select, by, self.catalog)?;
         }
-        if outermost && self.options.row_time {
-            self.carry_row_time(select, within);
+        if outermost
+            && self.carries
+            && let Some(time) = self.row_time(select, within)
+        {
+            let alias = Ident::with_quote('"', super::ROW_TIME);
+            select.projection.push(SelectItem::ExprWithAlias { expr: time, alias });
         }
         if let Some(window) = clauses.window {
             windows::apply(
@@ -65,7 +72,7 @@ impl<'a> Rewrite<'a> {
             )?;
         }
         select.projection.iter_mut().for_each(spelling::select_item);
-        naming::name_items(select);
+        naming::name_items(select, numbered);
         Ok(())
     }
 
@@ -105,7 +112,9 @@ impl<'a> Rewrite<'a> {
             type Break = ();
             fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
                 match expr {
-                    Expr::Function(f) if self.0.contains_key(&f.name.to_string().to_lowercase()) => {
+                    Expr::Function(f)
+                        if f.over.is_none() && self.0.contains_key(&f.name.to_string().to_lowercase()) =>
+                    {
                         ControlFlow::Break(())
                     }
                     _ => ControlFlow::Continue(()),
@@ -115,29 +124,45 @@ impl<'a> Rewrite<'a> {
         Visit::visit(item, &mut Find(self.aggregates)).is_break()
     }
 
-    /// Puts the record time of the first relation at the end of the select list.
-    fn carry_row_time(&self, select: &mut Select, within: bool) {
-        // Rows that are grouped have no record time of their own.
+    /// The record time of the rows of a SELECT: that of its first relation, if that is a stream; what
+    /// comes from several tables, or from two streams, is as old as the youngest. None for rows that
+    /// have no time of their own.
+    fn row_time(&self, select: &Select, within: bool) -> Option<Expr> {
         let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
-        let aggregated = select.projection.iter().any(|item| self.calls_aggregate(item));
-        if grouped || aggregated || select.distinct.is_some() {
-            return;
+        let aggregated = grouped || select.projection.iter().any(|item| self.calls_aggregate(item));
+        if select.distinct.is_some() || (aggregated && !self.options.table_time) {
+            return None;
         }
-        let Some(first) = select.from.first() else { return };
-        let Some((alias, relation)) = pseudo::source(&first.relation, self.catalog) else { return };
-        if relation.full_schema().column_with_name("rowtime").is_none() {
-            return;
+        let first = select.from.first()?;
+        let (alias, relation) = self.timed_source(&first.relation)?;
+        let mut times = vec![Expr::CompoundIdentifier(vec![alias, Ident::new("rowtime")])];
+        if within || !relation.is_stream() {
+            let joined = first.joins.iter().filter_map(|j| self.timed_source(&j.relation));
+            times.extend(joined.map(|(a, _)| Expr::CompoundIdentifier(vec![a, Ident::new("rowtime")])));
         }
-        let mut expr = Expr::CompoundIdentifier(vec![alias, Ident::new("rowtime")]);
-        // A pair of rows is as old as the younger of them.
-        if within {
-            let joined = first.joins.iter().filter_map(|j| pseudo::source(&j.relation, self.catalog));
-            let times = joined.map(|(alias, _)| Expr::CompoundIdentifier(vec![alias, Ident::new("rowtime")]));
-            expr = spelling::call("greatest", std::iter::once(expr).chain(times).collect());
+        let time = if times.len() == 1 { times.remove(0) } else { spelling::call("greatest", times) };
+        Some(if aggregated { spelling::call("max", vec![time]) } else { time })
+    }
+
+    /// A relation whose rows have a record time.
+    fn timed_source(&self, factor: &TableFactor) -> Option<(Ident, &'_ Relation)> {
+        let (alias, relation) = pseudo::source(factor, self.catalog)?;
+        relation.full_schema().column_with_name("rowtime")?;
+        Some((alias, relation))
+    }
+
+    /// Whether each SELECT of a query, which may be a union of several, has a record time.
+    fn has_row_time(&self, body: &SetExpr) -> bool {
+        match body {
+            SetExpr::Select(select) => self.row_time(select, false).is_some(),
+            SetExpr::SetOperation {
+                op: SetOperator::Union,
+                set_quantifier: SetQuantifier::All,
+                left,
+                right,
+            } => self.has_row_time(left) && self.has_row_time(right),
+            _ => false,
         }
-        select
-            .projection
-            .push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', super::ROW_TIME) });
     }
 }
 
@@ -199,6 +224,20 @@ fn condition(join: &mut JoinOperator) -> Option<&mut Expr> {
 
 impl VisitorMut for Rewrite<'_> {
     type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        if self.depth == 0 {
+            let carries = self.options.row_time || self.options.table_time;
+            self.carries = carries && self.has_row_time(&query.body);
+        }
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Error> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         match self.select(select) {

@@ -6,6 +6,8 @@ use sql::sqlparser::ast::{
     SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
 
+use super::ksql;
+
 /// An expression, its parts being done already.
 pub(super) fn expression(expr: &mut Expr) {
     match expr {
@@ -32,6 +34,13 @@ pub(super) fn expression(expr: &mut Expr) {
         Expr::TypedString(typed) if matches!(typed.data_type, DataType::Timestamp(..)) => {
             with_seconds(&mut typed.value.value);
         }
+        // ksqlDB's field of a struct; PostgreSQL's operator of that spelling has a text on its right.
+        Expr::BinaryOp { left, op: BinaryOperator::Arrow, right } => {
+            if let Expr::Identifier(field) = right.as_ref() {
+                let field = Expr::value(Value::SingleQuotedString(sql::fold(field)));
+                *expr = call("get_field", vec![left.as_ref().clone(), field]);
+            }
+        }
         // A row among the rows of a query; NOT IN has other rules for NULL, and stays refused.
         Expr::InSubquery { expr: row, subquery, negated: false } => {
             if let Expr::Tuple(values) = row.as_ref()
@@ -47,7 +56,7 @@ pub(super) fn expression(expr: &mut Expr) {
         }
         Expr::Function(function) => {
             rename(function);
-            if let Some(value) = discrete_percentile(function) {
+            if let Some(value) = discrete_percentile(function).or_else(|| ksql::rewritten(function)) {
                 *expr = value;
             }
         }
@@ -269,7 +278,7 @@ fn named(alias: Option<TableAlias>, default: &str, columns: usize) -> Option<Tab
     Some(alias)
 }
 
-fn name_of(name: &ObjectName) -> String {
+pub(super) fn name_of(name: &ObjectName) -> String {
     name.0.last().and_then(|part| part.as_ident()).map(sql::fold).unwrap_or_default()
 }
 
@@ -277,7 +286,7 @@ pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     Expr::Function(call_of(name, arguments))
 }
 
-fn call_of(name: &str, arguments: Vec<Expr>) -> Function {
+pub(super) fn call_of(name: &str, arguments: Vec<Expr>) -> Function {
     let args = arguments.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
     Function {
         name: ObjectName::from(vec![Ident::new(name)]),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub(crate) use name::relation_name;
 pub use relation::{Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, ViewQuery};
-pub use topic::{Encoding, Format, RecordFormat, Topic, TopicPart, TopicRef};
+pub use topic::{Encoding, Format, KeyWindow, RecordFormat, Topic, TopicPart, TopicRef};
 
 use sql::sqlparser::ast::ObjectName;
 

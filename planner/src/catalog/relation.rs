@@ -158,7 +158,7 @@ impl Relation {
     fn pseudo_columns(&self) -> &'static [(&'static str, DataType)] {
         match self.kind {
             RelationKind::Stream => &PSEUDO_COLUMNS,
-            RelationKind::Table if self.is_base() => &PSEUDO_COLUMNS[..1],
+            RelationKind::Table if self.is_base() || self.record_format().is_some() => &PSEUDO_COLUMNS[..1],
             _ => &[],
         }
     }

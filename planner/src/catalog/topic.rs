@@ -37,6 +37,18 @@ pub struct RecordFormat {
     pub value: Format,
     /// Whether a value of one column is an object all the same (JSON).
     pub wrapped: bool,
+    /// The bounds of a window are behind the key.
+    pub window: Option<KeyWindow>,
+}
+
+/// The window of a record's key, as Kafka Streams writes it: its beginning in ms, big-endian; a session's
+/// end before that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyWindow {
+    /// The columns of its beginning and end, BIGINT.
+    pub bounds: [usize; 2],
+    /// Its length, which is not written; None for a session.
+    pub size_ms: Option<i64>,
 }
 
 /// A format of keys or values.

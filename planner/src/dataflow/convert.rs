@@ -11,7 +11,7 @@ use datafusion::logical_expr::logical_plan as logical;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Volatility, lit};
 
 use super::fragment::RowsInput;
-use super::{Dataflow, Joins, Node, NodeId, NodeKind, properties, session, temporal};
+use super::{Dataflow, Joins, Node, NodeId, NodeKind, logical_key, properties, session, temporal};
 use crate::error::{Error, Result};
 use crate::session_assign::{SessionAssign, expand_sessions};
 use crate::source::RelationSource;
@@ -30,12 +30,13 @@ impl Dataflow {
         state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let state = if timely { without_shared_expressions(state) } else { state };
         let mut converter = Converter { nodes: Vec::new(), joins, emit, apart: false };
-        let mut root = converter.node(&state.optimize(&plan)?);
+        let mut optimized = state.optimize(&plan)?;
+        let mut root = converter.node(&optimized);
         if converter.apart {
             session::refuse_apart(&plan, emit)?;
-            let plan = expand_sessions(plan)?;
+            optimized = state.optimize(&expand_sessions(plan)?)?;
             converter = Converter { nodes: Vec::new(), joins, emit, apart: false };
-            root = converter.node(&state.optimize(&plan)?);
+            root = converter.node(&optimized);
         }
         let (root, nodes) = (root?, converter.nodes);
         let waits = nodes.iter().any(|n| {
@@ -44,7 +45,9 @@ impl Dataflow {
         if emit == sql::Emit::Final && !waits {
             return Err(Error::Definition("EMIT FINAL needs a window: WINDOW … GROUP BY".into()));
         }
-        let (key, append_only) = (properties::key(&nodes, root), properties::append_only(&nodes, root));
+        let append_only = properties::append_only(&nodes, root);
+        let by_joins = logical_key::key(&optimized).filter(|_| !append_only);
+        let key = by_joins.unwrap_or_else(|| properties::key(&nodes, root));
         Ok(Self { nodes, root, key, append_only })
     }
 }

@@ -79,10 +79,16 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> 
         NodeKind::Unnest { fragment } => format!("{}", fragment.display()),
         NodeKind::Values(plan) => format!("Values: {}", plan.display()),
         NodeKind::Join { on, filter, within, .. } => {
-            let kept = within.as_ref().map_or_else(
-                || "both sides".to_owned(),
-                |w| format!("left rows for {} ms, right rows for {} ms", w.wait_ms[0], w.wait_ms[1]),
-            );
+            let kept = match (within, dataflow.shared_side(node_at)) {
+                (Some(w), _) => {
+                    format!("left rows for {} ms, right rows for {} ms", w.wait_ms[0], w.wait_ms[1])
+                }
+                (None, None) => "both sides".to_owned(),
+                (None, Some(shared)) => {
+                    let kept = if shared.side == 1 { "left" } else { "right" };
+                    format!("the {kept} side, finds the other in \"{}\"", shared.relation.name)
+                }
+            };
             format!("Join: {}{}; keeps {kept}", pairs(on), condition(filter))
         }
         NodeKind::Unmatched { wait_ms, eager, left, .. } => {
@@ -91,7 +97,11 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> 
         }
         NodeKind::Lookup { on, filter, outer } => {
             let kind = if *outer { "left " } else { "" };
-            format!("Lookup: {kind}{}{}; keeps the right side", pairs(on), condition(filter))
+            let kept = match dataflow.shared_side(node_at) {
+                Some(shared) => format!("finds rows in \"{}\"", shared.relation.name),
+                None => "keeps the right side".to_owned(),
+            };
+            format!("Lookup: {kind}{}{}; {kept}", pairs(on), condition(filter))
         }
         NodeKind::Union => "Union".to_owned(),
         NodeKind::Negate => "Negate".to_owned(),

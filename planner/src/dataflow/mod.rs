@@ -9,10 +9,12 @@ mod convert;
 mod explain;
 mod fragment;
 mod growth;
+mod logical_key;
 mod outer;
 mod properties;
 mod ranking;
 mod session;
+mod shared;
 mod temporal;
 mod within;
 
@@ -26,6 +28,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 pub use explain::{explain, explain_with};
 pub use fragment::RowsInput;
 pub use session::SessionColumn;
+pub use shared::SharedSide;
 pub use within::Within;
 
 use crate::catalog::{Relation, RelationId};

@@ -26,11 +26,16 @@ pub(super) async fn create(
     let engine = Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let catalog = turn.catalog();
-    let (name, or_replace, if_not_exists) = match definition {
-        Definition::Base(create) => (&create.name, create.or_replace, create.if_not_exists),
-        Definition::As(create) => (&create.name, create.or_replace, create.if_not_exists),
+    let (name, or_replace, if_not_exists, kind) = match definition {
+        Definition::Base(c) => (&c.name, c.or_replace, c.if_not_exists, c.kind),
+        Definition::As(c) => (&c.name, c.or_replace, c.if_not_exists, c.kind),
     };
-    let replaced = catalog.resolve(name).ok().filter(|_| or_replace).cloned();
+    let there = catalog.resolve(name).ok().cloned();
+    if let Some(there) = there.as_ref().filter(|_| !or_replace) {
+        exists(session, there, if_not_exists)?;
+        return Ok(Outcome::done(format!("CREATE {}", kind.sql())));
+    }
+    let replaced = there;
     let id = replaced.as_ref().map_or_else(|| turn.next_id(), |old| old.id);
     let relation = match definition {
         Definition::Base(create) => planner::plan_create(&catalog, create, id, text)?,
@@ -39,10 +44,9 @@ pub(super) async fn create(
             planner::plan_create_as(&binder, create, id, text)?
         }
     };
-    let tag = format!("CREATE {}", relation.kind.sql());
     if let Some(old) = replaced {
         replace(session, &turn, &old, relation).await?;
-    } else if !exists(session, &catalog, &relation, if_not_exists)? {
+    } else {
         note_growth(session, &relation);
         let id = relation.id;
         turn.create(relation).await?;
@@ -53,7 +57,7 @@ pub(super) async fn create(
             return Err(error.into());
         }
     }
-    Ok(Outcome::done(tag))
+    Ok(Outcome::done(format!("CREATE {}", kind.sql())))
 }
 
 /// INSERT INTO … SELECT … EMIT CHANGES: the query that writes to a stream from now on.
@@ -185,22 +189,14 @@ async fn resume(
     Ok(())
 }
 
-/// Whether the name is taken and that is all right.
-fn exists(
-    session: &mut Session,
-    catalog: &planner::Catalog,
-    relation: &Relation,
-    if_not_exists: bool,
-) -> Result<bool, WireError> {
-    if catalog.get(&relation.name).is_none() {
-        return Ok(false);
-    }
-    let name = relation.name.clone();
+/// The name is taken, which is all right or not.
+fn exists(session: &mut Session, there: &Relation, if_not_exists: bool) -> Result<(), WireError> {
+    let name = there.name.clone();
     if !if_not_exists {
         return Err(planner::Error::DuplicateRelation { name }.into());
     }
     session.notices.push(WireError::new("42P07", format!("relation \"{name}\" already exists, skipping")));
-    Ok(true)
+    Ok(())
 }
 
 pub(super) async fn drop(session: &mut Session, drop: &Drop) -> Result<Outcome, WireError> {

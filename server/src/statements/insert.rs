@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
 use datafusion::arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::DFSchema;
@@ -119,7 +119,25 @@ pub(super) fn strict_cast(array: &ArrayRef, data_type: &DataType) -> Result<Arra
         return Ok(Arc::clone(array));
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
+    if *data_type == DataType::Binary && array.data_type().is_string() {
+        // A text that becomes bytea is read as one.
+        let text = cast_with_options(array, &DataType::Utf8, &options)?;
+        return bytea_of(text.as_string::<i32>());
+    }
     Ok(cast_with_options(array, data_type, &options)?)
+}
+
+fn bytea_of(text: &StringArray) -> Result<ArrayRef, WireError> {
+    let mut out = RowBuilder::new(Arc::new(Schema::new(vec![Field::new("bytes", DataType::Binary, true)])));
+    for value in text {
+        let column = &mut out.columns()[0];
+        match value {
+            Some(text) => column.append_text(text)?,
+            None => column.append_null(),
+        }
+        out.end_row();
+    }
+    Ok(Arc::clone(out.finish()?.column(0)))
 }
 
 /// Types of the parameters among literal values: those of their columns.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::arrow::row::{RowConverter, SortField};
-use executor::{Engine, EngineConfig, PullContext, Write};
+use executor::{Engine, EngineConfig, PullContext, RejectRetention, Write};
 use futures::TryStreamExt;
 use planner::Binder;
 use rand::rngs::StdRng;
@@ -155,6 +155,7 @@ impl World {
             shards,
             segment_bytes: 256 << 20,
             memory_limit: None,
+            rejects: RejectRetention::default(),
         })?;
         Ok(Self { engine, state: planner::session_state(1) })
     }

@@ -138,7 +138,7 @@ impl StatementParser<'_, '_> {
 
     fn column(&mut self) -> Result<Column> {
         let name = self.ident()?;
-        let data_type = self.with(|p| p.parse_data_type())?;
+        let data_type = self.data_type()?;
         let mut column = Column { name, data_type, key: false, not_null: false, default: None };
         loop {
             if self.words(&["PRIMARY", "KEY"]) || self.word("KEY") {

@@ -4,6 +4,7 @@ mod admin;
 mod copy;
 mod create;
 mod dml;
+mod types;
 
 use sqlparser::ast::{Expr, Ident, ObjectName};
 use sqlparser::keywords::Keyword;

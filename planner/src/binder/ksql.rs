@@ -1,0 +1,178 @@
+//! ksqlDB's functions, put into words that PostgreSQL or DataFusion has.
+//!
+//! Source: ksqlDB, "Scalar functions" and "Aggregate functions". What these words mean, they mean on
+//! tables too: an aggregate follows rows that are taken back.
+
+use sql::sqlparser::ast::{
+    BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Value,
+};
+
+use super::spelling::{binary, call, call_of, name_of};
+
+/// Other names of the same functions.
+const NAMES: [(&str, &str); 16] = [
+    ("collect_list", "array_agg"),
+    ("correlation", "corr"),
+    ("stddev_sample", "stddev_samp"),
+    ("explode", "unnest"),
+    ("len", "char_length"),
+    ("lcase", "lower"),
+    ("ucase", "upper"),
+    ("ifnull", "coalesce"),
+    ("instr", "strpos"),
+    ("array_join", "array_to_string"),
+    ("array_contains", "array_has"),
+    ("slice", "array_slice"),
+    ("split", "string_to_array"),
+    ("from_unixtime", "to_timestamp_millis"),
+    ("sign", "signum"),
+    ("array_remove", "array_remove_all"),
+];
+/// Functions that look at the offset of a row.
+const BY_OFFSET: [&str; 2] = ["latest_by_offset", "earliest_by_offset"];
+
+/// Whether a call looks at the offset of rows, which is then there.
+pub(super) fn needs_offset(function: &Function) -> bool {
+    BY_OFFSET.contains(&name_of(&function.name).as_str())
+}
+
+/// The same call in other words; None for one that needs none.
+pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
+    let name = name_of(&function.name);
+    let arguments = arguments(function)?;
+    match (name.as_str(), arguments.as_slice()) {
+        ("struct", [_, ..]) => {
+            let fields: Vec<Expr> = arguments.iter().map(field).collect::<Option<Vec<_>>>()?.concat();
+            Some(call("named_struct", fields))
+        }
+        ("as_value", [value]) => Some(Expr::Nested(Box::new(value.clone()))),
+        ("count_distinct", [value]) => {
+            Some(aggregate("count", value, true, None, function.filter.as_deref()))
+        }
+        ("collect_set", [value]) => {
+            let order = Some(vec![ordered(value, true)]);
+            Some(aggregate("array_agg", value, true, order, function.filter.as_deref()))
+        }
+        ("topk" | "topkdistinct", [value, k]) => {
+            let filter = is_there(value, function.filter.as_deref());
+            let order = Some(vec![ordered(value, false)]);
+            let sorted = aggregate("array_agg", value, name == "topkdistinct", order, Some(&filter));
+            Some(call("array_slice", vec![sorted, number("1"), k.clone()]))
+        }
+        ("attr", [value]) => Some(attribute(value, function.filter.as_deref())),
+        ("latest_by_offset" | "earliest_by_offset", [value, rest @ ..]) => {
+            by_offset(name == "latest_by_offset", value, rest, function.filter.as_deref())
+        }
+        _ => {
+            let (_, other) = NAMES.iter().find(|(ksql, _)| *ksql == name)?;
+            function.name = ObjectName::from(vec![Ident::new(*other)]);
+            None
+        }
+    }
+}
+
+/// Name and value of `name := value`.
+fn field(argument: &Expr) -> Option<Vec<Expr>> {
+    let Expr::BinaryOp { left, op: BinaryOperator::Assignment, right } = argument else { return None };
+    let Expr::Identifier(name) = left.as_ref() else { return None };
+    Some(vec![Expr::value(Value::SingleQuotedString(sql::fold(name))), right.as_ref().clone()])
+}
+
+fn arguments(function: &Function) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let plain = |a: &FunctionArg| match a {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    list.args.iter().map(plain).collect()
+}
+
+/// The first or last value, or so many of them, in the order of offsets; without NULLs unless told.
+fn by_offset(latest: bool, value: &Expr, rest: &[Expr], filter: Option<&Expr>) -> Option<Expr> {
+    let (count, ignores) = match rest {
+        [] => (None, true),
+        [one] => match boolean(one) {
+            Some(ignores) => (None, ignores),
+            None => (Some(one.clone()), true),
+        },
+        [count, ignores] => (Some(count.clone()), boolean(ignores)?),
+        _ => return None,
+    };
+    let filter = if ignores { Some(is_there(value, filter)) } else { filter.cloned() };
+    let column = |name: &str| ordered(&Expr::Identifier(Ident::new(name)), true);
+    let order = Some(vec![column("rowoffset"), column("rowpartition")]);
+    let Some(count) = count else {
+        let function = if latest { "last_value" } else { "first_value" };
+        return Some(aggregate(function, value, false, order, filter.as_ref()));
+    };
+    let all = aggregate("array_agg", value, false, order, filter.as_ref());
+    let (from, to) = match latest {
+        true => (binary(number("0"), BinaryOperator::Minus, count), number("-1")),
+        false => (number("1"), count),
+    };
+    Some(call("array_slice", vec![all, from, to]))
+}
+
+/// The value that all rows have; NULL when they differ.
+fn attribute(value: &Expr, filter: Option<&Expr>) -> Expr {
+    let least = aggregate("min", value, false, None, filter);
+    let greatest = aggregate("max", value, false, None, filter);
+    let nulls = Expr::IsNull(Box::new(value.clone()));
+    let any_null = aggregate("bool_or", &nulls, false, None, filter);
+    let none_null = binary(any_null, BinaryOperator::Eq, Expr::value(Value::Boolean(false)));
+    let same = binary(least.clone(), BinaryOperator::Eq, greatest);
+    Expr::Case {
+        case_token: sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![sql::sqlparser::ast::CaseWhen {
+            condition: binary(same, BinaryOperator::And, none_null),
+            result: least,
+        }],
+        else_result: None,
+    }
+}
+
+fn aggregate(
+    name: &str,
+    value: &Expr,
+    distinct: bool,
+    order: Option<Vec<OrderByExpr>>,
+    filter: Option<&Expr>,
+) -> Expr {
+    let mut function = call_of(name, vec![value.clone()]);
+    function.filter = filter.cloned().map(Box::new);
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.duplicate_treatment = distinct.then_some(DuplicateTreatment::Distinct);
+        list.clauses = order.map(FunctionArgumentClause::OrderBy).into_iter().collect();
+    }
+    Expr::Function(function)
+}
+
+fn is_there(value: &Expr, filter: Option<&Expr>) -> Expr {
+    let there = Expr::IsNotNull(Box::new(value.clone()));
+    match filter {
+        Some(filter) => binary(Expr::Nested(Box::new(filter.clone())), BinaryOperator::And, there),
+        None => there,
+    }
+}
+
+fn ordered(expr: &Expr, ascending: bool) -> OrderByExpr {
+    let options = OrderByOptions { asc: Some(ascending), nulls_first: None };
+    OrderByExpr { expr: expr.clone(), options, with_fill: None }
+}
+
+fn number(text: &str) -> Expr {
+    Expr::value(Value::Number(text.into(), false))
+}
+
+fn boolean(expr: &Expr) -> Option<bool> {
+    match expr {
+        Expr::Value(value) => match value.value {
+            Value::Boolean(value) => Some(value),
+            _ => None,
+        },
+        _ => None,
+    }
+}
