@@ -32,6 +32,25 @@ const NAMES: [(&str, &str); 16] = [
 /// Functions that look at the offset of a row.
 const BY_OFFSET: [&str; 2] = ["latest_by_offset", "earliest_by_offset"];
 
+/// Aggregates that only ksqlDB has.
+const AGGREGATES: [&str; 10] = [
+    "collect_list",
+    "collect_set",
+    "correlation",
+    "stddev_sample",
+    "count_distinct",
+    "topk",
+    "topkdistinct",
+    "attr",
+    "latest_by_offset",
+    "earliest_by_offset",
+];
+
+/// Whether a call is an aggregate of ksqlDB's.
+pub(super) fn is_aggregate(function: &Function) -> bool {
+    AGGREGATES.contains(&name_of(&function.name).as_str())
+}
+
 /// Whether a call looks at the offset of rows, which is then there.
 pub(super) fn needs_offset(function: &Function) -> bool {
     BY_OFFSET.contains(&name_of(&function.name).as_str())

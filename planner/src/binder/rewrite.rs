@@ -10,7 +10,7 @@ use sql::sqlparser::ast::{
     SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor, Value, Visit, Visitor, VisitorMut,
 };
 
-use super::{BindOptions, asof, naming, partition, pseudo, spelling, windows};
+use super::{BindOptions, asof, ksql, naming, partition, pseudo, spelling, windows};
 use crate::catalog::{Catalog, Relation};
 use crate::error::Error;
 use crate::functions::WITHIN;
@@ -107,13 +107,25 @@ impl<'a> Rewrite<'a> {
     }
 
     fn calls_aggregate(&self, item: &SelectItem) -> bool {
-        struct Find<'a>(&'a HashMap<String, Arc<AggregateUDF>>);
+        /// How many subqueries it is inside of: their aggregates are their own.
+        struct Find<'a>(&'a HashMap<String, Arc<AggregateUDF>>, usize);
         impl Visitor for Find<'_> {
             type Break = ();
+            fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+                self.1 += 1;
+                ControlFlow::Continue(())
+            }
+            fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+                self.1 -= 1;
+                ControlFlow::Continue(())
+            }
             fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
                 match expr {
                     Expr::Function(f)
-                        if f.over.is_none() && self.0.contains_key(&f.name.to_string().to_lowercase()) =>
+                        if self.1 == 0
+                            && f.over.is_none()
+                            && (self.0.contains_key(&f.name.to_string().to_lowercase())
+                                || ksql::is_aggregate(f)) =>
                     {
                         ControlFlow::Break(())
                     }
@@ -121,7 +133,7 @@ impl<'a> Rewrite<'a> {
                 }
             }
         }
-        Visit::visit(item, &mut Find(self.aggregates)).is_break()
+        Visit::visit(item, &mut Find(self.aggregates, 0)).is_break()
     }
 
     /// The record time of the rows of a SELECT: that of its first relation, if that is a stream; what
