@@ -14,8 +14,8 @@ use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, SchemaRef, Time64MicrosecondType, TimeUnit,
 };
 
-use super::WireError;
 use super::types::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, type_name};
+use super::{WireError, array_text};
 
 /// A column that grows value by value.
 pub enum ColumnBuilder {
@@ -186,6 +186,9 @@ impl ColumnBuilder {
             Self::Timestamp(b, _) => Arc::new(b.finish()),
             Self::Cast(b, data_type) => {
                 let texts: StringArray = b.finish();
+                if let DataType::List(field) = data_type {
+                    return array_text::lists(&texts, field);
+                }
                 let options = CastOptions { safe: false, ..CastOptions::default() };
                 cast_with_options(&texts, data_type, &options)?
             }

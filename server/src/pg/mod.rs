@@ -1,5 +1,6 @@
 //! The Postgres wire: frames in, messages out. The only folder that says `pgwire`.
 
+mod array_text;
 mod connection;
 mod copy_format;
 mod decode;
