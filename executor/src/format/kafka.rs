@@ -9,7 +9,7 @@ use super::cell::Cells;
 /// A length that the type does not have, text that is not UTF-8.
 pub(super) fn append(column: &mut Builder, bytes: &[u8]) -> Result<(), Reason> {
     let wrong = |wanted: usize| format!("{} bytes, not {wanted}", bytes.len());
-    let read = match column {
+    match column {
         Builder::Int32(b) => {
             let value = bytes.try_into().map(i32::from_be_bytes);
             b.append_option(value.ok());
@@ -39,8 +39,7 @@ pub(super) fn append(column: &mut Builder, bytes: &[u8]) -> Result<(), Reason> {
             other.append_null();
             Err("a type that KAFKA has not".into())
         }
-    };
-    read
+    }
 }
 
 /// Writes a value that is not NULL.
