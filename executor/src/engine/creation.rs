@@ -50,10 +50,10 @@ pub(super) struct NewView {
     reply: Reply,
 }
 
-/// The last epoch whose changes a result topic holds.
-#[derive(Debug, Clone, Copy, Default)]
+/// The last epoch whose changes each partition of a result topic holds.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct TopicEnd {
-    pub(crate) epoch: Epoch,
+    pub(crate) epochs: Vec<Epoch>,
 }
 
 /// Where an answer goes; nowhere, when the journal asks again after a restart.
@@ -134,7 +134,7 @@ impl Stepper {
         topic: TopicEnd,
     ) -> Result<()> {
         let query = Query::try_new(Arc::clone(dataflow), self.shards)?;
-        let mut view = self.view(relation, query, topic.epoch)?;
+        let mut view = self.view(relation, query, topic.epochs)?;
         view.status.halt = Some(Halt::Paused);
         self.install(relation, State::View(Box::new(view)))?;
         self.rejoin(relation)
@@ -272,7 +272,12 @@ impl Stepper {
         Ok(subscription)
     }
 
-    pub(super) fn view(&self, relation: &Arc<Relation>, query: Query, topic_epoch: Epoch) -> Result<View> {
+    pub(super) fn view(
+        &self,
+        relation: &Arc<Relation>,
+        query: Query,
+        topic_epochs: Vec<Epoch>,
+    ) -> Result<View> {
         let store = if relation.is_stream() {
             None
         } else {
@@ -289,7 +294,7 @@ impl Stepper {
         let relation = Arc::clone(relation);
         let codec = Codec::of(&relation);
         let (rejoins, halted_at) = (None, 0);
-        Ok(View { relation, query, store, status, topic_epoch, codec, rejoins, halted_at, memory_limit })
+        Ok(View { relation, query, store, status, topic_epochs, codec, rejoins, halted_at, memory_limit })
     }
 
     /// The view that a first result makes. What goes wrong sets the view aside.
@@ -300,7 +305,7 @@ impl Stepper {
         (epoch, now_ms): (Epoch, i64),
     ) -> Result<(View, Written)> {
         let Built { query, result, rejects, busy_us } = built;
-        let mut view = self.view(&new.relation, query, new.topic.epoch)?;
+        let mut view = self.view(&new.relation, query, new.topic.epochs.clone())?;
         if let Some((name, _)) = self.failed_source(view.query.dataflow()) {
             view.status.error = Some(View::reads_failed(name));
             return Ok((view, Vec::new()));
@@ -310,12 +315,10 @@ impl Stepper {
             view.check_memory()?;
             let written = view.written(&changes, now_ms)?;
             // After a restart the topic may hold the first result and more.
-            if new.topic.epoch < epoch {
-                view.write_topic(epoch, now_ms, &written, &self.log)?;
-            }
+            view.write_topic(epoch, now_ms, &written, &self.log)?;
             Ok(written)
         });
-        view.topic_epoch = view.topic_epoch.max(epoch);
+        view.has_written(epoch);
         let written = kept.unwrap_or_else(|error| {
             view.fail(&error);
             Vec::new()

@@ -127,7 +127,7 @@ impl Stepper {
             // Up to here the stream has the rows of the query before.
             result.clear();
         }
-        let mut view = self.view(&relation, query, old.topic_epoch)?;
+        let mut view = self.view(&relation, query, old.topic_epochs.clone())?;
         view.status = old.status.clone();
         view.halted_at = old.halted_at;
         if let (Some(store), Some(rows)) = (&mut view.store, &old.store) {

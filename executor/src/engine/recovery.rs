@@ -216,22 +216,21 @@ fn happen(event: &Event, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()
 fn create(relation: &Arc<Relation>, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
     let mut topic = TopicEnd::default();
     if relation.has_topic() && !relation.is_base() {
-        topic.epoch = last_epoch(log, relation)?;
+        topic.epochs = last_epochs(log, relation)?;
     }
     stepper.create_again(relation, topic);
     Ok(())
 }
 
-/// The epoch of the last frame of a result topic.
-fn last_epoch(log: &Arc<dyn Log>, relation: &Relation) -> Result<Epoch> {
-    let mut newest = 0;
-    for partition in 0..relation.partitions {
+/// The epoch of the last frame of each partition of a result topic.
+fn last_epochs(log: &Arc<dyn Log>, relation: &Relation) -> Result<Vec<Epoch>> {
+    let last = |partition| {
         let at = TopicPartition { topic: relation.log_name(), partition };
         let end = log.bounds(&at)?.end;
-        let Some(last) = end.checked_sub(1) else { continue };
-        newest = newest.max(log.read(&at, last, end, 1)?.last().map_or(0, |f| f.header.epoch));
-    }
-    Ok(newest)
+        let Some(last) = end.checked_sub(1) else { return Ok(0) };
+        Ok(log.read(&at, last, end, 1)?.last().map_or(0, |f| f.header.epoch))
+    };
+    (0..relation.partitions).map(last).collect()
 }
 
 /// A reader of all that is on disk of some parts of a topic.

@@ -40,8 +40,8 @@ pub(crate) struct View {
     pub(crate) status: QueryStatus,
     /// Most bytes of its state and rows.
     pub(crate) memory_limit: Option<u64>,
-    /// The last epoch whose changes are in its topic.
-    pub(crate) topic_epoch: Epoch,
+    /// The last epoch whose changes are in each partition of its topic: a crash may come between two.
+    pub(crate) topic_epochs: Vec<Epoch>,
     /// How its rows are records, if they are.
     pub(super) codec: Option<Codec>,
     /// It goes on with the next epoch: what its rows have to change by first.
@@ -231,6 +231,12 @@ impl View {
         Ok(written.into_iter().collect())
     }
 
+    /// Its topic has everything up to an epoch.
+    pub(super) fn has_written(&mut self, epoch: Epoch) {
+        self.topic_epochs.resize(self.relation.partitions as usize, 0);
+        self.topic_epochs.iter_mut().for_each(|last| *last = epoch.max(*last));
+    }
+
     /// Writes to the result topic, unless it holds this epoch already: after a restart the same epochs
     /// are stepped again.
     pub(super) fn write_topic(
@@ -240,14 +246,16 @@ impl View {
         written: &Written,
         log: &Arc<dyn Log>,
     ) -> Result<()> {
-        if epoch <= self.topic_epoch || written.is_empty() {
+        let last = |partition: u32| self.topic_epochs.get(partition as usize).copied().unwrap_or(0);
+        let missing: Vec<_> = written.iter().filter(|(partition, _)| epoch > last(*partition)).collect();
+        if missing.is_empty() {
             return Ok(());
         }
         let to = |partition: u32| TopicPartition { topic: self.relation.log_name(), partition };
         let appends =
             written.iter().map(|(partition, batches)| frames::append(to(*partition), batches, now_ms));
         log.commit(epoch, now_ms, &appends.collect::<Result<Vec<_>>>()?, Sync::Derived)?;
-        self.topic_epoch = epoch;
+        self.has_written(epoch);
         Ok(())
     }
 
