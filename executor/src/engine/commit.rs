@@ -412,7 +412,7 @@ impl Committer {
                     Change::Rejoin(..) => true,
                     // What it brings to a topic that is there comes in an epoch of its own.
                     Change::Create(relation) => {
-                        relation.dataflow().is_some() && before.topic(&relation.topic.name).is_some()
+                        relation.dataflow().is_some() && before.shares_topic(relation)
                     }
                     _ => false,
                 };
@@ -498,8 +498,8 @@ impl Committer {
                 continue;
             }
             // Offsets of a topic that several write to count all of them.
-            let shared = self.catalog.topic(&relation.topic.name).is_some_and(|t| t.parts.len() > 1);
-            let needed = shared || !self.catalog.dependents(relation.id).is_empty();
+            let needed =
+                self.catalog.shares_topic(relation) || !self.catalog.dependents(relation.id).is_empty();
             let hold = if needed { 0 } else { u64::MAX };
             for partition in 0..relation.partitions {
                 let at = TopicPartition { topic: relation.log_name(), partition };

@@ -110,7 +110,9 @@ impl Stepper {
         let made = match relation.dataflow() {
             None if relation.is_base() => new_base(relation).and_then(|state| self.install(relation, state)),
             None => self.install(relation, State::Expanded),
-            Some(dataflow) if self.shares_topic(relation) => self.join_topic(relation, dataflow, topic),
+            Some(dataflow) if self.catalog.shares_topic(relation) => {
+                self.join_topic(relation, dataflow, topic)
+            }
             Some(dataflow) => {
                 let query = Query::try_new(Arc::clone(dataflow), self.shards);
                 let target = Target::View(NewView { relation: Arc::clone(relation), topic, reply });
@@ -118,12 +120,6 @@ impl Stepper {
             }
         };
         self.answer(relation, reply, made);
-    }
-
-    /// Whether others have a topic already.
-    pub(super) fn shares_topic(&self, relation: &Relation) -> bool {
-        let topic = self.catalog.topic(&relation.topic.name).filter(|_| relation.has_topic());
-        topic.is_some_and(|topic| topic.parts.iter().any(|part| part.relation != relation.id))
     }
 
     /// Makes a view whose topic others read: its first result comes to them in the next epoch.

@@ -11,7 +11,7 @@ use storage::{Epoch, Frame, Offset};
 use super::topics::{Arrival, PartitionEnds, TopicEnds};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
-use crate::format::{ARROW_STREAM, Codec, decode_batches};
+use crate::format::{ARROW_STREAM, BadRecord, Codec, decode_batches};
 use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::rejects::{Reject, Rejects};
@@ -122,7 +122,14 @@ impl StreamReader {
 pub(crate) struct Unread {
     pub(crate) partition: u32,
     pub(crate) offset: Offset,
-    pub(crate) bad: crate::format::BadRecord,
+    pub(crate) bad: BadRecord,
+}
+
+impl Unread {
+    /// The bad ones of a batch of records that begins at `base`.
+    pub(super) fn of(bad: Vec<BadRecord>, partition: u32, base: Offset) -> impl Iterator<Item = Self> {
+        bad.into_iter().map(move |bad| Self { partition, offset: base + bad.index as u64, bad })
+    }
 }
 
 /// Notes records that are no rows.
@@ -163,11 +170,7 @@ pub(crate) fn rows_of(
             Some(from) => from.iter().map(|i| i64::try_from(base + *i as u64).unwrap_or(i64::MAX)).collect(),
         };
         out.push(full_batch(relation, &decoded.rows, arrival.partition, offsets)?);
-        unread.extend(decoded.bad.into_iter().map(|bad| Unread {
-            partition: arrival.partition,
-            offset: base + bad.index as u64,
-            bad,
-        }));
+        unread.extend(Unread::of(decoded.bad, arrival.partition, base));
         base += batch.num_rows() as u64;
     }
     Ok(out)

@@ -67,8 +67,8 @@ impl Stepper {
     }
 
     fn standing(&self, relation: &Relation) -> Result<Arc<planner::Dataflow>> {
-        let there =
-            self.states.get(&relation.id).and_then(State::view).is_some() || self.shares_topic(relation);
+        let there = self.states.get(&relation.id).and_then(State::view).is_some()
+            || self.catalog.shares_topic(relation);
         let dataflow = relation.dataflow().filter(|_| there);
         dataflow.cloned().ok_or_else(|| Error::Dropped(relation.name.clone()))
     }
@@ -157,7 +157,7 @@ impl Stepper {
                 if arrival.part != view.relation.id {
                     continue;
                 }
-                let Some(codec) = view.codec() else {
+                let Some(codec) = &view.codec else {
                     changes.extend(topic_changes(&view.relation, arrival.batches)?);
                     continue;
                 };

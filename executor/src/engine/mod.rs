@@ -257,7 +257,7 @@ impl DdlTurn<'_> {
             crate::query::Query::try_new(Arc::clone(dataflow), self.engine.shards)?;
         }
         let relation = Arc::new(relation);
-        if relation.has_topic() && self.catalog().topic(&relation.topic.name).is_some() {
+        if self.catalog().shares_topic(&relation) {
             // Others are on its topic: it is computed beside them, and comes to them in one epoch.
             self.rebuild(&relation).await?;
         }

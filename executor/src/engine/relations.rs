@@ -45,7 +45,7 @@ impl State {
     ) -> Result<Changes> {
         match self {
             Self::Stream(codec) => stream_changes(relation, codec.as_ref(), arrival, unread),
-            Self::View(view) => stream_changes(relation, view.codec(), arrival, unread),
+            Self::View(view) => stream_changes(relation, view.codec.as_ref(), arrival, unread),
             Self::Table(store, codec) => table_changes(relation, store, codec.as_ref(), arrival, unread),
             Self::Expanded => Err(Error::bug("engine", "rows for a relation that has none")),
         }
@@ -78,11 +78,7 @@ fn table_changes(
             Some(codec) => {
                 let decoded = codec.decode(batch)?;
                 out.extend(upsert(relation, store, &decoded.rows)?);
-                unread.extend(decoded.bad.into_iter().map(|bad| Unread {
-                    partition: arrival.partition,
-                    offset: base + bad.index as u64,
-                    bad,
-                }));
+                unread.extend(Unread::of(decoded.bad, arrival.partition, base));
             }
         }
         base += batch.num_rows() as u64;

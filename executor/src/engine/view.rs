@@ -203,11 +203,6 @@ impl View {
         all.extend(kept.collect(), step.count);
     }
 
-    /// How its rows are records.
-    pub(super) fn codec(&self) -> Option<&Codec> {
-        self.codec.as_ref()
-    }
-
     /// Changes as its topic holds them.
     pub(super) fn written(&self, changes: &Changes, now_ms: i64) -> Result<Written> {
         if !self.relation.has_topic() || changes.is_empty() {

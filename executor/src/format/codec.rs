@@ -181,7 +181,6 @@ impl Codec {
     /// # Errors
     /// [`Error::Bug`] when the rows are not the relation's.
     pub(crate) fn encode(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let n = rows.num_rows();
         let deleted = rows.schema().index_of(DELETED).ok().map(|at| rows.column(at).as_boolean());
         let key = self.key.encode(&self.relation, rows, |_| false)?;
         let value = self.value.encode(&self.relation, rows, |row| {
@@ -189,7 +188,6 @@ impl Codec {
         })?;
         let time =
             rows.column_by_name(ROW_TIME).ok_or_else(|| Error::bug("format", "rows without a time"))?;
-        debug_assert_eq!(key.len(), n);
         let key = match self.window {
             Some(window) => add_window(window, &key, rows),
             None => key,

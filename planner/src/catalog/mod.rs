@@ -107,6 +107,12 @@ impl Catalog {
         self.topics.iter()
     }
 
+    /// Whether others have written to a relation's topic, or may.
+    pub fn shares_topic(&self, relation: &Relation) -> bool {
+        let topic = self.topics.get(&relation.topic.name).filter(|_| relation.has_topic());
+        topic.is_some_and(|topic| topic.parts.iter().any(|part| part.relation != relation.id))
+    }
+
     /// The relations whose rows are in a topic, oldest first.
     pub fn on_topic<'a>(&'a self, topic: &'a Topic) -> impl Iterator<Item = &'a Arc<Relation>> {
         topic.parts.iter().filter_map(|part| self.relations.get(&part.relation))
