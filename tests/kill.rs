@@ -151,13 +151,15 @@ async fn nothing_acknowledged_is_lost() {
         for writer in writers {
             writer.await.unwrap();
         }
+        // None, one in a while, and one after the other.
+        let checkpoints = ["0", "50", "1"][random.random_range(0..3)];
         if random.random_bool(0.3) {
             // A crash while recovering must change nothing.
-            if let Ok(mut recovering) = Server::start_with(data.path(), &[]) {
+            if let Ok(mut recovering) = Server::start_with(data.path(), &["--checkpoint-ms", checkpoints]) {
                 recovering.kill();
             }
         }
-        server = Server::start(data.path());
+        server = Server::start_with(data.path(), &["--checkpoint-ms", checkpoints]).unwrap();
         verify(&server, &ledger, &format!("SEED={seed} cycle {cycle}")).await;
     }
     let acknowledged = ledger.lock().await.values().filter(|(_, a)| *a).count();

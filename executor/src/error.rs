@@ -45,6 +45,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// What a query has read would have to be read again, and is no longer there.
+    #[error("no checkpoint of it can be used, and records of \"{stream}\" that it has read are gone")]
+    LostHistory {
+        /// The stream.
+        stream: String,
+    },
     /// A query needed more memory than it may have, and was stopped.
     #[error("the query of \"{relation}\" needed more than its memory limit of {limit} bytes")]
     MemoryLimit {

@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
 
 use crate::error::Result;
+use crate::state::{Image, Plain, StateReader, Stateful};
 
 /// Turns columns into bytes, one string for each row, and back. Equal rows have equal bytes, and
 /// bytes compare as rows do.
@@ -201,6 +202,42 @@ impl KeyTable {
         if self.table.len() * 4 < self.table.capacity() {
             self.table.shrink_to_fit(|t| spread(t.tag));
         }
+    }
+}
+
+impl Plain for Entry {
+    const BYTES: usize = 8;
+
+    fn put(self, out: &mut Vec<u8>) {
+        (self.unit, self.len).put(out);
+    }
+
+    fn get(bytes: &[u8]) -> Self {
+        let (unit, len) = Plain::get(bytes);
+        Self { unit, len }
+    }
+}
+
+impl Stateful for KeyTable {
+    fn save(&self, image: &mut Image) {
+        image.vector(&self.entries);
+        image.vector(&self.arena);
+        image.vector(&self.free);
+        image.value(self.units);
+        image.count(self.garbage);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        (self.entries, self.arena, self.free) = (state.vector()?, state.vector()?, state.vector()?);
+        (self.units, self.garbage) = (state.value()?, state.count()?);
+        let mut is_free = vec![false; self.entries.len()];
+        self.free.iter().for_each(|slot| is_free[*slot as usize] = true);
+        self.table = HashTable::with_capacity(self.entries.len() - self.free.len());
+        for slot in (0..).take(self.entries.len()).filter(|slot| !is_free[*slot as usize]) {
+            let tag = tag_of(hash(self.key(slot)));
+            self.table.insert_unique(spread(tag), Tagged { tag, slot }, |t| spread(t.tag));
+        }
+        Ok(())
     }
 }
 

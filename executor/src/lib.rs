@@ -20,11 +20,15 @@ mod pull;
 mod push;
 mod query;
 mod rejects;
+mod state;
 mod table;
 mod window;
 
 pub use change::ChangeBatch;
-pub use engine::{DdlTurn, Engine, EngineConfig, Halt, Progress, QueryStatus, Receipt, Snapshot};
+pub use engine::{
+    CheckpointPolicy, CheckpointStatus, Checkpoints, DdlTurn, Engine, EngineConfig, Halt, Progress, QueryStatus,
+    Receipt, Snapshot,
+};
 pub use error::{Class, Error, Lateness, Result};
 pub use format::{Undecodable, decode_batches, encode_batches};
 pub use ingest::Write;
@@ -32,5 +36,5 @@ pub use layout::nullable;
 pub use pull::{Answer, PullContext};
 pub use push::{PushItem, Subscription};
 pub use query::{OperatorStatus, Query};
-pub use rejects::{Reject, RejectRetention, Rejects};
+pub use rejects::{CodeOf, Reason, Reject, RejectRetention, Rejects};
 pub use table::{TableStore, TableVersion};

@@ -6,6 +6,7 @@
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader};
 use crate::table::TableStore;
 
 /// The changes one input brings in one epoch.
@@ -23,6 +24,14 @@ pub(crate) trait Operator: Send {
     /// When it has something to say without a change of its inputs, ms since 1970.
     fn due_ms(&self) -> Option<i64> {
         None
+    }
+
+    /// Copies its state, for a checkpoint.
+    fn save(&self, _image: &mut Image) {}
+
+    /// Takes the state back that an operator of the same node saved, into one that is new.
+    fn load(&mut self, _state: &mut StateReader<'_>) -> Result<()> {
+        Ok(())
     }
 
     /// Bytes of state.

@@ -17,6 +17,7 @@ use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader};
 use crate::table::TableStore;
 
 /// The changes of relations in one epoch, each in its relation's full layout.
@@ -34,6 +35,7 @@ pub struct Query {
     schema: SchemaRef,
     /// The result's changes need no consolidation.
     net: bool,
+    shards: usize,
     /// What each node has done.
     work: Vec<Work>,
 }
@@ -77,7 +79,7 @@ impl Query {
         let work = vec![Work::default(); dataflow.nodes.len()];
         let sources = dataflow.sources();
         let timed = dataflow.is_timed();
-        Ok(Self { dataflow, sources, timed, operators, readers, schema, net, work })
+        Ok(Self { dataflow, sources, timed, operators, readers, schema, net, shards, work })
     }
 
     /// What it runs.
@@ -184,6 +186,39 @@ impl Query {
     /// The layout the rows really have: nullability may differ from the plan's.
     fn result_schema(&self, result: &Changes) -> SchemaRef {
         result.first().map_or_else(|| Arc::clone(&self.schema), |b| b.rows.schema())
+    }
+
+    /// In how many parts operators keep their state.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// What its state belongs to: a query with another one has another state.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut text = planner::explain(&self.dataflow);
+        for (id, node) in self.dataflow.nodes.iter().enumerate() {
+            let (name, grows) = (node.kind.name(), self.dataflow.append_only_at(id));
+            text.push_str(&format!("{name} {:?} {grows} {:?}\n", node.inputs, node.schema.inner()));
+        }
+        crate::keys::hash(text.as_bytes())
+    }
+
+    /// Copies the state of all operators.
+    pub(crate) fn save(&self, image: &mut Image) {
+        self.operators.iter().flatten().for_each(|operator| operator.save(image));
+    }
+
+    /// Takes the state back that a query with the same fingerprint saved.
+    pub(crate) fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.operators.iter_mut().flatten().try_for_each(|operator| operator.load(state))
+    }
+
+    /// Takes up the count of what operators have done: rows, rows taken back, microseconds.
+    pub(crate) fn has_done(&mut self, work: &[(u64, u64, u64)]) {
+        for (own, (rows_out, rows_retracted, busy_us)) in self.work.iter_mut().zip(work) {
+            let busy = Duration::from_micros(*busy_us);
+            *own = Work { rows_out: *rows_out, rows_retracted: *rows_retracted, busy };
+        }
     }
 
     /// Lets the state go: the query will not be stepped again.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// How many rejects are kept, and for how long; older ones go, their count stays.
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +39,50 @@ pub struct Reject {
     /// The wall clock of that epoch, ms since 1970.
     pub now_ms: i64,
     /// Why.
-    pub error: Arc<Error>,
+    pub reason: Reason,
     /// The row, as text.
     pub row: String,
     /// The bytes that are at fault.
     pub raw: Option<Bytes>,
+}
+
+/// Why a row was not used.
+#[derive(Debug, Clone)]
+pub enum Reason {
+    /// This went wrong.
+    Error(Arc<Error>),
+    /// This had gone wrong before the last start: its words, and its code for clients.
+    Recorded {
+        /// The words.
+        text: String,
+        /// The code.
+        code: String,
+    },
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Error(error) => error.fmt(f),
+            Self::Recorded { text, .. } => f.write_str(text),
+        }
+    }
+}
+
+/// How an error is called where clients see it.
+pub type CodeOf = fn(&Error) -> &'static str;
+
+/// A reject as checkpoints keep it.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    relation: String,
+    place: Option<(u32, u64)>,
+    epoch: u64,
+    now_ms: i64,
+    text: String,
+    code: String,
+    row: String,
+    raw: Option<Vec<u8>>,
 }
 
 /// The rejects of a server.
@@ -56,11 +96,43 @@ struct Inner {
     places: HashSet<(String, u32, u64)>,
     count: u64,
     retention: RejectRetention,
+    code_of: Option<CodeOf>,
 }
 
 impl Rejects {
-    pub(crate) fn new(retention: RejectRetention) -> Self {
-        Self(Arc::new(Mutex::new(Inner { retention, ..Inner::default() })))
+    pub(crate) fn new(retention: RejectRetention, code_of: Option<CodeOf>) -> Self {
+        Self(Arc::new(Mutex::new(Inner { retention, code_of, ..Inner::default() })))
+    }
+
+    /// Those that are kept, as bytes.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        let code_of = self.0.lock().code_of;
+        let record = |reject: Reject| {
+            let (text, code) = match reject.reason {
+                Reason::Error(error) => (error.to_string(), code_of.map_or("", |of| of(&error)).to_owned()),
+                Reason::Recorded { text, code } => (text, code),
+            };
+            let Reject { relation, place, epoch, now_ms, row, raw, .. } = reject;
+            Record { relation, place, epoch, now_ms, text, code, row, raw: raw.map(|raw| raw.to_vec()) }
+        };
+        let records: Vec<Record> = self.list().into_iter().map(record).collect();
+        serde_json::to_vec(&records).map_err(|e| Error::bug("rejects", e.to_string()))
+    }
+
+    /// Takes them back; there have been `count`.
+    pub(crate) fn decode(&self, bytes: &[u8], count: u64) -> Result<()> {
+        let records: Vec<Record> =
+            serde_json::from_slice(bytes).map_err(|e| Error::bug("rejects", e.to_string()))?;
+        let reject = |record: Record| {
+            let Record { relation, place, epoch, now_ms, text, code, row, raw } = record;
+            let (reason, raw) = (Reason::Recorded { text, code }, raw.map(Bytes::from));
+            Reject { relation, place, epoch, now_ms, reason, row, raw }
+        };
+        let kept: Vec<Reject> = records.into_iter().map(reject).collect();
+        let places = kept.iter().filter_map(|r| r.place.map(|(p, offset)| (r.relation.clone(), p, offset)));
+        self.0.lock().places.extend(places);
+        self.extend(kept, count);
+        Ok(())
     }
 
     /// Adds records that are no rows, each once for its relation.

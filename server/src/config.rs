@@ -48,6 +48,11 @@ pub const SETTINGS: &[ServerSetting] = &[
     },
     ServerSetting { key: "rejects-hours", default: "168", doc: "For how long it holds them." },
     ServerSetting {
+        key: "checkpoint-ms",
+        default: "10000",
+        doc: "Time between checkpoints: a start steps again what came after the last one; 0 for none.",
+    },
+    ServerSetting {
         key: "log",
         default: "warn",
         doc: "What goes to stderr, as a tracing filter such as info or executor=debug.",
@@ -78,6 +83,8 @@ pub struct Config {
     pub query_memory_limit: Option<u64>,
     /// How long rejected rows are kept.
     pub rejects: executor::RejectRetention,
+    /// When checkpoints are made.
+    pub checkpoints: executor::CheckpointPolicy,
     /// Filter of the log.
     pub log: String,
 }
@@ -159,9 +166,15 @@ impl Config {
                 rows: parsed("rejects-kept", &get("rejects-kept"))?,
                 age_ms: parsed::<i64>("rejects-hours", &get("rejects-hours"))?.saturating_mul(3_600_000),
             },
+            checkpoints: checkpoints(parsed("checkpoint-ms", &get("checkpoint-ms"))?),
             log: get("log"),
         })
     }
+}
+
+fn checkpoints(ms: u64) -> executor::CheckpointPolicy {
+    let every = (ms > 0).then(|| std::time::Duration::from_millis(ms));
+    executor::CheckpointPolicy { every, at_stop: true }
 }
 
 fn memory_limit(value: &str) -> Result<Option<u64>, ConfigError> {

@@ -68,6 +68,8 @@ async fn open(config: &Config) -> Result<Running, RunError> {
         segment_bytes: config.segment_bytes,
         memory_limit: config.query_memory_limit,
         rejects: config.rejects,
+        checkpoints: config.checkpoints,
+        code_of: Some(crate::pg::reject_code),
     };
     let started = tokio::task::spawn_blocking(move || Engine::start(&engine_config)).await;
     let failed = |source| RunError::Engine { path: config.data_dir.display().to_string(), source };

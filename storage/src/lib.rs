@@ -1,11 +1,12 @@
-//! The bytes: a partitioned log of opaque frames, a journal of decisions, and a projection of that
-//! journal for look-ups. Knows no SQL and no Arrow.
+//! The bytes: a partitioned log of opaque frames, a journal of decisions, a projection of that journal
+//! for look-ups, and checkpoints of opaque state. Knows no SQL and no Arrow.
 //!
 //! Invariant: what `commit` and `Journal::append` return is on disk. Next: `executor` gives the
 //! frames meaning.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod checkpoint;
 mod clock;
 mod error;
 mod frame;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use executor::CheckpointPolicy;
 use harness::{seed, times};
 
 use crate::grammar::Grammar;
@@ -42,7 +43,7 @@ async fn what_comes_and_goes_leaves_nothing_behind() {
     let first = seed("baseline");
     for seed in (0..times("ORACLE_CASES", 40) as u64 / 8).map(|n| first.wrapping_add(n)) {
         let directory = tempfile::tempdir().unwrap();
-        let mut world = World::start(directory.path(), Arc::default(), 2);
+        let mut world = World::start(directory.path(), Arc::default(), 2, CheckpointPolicy::default());
         for (name, kind) in RELATIONS {
             world.execute(&create_relation(name, kind, "")).await.unwrap();
         }

@@ -2,7 +2,9 @@
 //! `.slt` file that stays.
 
 use std::fmt::Write;
+use std::time::Duration;
 
+use executor::CheckpointPolicy;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -94,12 +96,22 @@ impl Insert {
     }
 }
 
+/// None; as often as can be, with one at the end and without: the next start steps the last epochs again.
+const CHECKPOINTS: [CheckpointPolicy; 3] = [NO_CHECKPOINTS, often(true), often(false)];
+/// Every start steps all epochs again.
+pub const NO_CHECKPOINTS: CheckpointPolicy = CheckpointPolicy { every: None, at_stop: false };
+
+const fn often(at_stop: bool) -> CheckpointPolicy {
+    CheckpointPolicy { every: Some(Duration::from_millis(1)), at_stop }
+}
+
 /// A case.
 #[derive(Debug, Clone)]
 pub struct Script {
     pub shards: usize,
     /// Options of the relations that rows are written to.
     pub format: &'static str,
+    pub checkpoints: CheckpointPolicy,
     pub inserts: Vec<Insert>,
     pub views: Vec<View>,
     pub epochs: Vec<Epoch>,
@@ -146,7 +158,8 @@ impl Script {
         };
         let inserts = (0..2).map(insert).collect();
         let format = FORMATS[random.random_range(0..FORMATS.len())];
-        Self { shards: random.random_range(1..4), format, inserts, views, epochs }
+        let checkpoints = CHECKPOINTS[random.random_range(0..CHECKPOINTS.len())];
+        Self { shards: random.random_range(1..4), format, checkpoints, inserts, views, epochs }
     }
 
     fn named(&self, view: usize, then: impl FnOnce(&View)) {

@@ -3,19 +3,20 @@
 
 use harness::times;
 
-use crate::script::Script;
+use crate::script::{NO_CHECKPOINTS, Script};
 use crate::world::{Failure, run};
 
 /// Runs at most, unless `ORACLE_TRIES` says otherwise.
 const TRIES: usize = 1500;
 
 /// What leaves something out, the most first.
-const PASSES: [fn(&Script, usize) -> Option<Script>; 7] = [
+const PASSES: [fn(&Script, usize) -> Option<Script>; 8] = [
     without_views,
     without_inserts,
     without_epochs,
     without_restarts,
     without_format,
+    without_checkpoints,
     without_changes,
     without_rows,
 ];
@@ -58,6 +59,7 @@ fn size(script: &Script) -> usize {
     script.views.len()
         + script.inserts.len()
         + script.format.len()
+        + usize::from(script.checkpoints.every.is_some())
         + script.epochs.len()
         + changes().map(|c| 1 + c.rows.len()).sum::<usize>()
 }
@@ -76,6 +78,11 @@ fn without_inserts(script: &Script, place: usize) -> Option<Script> {
 
 fn without_format(script: &Script, place: usize) -> Option<Script> {
     (place == 0 && !script.format.is_empty()).then(|| Script { format: "", ..script.clone() })
+}
+
+fn without_checkpoints(script: &Script, place: usize) -> Option<Script> {
+    let any = script.checkpoints.every.is_some();
+    (place == 0 && any).then(|| Script { checkpoints: NO_CHECKPOINTS, ..script.clone() })
 }
 
 fn without_epochs(script: &Script, place: usize) -> Option<Script> {

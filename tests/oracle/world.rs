@@ -11,7 +11,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::session_state::SessionState;
-use executor::{Engine, EngineConfig, Halt, PullContext, RejectRetention, Snapshot, Subscription, Write};
+use executor::{CheckpointPolicy, Engine, EngineConfig, Halt, PullContext, RejectRetention, Snapshot, Subscription, Write};
 use futures::{FutureExt, TryStreamExt};
 use planner::{Binder, Dataflow, Joins, Relation};
 use sql::Statement;
@@ -56,7 +56,7 @@ pub async fn run(script: &Script, context: &str) -> Result<Report, Failure> {
 
 async fn case(script: &Script, context: &str) -> Result<Report, Failure> {
     let directory = tempfile::tempdir().unwrap();
-    let mut world = World::start(directory.path(), Arc::default(), script.shards);
+    let mut world = World::start(directory.path(), Arc::default(), script.shards, script.checkpoints);
     for (name, kind) in RELATIONS {
         world.execute(&create_relation(name, kind, script.format)).await?;
     }
@@ -145,10 +145,16 @@ pub struct World {
     /// Views that stand still: what they should be is not known.
     paused: BTreeSet<String>,
     epoch: u64,
+    checkpoints: CheckpointPolicy,
 }
 
 impl World {
-    pub fn start(directory: &Path, clock: Arc<ManualClock>, shards: usize) -> Self {
+    pub fn start(
+        directory: &Path,
+        clock: Arc<ManualClock>,
+        shards: usize,
+        checkpoints: CheckpointPolicy,
+    ) -> Self {
         let config = EngineConfig {
             data_dir: directory.to_owned(),
             fs: Arc::new(Disk),
@@ -157,6 +163,8 @@ impl World {
             segment_bytes: 64 << 10,
             memory_limit: None,
             rejects: RejectRetention::default(),
+            checkpoints,
+            code_of: None,
         };
         let engine = Engine::start(&config).unwrap();
         Self {
@@ -168,14 +176,15 @@ impl World {
             inserts: Vec::new(),
             paused: BTreeSet::new(),
             epoch: 0,
+            checkpoints,
         }
     }
 
     async fn restarted(self, directory: &Path, shards: usize) -> Self {
-        let Self { engine, written, clock, views, inserts, paused, epoch, .. } = self;
+        let Self { engine, written, clock, views, inserts, paused, epoch, checkpoints, .. } = self;
         engine.stop().await;
         drop(engine);
-        Self { written, views, inserts, paused, epoch, ..Self::start(directory, clock, shards) }
+        Self { written, views, inserts, paused, epoch, ..Self::start(directory, clock, shards, checkpoints) }
     }
 
     pub async fn execute(&self, text: &str) -> Result<(), String> {

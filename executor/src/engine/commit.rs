@@ -14,9 +14,10 @@ use datafusion::arrow::compute::concat_batches;
 use planner::{Catalog, Relation, RelationId};
 use storage::log::{Log, Retention, Sync, TopicPartition};
 use storage::meta::{Journal, MetaStore};
-use storage::{Clock, Epoch};
+use storage::{Clock, Epoch, Offset};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
+use super::checkpoint::{CheckpointPolicy, CheckpointTarget, Checkpointer, Covers};
 use super::meta::{Halt, MetaRecord};
 use super::snapshot::Snapshot;
 use super::step::Stepper;
@@ -53,6 +54,8 @@ pub(crate) enum Request {
     /// Computes a view's query again, beside the view.
     Rebuild(Arc<Relation>, oneshot::Sender<Result<()>>),
     Flush(oneshot::Sender<Epoch>),
+    /// Records that are in two checkpoints.
+    Covered(Covers),
     /// A query changes by itself at this time, ms since 1970.
     Tick(i64),
     Stop,
@@ -96,7 +99,8 @@ pub(crate) struct SubscribeRequest {
 /// What the step thread is given, in order.
 enum Work {
     Epoch { epoch: Epoch, now_ms: i64, arrivals: Arrivals, permits: Vec<OwnedSemaphorePermit> },
-    Ddl(DdlRequest),
+    /// With its entry in the journal.
+    Ddl(DdlRequest, u64),
     Subscribe(SubscribeRequest),
     Rebuild(Arc<Relation>, oneshot::Sender<Result<()>>),
     Flush(oneshot::Sender<Epoch>),
@@ -113,6 +117,10 @@ pub(crate) struct Committer {
     /// Deals writes to the partitions of a stream.
     pub(crate) turn: u32,
     pub(crate) retained_at_ms: i64,
+    /// The last entry of the journal that made or changed a query.
+    pub(crate) revision: u64,
+    /// What two checkpoints have of the log, should it let go of it.
+    pub(crate) covers: Covers,
     /// The time of the last epoch.
     pub(crate) committed_at_ms: i64,
 }
@@ -123,13 +131,15 @@ pub(crate) fn spawn(
     stepper: Stepper,
     (sender, requests): (mpsc::WeakSender<Request>, mpsc::Receiver<Request>),
     publish: watch::Sender<Arc<Snapshot>>,
+    (policy, checkpoints): (CheckpointPolicy, CheckpointTarget),
 ) -> Result<Vec<JoinHandle<()>>> {
     let timer = Timer { clock: Arc::clone(&committer.clock), requests: sender, asked: None };
+    let checkpointer = Checkpointer::start(policy, checkpoints)?;
     let (work, receiver) = sync_channel(AHEAD);
     let failed = |e: std::io::Error| Error::bug("start", e.to_string());
     let step = Builder::new()
         .name("step".into())
-        .spawn(move || step_loop(stepper, timer, &receiver, &publish))
+        .spawn(move || step_loop(stepper, timer, checkpointer, &receiver, &publish))
         .map_err(failed)?;
     let commit = Builder::new()
         .name("commit".into())
@@ -172,6 +182,7 @@ impl Timer {
 fn step_loop(
     mut stepper: Stepper,
     mut timer: Timer,
+    mut checkpointer: Checkpointer,
     work: &Receiver<Work>,
     publish: &watch::Sender<Arc<Snapshot>>,
 ) {
@@ -180,7 +191,7 @@ fn step_loop(
         let building = stepper.is_building().then_some(BUILDING);
         let retry = waiting.then_some(RETRY);
         let idle = stepper.has_unindexed().then_some(IDLE);
-        let limits = [building, retry, idle, timer.wait(stepper.due_ms())];
+        let limits = [building, retry, idle, checkpointer.wait(&stepper), timer.wait(stepper.due_ms())];
         let next = match limits.into_iter().flatten().min() {
             Some(limit) => work.recv_timeout(limit),
             None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -191,7 +202,10 @@ fn step_loop(
                 publish.send_replace(Arc::new(stepper.snapshot()));
                 drop(permits);
             }
-            Ok(Work::Ddl(request)) => ddl(&mut stepper, request, publish),
+            Ok(Work::Ddl(request, revision)) => {
+                ddl(&mut stepper, request, publish);
+                stepper.has_taken(revision);
+            }
             Ok(Work::Subscribe(request)) => {
                 stepper.subscribe(request.query, request.snapshot, request.progress, request.reply);
             }
@@ -200,13 +214,14 @@ fn step_loop(
                 let _ = reply.send(stepper.epoch());
             }
             Err(RecvTimeoutError::Timeout) => stepper.index_some(),
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return checkpointer.finish(&stepper),
         }
         if stepper.is_building() && stepper.finish_built() {
             publish.send_replace(Arc::new(stepper.snapshot()));
         }
         stepper.send_answers();
         waiting = stepper.retry_subscribers();
+        checkpointer.tend(&stepper);
     }
 }
 
@@ -248,6 +263,10 @@ fn commit_loop(mut committer: Committer, mut requests: mpsc::Receiver<Request>, 
             Request::Rebuild(relation, reply) => work.send(Work::Rebuild(relation, reply)).is_ok(),
             Request::Flush(reply) => work.send(Work::Flush(reply)).is_ok(),
             Request::Tick(due_ms) => committer.tick(due_ms, work),
+            Request::Covered(covers) => {
+                committer.covers = covers;
+                true
+            }
             Request::Stop => break,
         };
         if !passed {
@@ -349,10 +368,9 @@ impl Committer {
         }
         let (epoch, now_ms) = (self.epoch + 1, self.clock.now_ms());
         match ticks::commit(&self.log, epoch, now_ms) {
-            Ok(()) => {
+            Ok(arrivals) => {
                 (self.epoch, self.committed_at_ms) = (epoch, now_ms);
-                work.send(Work::Epoch { epoch, now_ms, arrivals: Arrivals::new(), permits: Vec::new() })
-                    .is_ok()
+                work.send(Work::Epoch { epoch, now_ms, arrivals, permits: Vec::new() }).is_ok()
             }
             Err(error) => {
                 tracing::error!(%error, "could not commit a tick");
@@ -407,7 +425,8 @@ impl Committer {
     fn ddl(&mut self, request: DdlRequest, work: &SyncSender<Work>) -> bool {
         let before = self.catalog.clone();
         match self.decide(&request.change) {
-            Ok(()) => {
+            Ok(revision) => {
+                self.revision = revision;
                 let goes_on = match &request.change {
                     Change::Rejoin(..) => true,
                     // What it brings to a topic that is there comes in an epoch of its own.
@@ -416,7 +435,7 @@ impl Committer {
                     }
                     _ => false,
                 };
-                let mut passed = work.send(Work::Ddl(request)).is_ok();
+                let mut passed = work.send(Work::Ddl(request, revision)).is_ok();
                 if goes_on {
                     // The epoch in which the view goes on need not wait for rows.
                     passed = passed && self.tick(i64::MAX, work);
@@ -453,7 +472,8 @@ impl Committer {
         Ok(())
     }
 
-    fn decide(&mut self, change: &Change) -> Result<()> {
+    /// Returns the entry of the journal.
+    fn decide(&mut self, change: &Change) -> Result<u64> {
         let record = match change {
             Change::Create(relation) => {
                 if relation.has_topic() {
@@ -483,30 +503,48 @@ impl Committer {
         if !self.projection.apply(revision, &record.projection()) {
             tracing::warn!("the metadata projection is behind and will be rebuilt at the next start");
         }
-        Ok(())
+        Ok(revision)
     }
 
-    /// Lets go of old segments of streams that no view would have to read again.
+    /// Lets go of old segments of streams that no start would have to read again: what views have read
+    /// is in two checkpoints, and no query has been made since that might read it.
     fn retain(&mut self, now_ms: i64) {
         if now_ms - self.retained_at_ms < RETENTION_MS {
             return;
         }
         self.retained_at_ms = now_ms;
+        let covered = self.covers.revision >= self.revision;
+        if covered {
+            let ticks = TopicPartition { topic: ticks::relation().log_name(), partition: 0 };
+            self.let_go(&ticks, Retention { max_bytes: Some(0), max_age_ms: None }, now_ms, self.covers.ticks);
+        }
         for relation in self.catalog.iter().filter(|r| r.is_stream() && r.is_base()) {
             let retention = Retention { max_age_ms: relation.retention.0, max_bytes: relation.retention.1 };
             if retention == Retention::default() {
                 continue;
             }
             // Offsets of a topic that several write to count all of them.
-            let needed =
-                self.catalog.shares_topic(relation) || !self.catalog.dependents(relation.id).is_empty();
-            let hold = if needed { 0 } else { u64::MAX };
+            if self.catalog.shares_topic(relation) {
+                continue;
+            }
+            let readers = self.catalog.dependents(relation.id);
+            let stand = readers.iter().any(|reader| self.covers.standing.contains(&reader.id));
             for partition in 0..relation.partitions {
                 let at = TopicPartition { topic: relation.log_name(), partition };
-                if let Err(error) = self.log.retain(&at, retention, now_ms, hold) {
-                    tracing::warn!(relation = %relation.name, %error, "could not remove old segments");
-                }
+                let ends = self.covers.ends.get(&at.topic).and_then(|ends| ends.get(partition as usize));
+                let hold = match ends {
+                    _ if readers.is_empty() => u64::MAX,
+                    Some(end) if covered && !stand => *end,
+                    _ => 0,
+                };
+                self.let_go(&at, retention, now_ms, hold);
             }
+        }
+    }
+
+    fn let_go(&self, at: &TopicPartition, retention: Retention, now_ms: i64, hold: Offset) {
+        if let Err(error) = self.log.retain(at, retention, now_ms, hold) {
+            tracing::warn!(topic = %at.topic, %error, "could not remove old segments");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, BadRecord, Codec, decode_batches};
 use crate::layout::nullable;
 use crate::operator::Changes;
-use crate::rejects::{Reject, Rejects};
+use crate::rejects::{Reason, Reject, Rejects};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 8 << 20;
@@ -75,6 +75,11 @@ impl TopicReader {
     pub(crate) fn cursor(&self, partition: usize) -> Cursor {
         let number = u32::try_from(partition).unwrap_or(u32::MAX);
         Cursor::new(Arc::clone(&self.log), number, &self.ends.partitions[partition])
+    }
+
+    /// Offset of the first record of the first partition.
+    pub(crate) fn start(&self) -> Offset {
+        self.ends.partitions.first().map_or(0, |p| p.start)
     }
 
     /// How many records there are.
@@ -142,7 +147,7 @@ pub(crate) fn reject(all: &Rejects, relation: &Relation, unread: Vec<Unread>, (e
         place: Some((partition, offset)),
         epoch,
         now_ms,
-        error: Arc::new(bad.error),
+        reason: Reason::Error(Arc::new(bad.error)),
         row: String::from_utf8_lossy(&bad.raw).into_owned(),
         raw: Some(bad.raw),
     }));

@@ -9,6 +9,8 @@
 //! reader that needs to see it waits for the snapshot of that epoch.
 
 mod backfill;
+mod checkpoint;
+mod checkpoints;
 mod commit;
 mod creation;
 mod flow;
@@ -18,6 +20,7 @@ mod lifecycle;
 mod meta;
 mod recovery;
 mod relations;
+mod restore;
 mod snapshot;
 mod step;
 mod ticks;
@@ -36,6 +39,8 @@ use storage::{Clock, Epoch, Fs};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use backfill::Progress;
+pub use checkpoint::CheckpointPolicy;
+pub use checkpoints::{CheckpointStatus, Checkpoints};
 pub(crate) use history::StreamReader;
 pub use meta::Halt;
 pub use snapshot::{QueryStatus, Snapshot};
@@ -43,7 +48,8 @@ pub use snapshot::{QueryStatus, Snapshot};
 use crate::error::{Error, Result};
 use crate::ingest::Write;
 use crate::push::Subscription;
-use crate::rejects::{RejectRetention, Rejects};
+use crate::rejects::{CodeOf, RejectRetention, Rejects};
+use checkpoint::CheckpointTarget;
 use commit::{AppendRequest, Change, DdlRequest, RejoinWith, Request, SubscribeRequest};
 
 /// Statements that may wait for the commit thread.
@@ -68,6 +74,10 @@ pub struct EngineConfig {
     pub memory_limit: Option<u64>,
     /// How long rejected rows are kept.
     pub rejects: RejectRetention,
+    /// When checkpoints are made.
+    pub checkpoints: CheckpointPolicy,
+    /// How clients call an error: checkpoints keep it of what was rejected.
+    pub code_of: Option<CodeOf>,
 }
 
 /// The acknowledgement of an append.
@@ -88,6 +98,7 @@ pub struct Engine {
     ddl: tokio::sync::Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     rejects: Rejects,
+    checkpoints: Checkpoints,
     clock: Arc<dyn Clock>,
     shards: usize,
     /// Held for as long as the engine runs.
@@ -111,8 +122,18 @@ impl Engine {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (publish, snapshots) = watch::channel(Arc::new(recovered.stepper.snapshot()));
         let rejects = recovered.stepper.rejects().clone();
+        let checkpoints = Checkpoints::default();
+        let target = CheckpointTarget {
+            store: recovered.checkpoints,
+            log: Arc::clone(&recovered.committer.log),
+            requests: sender.downgrade(),
+            statuses: checkpoints.clone(),
+            covered: recovered.covered,
+        };
+        let (committer, stepper) = (recovered.committer, recovered.stepper);
+        let requests = (sender.downgrade(), receiver);
         let threads =
-            commit::spawn(recovered.committer, recovered.stepper, (sender.downgrade(), receiver), publish)?;
+            commit::spawn(committer, stepper, requests, publish, (config.checkpoints, target))?;
         Ok(Self {
             requests: sender,
             snapshots,
@@ -122,6 +143,7 @@ impl Engine {
             ddl: tokio::sync::Mutex::new(()),
             threads: Mutex::new(threads),
             rejects,
+            checkpoints,
             clock: Arc::clone(&config.clock),
             shards: config.shards,
             _lock: lock,
@@ -166,6 +188,11 @@ impl Engine {
     /// Rows that could not be used.
     pub fn rejects(&self) -> &Rejects {
         &self.rejects
+    }
+
+    /// How the last checkpoints went.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     /// Appends rows to any number of relations as one atom. Returns when they are on disk.

@@ -11,14 +11,17 @@ use std::sync::Arc;
 use planner::{Binder, Catalog, Relation, RelationId, Topic, TopicPart};
 use sql::Statement;
 use storage::Epoch;
+use storage::checkpoint::CheckpointStore;
 use storage::log::{EmbeddedLog, Log, LogConfig, TopicPartition};
 use storage::meta::{Entry, Journal, MetaStore, open_projection};
 
 use super::EngineConfig;
+use super::checkpoint::Covers;
 use super::commit::Committer;
 use super::creation::TopicEnd;
 use super::history::{EpochMerge, TopicReader};
 use super::meta::{Halt, MetaRecord};
+use super::restore::restore;
 use super::step::Stepper;
 use super::ticks;
 use super::topics::{Arrivals, TopicEnds};
@@ -29,10 +32,13 @@ pub(crate) struct Recovered {
     pub(crate) committer: Committer,
     pub(crate) stepper: Stepper,
     pub(crate) next_id: RelationId,
+    pub(crate) checkpoints: CheckpointStore,
+    /// The epoch and the journal's entry that the newest checkpoint has.
+    pub(crate) covered: (Epoch, u64),
 }
 
 /// What the journal says of relations that it has made and not removed, and of topics that are left.
-enum Event {
+pub(super) enum Event {
     Create(Arc<Relation>),
     Topic(Topic),
     Replace(Arc<Relation>),
@@ -40,14 +46,19 @@ enum Event {
     Halt(RelationId, Halt),
 }
 
-/// An event and the epoch it came after.
-type Live = (Epoch, Event);
+/// An event of the journal.
+pub(super) struct Live {
+    pub(super) revision: u64,
+    /// The epoch it came after.
+    after: Epoch,
+    pub(super) event: Event,
+}
 
 pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let (journal, entries) = Journal::open(&config.fs, &config.data_dir.join("meta").join("journal"))?;
     let records =
         entries.iter().map(|e| Ok((e, MetaRecord::decode(&e.body)?))).collect::<Result<Vec<_>>>()?;
-    let (live, catalog) = live_relations(&records);
+    let (mut live, catalog) = live_relations(&records);
     let ticks = ticks::relation();
     let parts = catalog.topics().flat_map(|topic| &topic.parts);
     let mut topics: HashSet<String> = parts.map(|part| part.log_name.clone()).collect();
@@ -62,10 +73,22 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     }
     let log: Arc<dyn Log> = Arc::new(log);
     log.create_topic(&ticks.log_name(), ticks.partitions)?;
-    let mut stepper = Stepper::new(Arc::clone(&log), config);
+    let mut checkpoints =
+        CheckpointStore::open(Arc::clone(&config.fs), &config.data_dir.join("checkpoints"))?;
+    let mut stepper = from_checkpoint(config, &log, &mut checkpoints, &live)?;
+    let mut covered = (stepper.epoch(), stepper.revision());
+    live.retain(|entry| entry.revision > stepper.revision());
     replay(&live, &catalog, &log, &mut stepper)?;
+    if covered.0 == 0 && checkpoints.damaged() > 0 {
+        stepper.fail_what_lost_history();
+    }
+    let nothing_came = live.is_empty() && stepper.epoch() == covered.0;
     let epoch = found.last_epoch.max(acknowledged).max(stepper.epoch());
     stepper.begin_at(epoch, config.clock.now_ms());
+    stepper.has_taken(entries.last().map_or(0, |entry| entry.revision));
+    if nothing_came {
+        covered = (stepper.epoch(), stepper.revision());
+    }
     let projection = projection(config, &entries, &records);
     let next_id = 1 + records.iter().filter_map(|(_, r)| r.created()).max().unwrap_or(0);
     let catalog = stepper.catalog().as_ref().clone();
@@ -80,8 +103,33 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
         turn: 0,
         retained_at_ms: 0,
         committed_at_ms: i64::MIN,
+        revision: stepper.revision(),
+        covers: Covers::default(),
     };
-    Ok(Recovered { committer, stepper, next_id })
+    Ok(Recovered { committer, stepper, next_id, checkpoints, covered })
+}
+
+/// The engine as the newest checkpoint has it that can be used; without any, as it was in the beginning.
+fn from_checkpoint(
+    config: &EngineConfig,
+    log: &Arc<dyn Log>,
+    checkpoints: &mut CheckpointStore,
+    live: &[Live],
+) -> Result<Stepper> {
+    while let Some(manifest) = checkpoints.manifests().first().cloned() {
+        let mut stepper = Stepper::new(Arc::clone(log), config);
+        let restored = catch_unwind(AssertUnwindSafe(|| {
+            restore(&mut stepper, checkpoints, &manifest, live, log)
+        }));
+        match restored.unwrap_or_else(|_| Err(Error::bug("checkpoint", "reading it panicked"))) {
+            Ok(()) => return Ok(stepper),
+            Err(error) => {
+                tracing::error!(epoch = manifest.epoch, %error, "a checkpoint cannot be used");
+                checkpoints.discard(manifest.epoch);
+            }
+        }
+    }
+    Ok(Stepper::new(Arc::clone(log), config))
 }
 
 /// Plans every statement again, in order; one that no longer plans is left out and named. With the
@@ -96,17 +144,18 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> (Vec<Live>, Catalog) {
         .flatten()
         .collect();
     let state = planner::session_state(1);
+    let at = |entry: &Entry, event| Live { revision: entry.revision, after: entry.after_epoch, event };
     let mut catalog = Catalog::default();
     let mut live = Vec::new();
     for (entry, record) in records {
         let (id, text) = match record {
             MetaRecord::Create { id, text, .. } | MetaRecord::Replace { id, text } => (id, text),
             MetaRecord::Halt { id, halt } if catalog.by_id(*id).is_some() => {
-                live.push((entry.after_epoch, Event::Halt(*id, *halt)));
+                live.push(at(entry, Event::Halt(*id, *halt)));
                 continue;
             }
             MetaRecord::Resume { id } if catalog.by_id(*id).is_some() => {
-                live.push((entry.after_epoch, Event::Resume(*id)));
+                live.push(at(entry, Event::Resume(*id)));
                 continue;
             }
             MetaRecord::Drop { ids, delete_topics } => {
@@ -118,7 +167,7 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> (Vec<Live>, Catalog) {
         if dropped.contains(id) {
             if let MetaRecord::Create { topic: Some(topic), .. } = record {
                 catalog = catalog.with_topic(topic.topic(*id, true));
-                live.push((entry.after_epoch, Event::Topic(topic.topic(*id, false))));
+                live.push(at(entry, Event::Topic(topic.topic(*id, false))));
             }
             continue;
         }
@@ -131,14 +180,14 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> (Vec<Live>, Catalog) {
                     MetaRecord::Replace { .. } => Event::Replace(relation),
                     _ => Event::Create(relation),
                 };
-                live.push((entry.after_epoch, event));
+                live.push(at(entry, event));
             }
             Err(error) => {
                 tracing::error!(statement = %text, %error, "a relation could not be loaded and is left out")
             }
         }
     }
-    live.retain(|(_, event)| match event {
+    live.retain(|entry| match &entry.event {
         Event::Topic(left) => is_left(&catalog, left),
         _ => true,
     });
@@ -163,7 +212,7 @@ fn plan(binder: &Binder<'_>, id: RelationId, text: &str) -> Result<Relation> {
     }
 }
 
-/// Epochs and creations in their first order.
+/// Epochs and creations in their first order, from where the stepper is.
 fn replay(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
     let mut names = Vec::new();
     let mut readers = Vec::new();
@@ -171,19 +220,21 @@ fn replay(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>, stepper: &mut St
         // What a query wrote, it writes again.
         let again = |part: &TopicPart| catalog.by_id(part.relation).is_some_and(|r| !r.is_base());
         let parts = topic.parts.iter().filter(|part| !again(part)).cloned().collect();
-        readers.push(reader(log, &Topic { parts, ..topic.clone() })?);
+        readers.push(reader(log, &Topic { parts, ..topic.clone() }, stepper)?);
         names.push(topic.name.clone());
     }
     let ticks = Topic::of(&ticks::relation());
-    readers.push(reader(log, &ticks)?);
+    let ticks_reader = reader(log, &ticks, stepper)?;
+    stepper.ticks = ticks_reader.start();
+    readers.push(ticks_reader);
     names.push(ticks.name);
     let mut history = EpochMerge::new(readers.iter());
     let mut events: VecDeque<&Live> = live.iter().collect();
     loop {
         let next = history.peek_epoch()?;
-        while let Some((after, event)) = events.pop_front_if(|e| next.is_none_or(|epoch| e.0 < epoch)) {
-            stepper.begin_at(stepper.epoch().max(*after), 0);
-            happen(event, log, stepper)?;
+        while let Some(entry) = events.pop_front_if(|e| next.is_none_or(|epoch| e.after < epoch)) {
+            stepper.begin_at(stepper.epoch().max(entry.after), 0);
+            happen(&entry.event, log, stepper)?;
         }
         let Some(epoch) = history.next_epoch()? else { return Ok(()) };
         let mut arrivals = Arrivals::new();
@@ -223,7 +274,7 @@ fn create(relation: &Arc<Relation>, log: &Arc<dyn Log>, stepper: &mut Stepper) -
 }
 
 /// The epoch of the last frame of each partition of a result topic.
-fn last_epochs(log: &Arc<dyn Log>, relation: &Relation) -> Result<Vec<Epoch>> {
+pub(super) fn last_epochs(log: &Arc<dyn Log>, relation: &Relation) -> Result<Vec<Epoch>> {
     let last = |partition| {
         let at = TopicPartition { topic: relation.log_name(), partition };
         let end = log.bounds(&at)?.end;
@@ -233,14 +284,17 @@ fn last_epochs(log: &Arc<dyn Log>, relation: &Relation) -> Result<Vec<Epoch>> {
     (0..relation.partitions).map(last).collect()
 }
 
-/// A reader of all that is on disk of some parts of a topic.
-fn reader(log: &Arc<dyn Log>, topic: &Topic) -> Result<TopicReader> {
+/// A reader of all that is on disk of some parts of a topic and has not been stepped.
+fn reader(log: &Arc<dyn Log>, topic: &Topic, stepper: &Stepper) -> Result<TopicReader> {
     let mut ends = TopicEnds::default();
     ends.add_parts(topic, log)?;
     for (partition, ends) in (0u32..).zip(&mut ends.partitions) {
+        (ends.start, ends.end) = (0, 0);
         for part in &mut ends.parts {
+            let stepped = stepper.stepped(&topic.name, partition, part.relation);
+            part.start = part.start.max(stepped);
             part.end = log.bounds(&TopicPartition { topic: part.log_name.to_string(), partition })?.end;
-            ends.end += part.end - part.start;
+            (ends.start, ends.end) = (ends.start + part.start, ends.end + part.end);
         }
     }
     Ok(TopicReader::new(Arc::clone(log), Arc::new(ends)))

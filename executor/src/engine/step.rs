@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use planner::{Catalog, Relation, RelationId, Topic};
 use rayon::prelude::*;
-use storage::Epoch;
-use storage::log::Log;
+use storage::log::{Log, TopicPartition};
+use storage::{Epoch, Offset};
 
 use super::EngineConfig;
 use super::backfill::Building;
@@ -19,9 +19,10 @@ use super::history::reject;
 use super::lifecycle::Rebuilt;
 use super::relations::State;
 use super::snapshot::Snapshot;
+use super::ticks;
 use super::topics::{Arrival, Arrivals, TopicEnds};
 use super::view::{Output, View};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::push::{End, Subscriber};
 use crate::query::{EpochChanges, Query};
 use crate::rejects::{Rejects, StepRejects};
@@ -34,6 +35,10 @@ pub(crate) struct Stepper {
     pub(super) memory_limit: Option<u64>,
     pub(super) epoch: Epoch,
     pub(super) now_ms: i64,
+    /// The last entry of the journal that has come to pass.
+    pub(super) revision: u64,
+    /// Ticks that have been stepped.
+    pub(super) ticks: Offset,
     pub(super) catalog: Arc<Catalog>,
     pub(super) states: BTreeMap<RelationId, State>,
     pub(super) versions: HashMap<RelationId, TableVersion>,
@@ -54,6 +59,8 @@ impl Stepper {
             memory_limit: config.memory_limit,
             epoch: 0,
             now_ms: 0,
+            revision: 0,
+            ticks: 0,
             catalog: Arc::new(Catalog::default()),
             states: BTreeMap::new(),
             versions: HashMap::new(),
@@ -63,7 +70,7 @@ impl Stepper {
             building: Vec::new(),
             rebuilt: Vec::new(),
             answers: Vec::new(),
-            rejects: Rejects::new(config.rejects),
+            rejects: Rejects::new(config.rejects, config.code_of),
         }
     }
 
@@ -77,6 +84,15 @@ impl Stepper {
 
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Says which entry of the journal has come to pass.
+    pub(crate) fn has_taken(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Says which epoch is the last one, when nothing of it is left to step.
@@ -108,6 +124,9 @@ impl Stepper {
     pub(crate) fn step(&mut self, epoch: Epoch, now_ms: i64, mut arrivals: Arrivals) {
         self.epoch = epoch;
         self.now_ms = now_ms;
+        if let Some(tick) = arrivals.remove(&ticks::topic()) {
+            self.ticks += tick.iter().map(|arrival| arrival.rows() as u64).sum::<u64>();
+        }
         let mut changes = EpochChanges::new();
         self.deliver(0, &mut arrivals, &mut changes);
         for level in 1..=self.flow.deepest {
@@ -295,6 +314,62 @@ impl Stepper {
     /// Tells who waits, now that everything is published.
     pub(crate) fn send_answers(&mut self) {
         self.answers.drain(..).for_each(Answer::send);
+    }
+
+    /// Puts the state of a relation that the catalog has where everybody sees it.
+    pub(super) fn put(&mut self, id: RelationId, state: State) {
+        let failed = state.view().is_some_and(|view| view.status.error.is_some());
+        self.states.insert(id, state);
+        if !failed {
+            self.publish_table(id);
+        }
+    }
+
+    /// Sets a view aside, with those that read it.
+    pub(super) fn fail_view(&mut self, id: RelationId, error: &Error) {
+        if let Some(State::View(view)) = self.states.get_mut(&id) {
+            view.fail(error);
+            view.halted_at = self.epoch;
+        }
+        self.versions.remove(&id);
+        self.fail_readers(id);
+    }
+
+    /// Up to where a part of a topic has been stepped.
+    pub(super) fn stepped(&self, topic: &str, partition: u32, part: RelationId) -> Offset {
+        if topic == ticks::topic() {
+            return self.ticks;
+        }
+        let ends = self.topics.get(topic).and_then(|ends| ends.partitions.get(partition as usize));
+        ends.and_then(|ends| ends.parts.iter().find(|p| p.relation == part)).map_or(0, |part| part.end)
+    }
+
+    /// Sets the views aside that were computed anew although records that they had read are gone.
+    pub(super) fn fail_what_lost_history(&mut self) {
+        let views: Vec<_> = self.catalog.iter().filter(|r| r.dataflow().is_some()).cloned().collect();
+        for view in views {
+            if let Some(stream) = self.lost_history(&view) {
+                self.fail_view(view.id, &Error::LostHistory { stream });
+            }
+        }
+    }
+
+    /// A stream that a view reads and of which the log has let records go.
+    pub(super) fn lost_history(&self, relation: &Relation) -> Option<String> {
+        let sources = relation.dataflow()?.source_relations().filter(|source| source.is_stream());
+        let partitions = |name: &str| self.topics.get(name).map(|topic| topic.partitions.as_slice());
+        for source in sources {
+            for (number, partition) in (0u32..).zip(partitions(&source.topic.name).unwrap_or_default()) {
+                let lost = partition.parts.iter().any(|part| {
+                    let at = TopicPartition { topic: part.log_name.to_string(), partition: number };
+                    self.log.bounds(&at).is_ok_and(|there| there.start > 0)
+                });
+                if lost {
+                    return Some(source.name.clone());
+                }
+            }
+        }
+        None
     }
 
     /// Puts a relation where everybody sees it.

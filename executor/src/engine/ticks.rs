@@ -11,6 +11,7 @@ use storage::Epoch;
 use storage::log::{Log, Sync, TopicPartition};
 
 use super::frames;
+use super::topics::{Arrival, Arrivals};
 use crate::error::Result;
 use crate::ingest::topic_schema;
 
@@ -23,7 +24,7 @@ pub(super) fn relation() -> Arc<Relation> {
         columns: Vec::new(),
         key: Vec::new(),
         record_key: Vec::new(),
-        topic: TopicRef { name: String::new(), named: false, encoding: Encoding::Columns },
+        topic: TopicRef { name: topic(), named: false, encoding: Encoding::Columns },
         partitions: 1,
         time_column: None,
         retention: (None, None),
@@ -35,14 +36,20 @@ pub(super) fn relation() -> Arc<Relation> {
     })
 }
 
-/// Makes an epoch of nothing but its time.
-pub(super) fn commit(log: &Arc<dyn Log>, epoch: Epoch, now_ms: i64) -> Result<()> {
+/// The name of their topic, which nobody can give to another.
+pub(super) fn topic() -> String {
+    String::new()
+}
+
+/// Makes an epoch of nothing but its time; returns what it brings.
+pub(super) fn commit(log: &Arc<dyn Log>, epoch: Epoch, now_ms: i64) -> Result<Arrivals> {
     let relation = relation();
     let schema = topic_schema(&relation);
     let time: ArrayRef = Arc::new(Int64Array::from_value(now_ms, 1));
     let record = RecordBatch::try_new(schema, vec![time])?;
     let to = TopicPartition { topic: relation.log_name(), partition: 0 };
-    let append = frames::append(to, &[record], now_ms)?;
+    let append = frames::append(to, std::slice::from_ref(&record), now_ms)?;
     log.commit(epoch, now_ms, &[append], Sync::Durable)?;
-    Ok(())
+    let arrival = Arrival { part: relation.id, partition: 0, base: 0, batches: vec![record] };
+    Ok(Arrivals::from([(topic(), vec![arrival])]))
 }

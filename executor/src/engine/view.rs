@@ -25,7 +25,7 @@ use crate::keys::{KeyTable, RowCodec};
 use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::query::{EpochChanges, Query};
-use crate::rejects::{Reject, Rejects, StepRejects};
+use crate::rejects::{Reason, Reject, Rejects, StepRejects};
 use crate::table::TableStore;
 
 /// Name of the weight in a result topic's rows.
@@ -196,7 +196,7 @@ impl View {
             place: None,
             epoch,
             now_ms,
-            error,
+            reason: Reason::Error(error),
             row,
             raw: None,
         });

@@ -13,6 +13,7 @@ use datafusion::arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64T
 
 use crate::error::{Error, Result};
 use crate::keys::{RowCodec, Slot};
+use crate::state::{Image, Plain, StateReader, Stateful};
 
 /// What one call sees of a batch.
 pub(crate) struct Input<'a> {
@@ -46,7 +47,7 @@ impl Input<'_> {
 }
 
 /// The state of one aggregate for all groups.
-pub(crate) trait Accumulator: Send {
+pub(crate) trait Accumulator: Stateful + Send {
     /// Makes room for slots below `slots`.
     fn grow(&mut self, slots: usize);
     /// Adds and takes back rows.
@@ -143,6 +144,17 @@ impl Accumulator for Count {
     }
 }
 
+impl Stateful for Count {
+    fn save(&self, image: &mut Image) {
+        image.vector(&self.0);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.0 = state.vector()?;
+        Ok(())
+    }
+}
+
 /// bool_and and bool_or: how many were true and how many false.
 struct Truth {
     all: bool,
@@ -181,6 +193,17 @@ impl Accumulator for Truth {
 
     fn bytes(&self) -> usize {
         self.groups.capacity() * 16
+    }
+}
+
+impl Stateful for Truth {
+    fn save(&self, image: &mut Image) {
+        image.vector(&self.groups);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.groups = state.vector()?;
+        Ok(())
     }
 }
 
@@ -240,6 +263,17 @@ impl Accumulator for IntegerSum {
     }
 }
 
+impl Stateful for IntegerSum {
+    fn save(&self, image: &mut Image) {
+        image.vector(&self.groups);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.groups = state.vector()?;
+        Ok(())
+    }
+}
+
 /// A sum of floats that can be taken back: the sum in two parts, so that what was added and
 /// removed cancels, and the values that are no numbers counted apart.
 ///
@@ -252,6 +286,22 @@ struct Float {
     nan: i32,
     infinite: i32,
     negative_infinite: i32,
+}
+
+impl Plain for Float {
+    const BYTES: usize = 36;
+
+    fn put(self, out: &mut Vec<u8>) {
+        ([self.high, self.low], self.count).put(out);
+        ([self.nan, self.infinite], self.negative_infinite).put(out);
+    }
+
+    fn get(bytes: &[u8]) -> Self {
+        let (finite, other): (&[u8], &[u8]) = bytes.split_at(24);
+        let ([high, low], count) = Plain::get(finite);
+        let ([nan, infinite], negative_infinite) = Plain::get(other);
+        Self { high, low, count, nan, infinite, negative_infinite }
+    }
 }
 
 impl Float {
@@ -362,6 +412,17 @@ impl Accumulator for FloatSum {
     }
 }
 
+impl Stateful for FloatSum {
+    fn save(&self, image: &mut Image) {
+        image.vector(&self.groups);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.groups = state.vector()?;
+        Ok(())
+    }
+}
+
 struct DecimalSum {
     precision: u8,
     scale: i8,
@@ -427,6 +488,17 @@ impl Accumulator for DecimalSum {
     }
 }
 
+impl Stateful for DecimalSum {
+    fn save(&self, image: &mut Image) {
+        image.vector(&self.groups);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.groups = state.vector()?;
+        Ok(())
+    }
+}
+
 /// The least or greatest value of rows that only come, as comparable bytes.
 struct Extreme {
     codec: RowCodec,
@@ -479,6 +551,25 @@ impl Accumulator for Extreme {
 
     fn bytes(&self) -> usize {
         self.bytes + self.groups.capacity() * 16
+    }
+}
+
+impl Stateful for Extreme {
+    fn save(&self, image: &mut Image) {
+        image.count(self.groups.len());
+        for group in &self.groups {
+            image.flag(group.is_some());
+            group.iter().for_each(|value| image.bytes(value));
+        }
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        for _ in 0..state.count()? {
+            let value = if state.flag()? { Some(state.bytes()?.into_boxed_slice()) } else { None };
+            self.bytes += value.as_ref().map_or(0, |value| value.len());
+            self.groups.push(value);
+        }
+        Ok(())
     }
 }
 
@@ -537,6 +628,32 @@ impl Accumulator for Extremes {
 
     fn bytes(&self) -> usize {
         self.bytes + self.groups.capacity() * size_of::<BTreeMap<Box<[u8]>, i64>>()
+    }
+}
+
+impl Stateful for Extremes {
+    fn save(&self, image: &mut Image) {
+        image.count(self.groups.len());
+        for group in &self.groups {
+            image.count(group.len());
+            for (value, count) in group {
+                image.value(*count);
+                image.bytes(value);
+            }
+        }
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        for _ in 0..state.count()? {
+            let mut group = BTreeMap::new();
+            for _ in 0..state.count()? {
+                let (count, value) = (state.value()?, state.bytes()?.into_boxed_slice());
+                self.bytes += value.len() + ENTRY_BYTES;
+                group.insert(value, count);
+            }
+            self.groups.push(group);
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::expression::{Expression, resilient};
 use crate::keys::{EncodedRows, KeyTable, RowCodec, Slot, hash};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 
 pub(crate) struct Aggregate {
     group: Vec<Expression>,
@@ -97,6 +98,16 @@ impl Operator for Aggregate {
             |shard: &mut Shard, index: usize| shard.step(index, &evaluated, codec, schema, always, first);
         let indices = (0..self.shards.len()).collect();
         step_shards(&mut self.shards, indices, rows, run)
+    }
+
+    fn save(&self, image: &mut Image) {
+        image.flag(self.started);
+        self.shards.iter().for_each(|shard| shard.save(image));
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.started = state.flag()?;
+        self.shards.iter_mut().try_for_each(|shard| shard.load(state))
     }
 
     fn state_bytes(&self) -> usize {
@@ -220,6 +231,21 @@ impl Shard {
         for accumulator in &mut self.accumulators {
             accumulator.clear(slot);
         }
+    }
+}
+
+impl Stateful for Shard {
+    fn save(&self, image: &mut Image) {
+        self.keys.save(image);
+        image.vector(&self.weights);
+        self.accumulators.iter().for_each(|a| a.save(image));
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.keys.load(state)?;
+        self.weights = state.vector()?;
+        self.touched_in = vec![self.step; self.keys.capacity()];
+        self.accumulators.iter_mut().try_for_each(|a| a.load(state))
     }
 }
 

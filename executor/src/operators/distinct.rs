@@ -8,6 +8,7 @@ use datafusion::arrow::datatypes::DataType;
 use super::accumulators::{Accumulator, Input};
 use crate::error::{Error, Result};
 use crate::keys::{KeyTable, RowCodec, Slot};
+use crate::state::{Image, StateReader, Stateful};
 
 pub(crate) struct Distinct {
     inner: Box<dyn Accumulator>,
@@ -81,5 +82,20 @@ impl Accumulator for Distinct {
 
     fn bytes(&self) -> usize {
         self.inner.bytes() + self.values.bytes() + self.weights.capacity() * size_of::<i64>()
+    }
+}
+
+impl Stateful for Distinct {
+    fn save(&self, image: &mut Image) {
+        self.inner.save(image);
+        self.values.save(image);
+        image.vector(&self.weights);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.inner.load(state)?;
+        self.values.load(state)?;
+        self.weights = state.vector()?;
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 use crate::window;
 
 pub(crate) struct EmitFinal {
@@ -85,6 +86,18 @@ impl Operator for EmitFinal {
 
     fn due_ms(&self) -> Option<i64> {
         self.clock.reaches(self.open.first()?.saturating_add(self.grace_ms))
+    }
+
+    fn save(&self, image: &mut Image) {
+        self.clock.save(image);
+        image.value(self.closed_ms);
+        self.open.save(image);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.clock.load(state)?;
+        self.closed_ms = state.value()?;
+        self.open.load(state)
     }
 
     fn state_bytes(&self) -> usize {

@@ -21,6 +21,7 @@ use crate::expression::{Expression, resilient, row_text};
 use crate::keys::{KeyTable, RowCodec};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 use crate::table::TableStore;
 
 /// Rows of an output batch, at least where there are that many.
@@ -123,6 +124,23 @@ impl Operator for Join {
     fn share(&mut self, table: &TableStore) {
         let Some((side, columns)) = &self.shared else { return };
         self.shards.iter_mut().for_each(|shard| shard.sides[*side].share(table, columns));
+    }
+
+    fn save(&self, image: &mut Image) {
+        image.value(self.stream_time);
+        for shard in &self.shards {
+            shard.sides.iter().for_each(|side| side.save(image));
+            shard.expiry.iter().flatten().for_each(|expiry| expiry.save(image));
+        }
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.stream_time = state.value()?;
+        for shard in &mut self.shards {
+            shard.sides.iter_mut().try_for_each(|side| side.load(state))?;
+            shard.expiry.iter_mut().flatten().try_for_each(|expiry| expiry.load(state))?;
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

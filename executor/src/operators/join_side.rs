@@ -8,6 +8,7 @@ use datafusion::arrow::array::ArrayRef;
 
 use super::keyed_rows::{Keyed, KeyedRows, RowId};
 use crate::error::Result;
+use crate::state::{Image, StateReader, Stateful};
 use crate::table::{TableReader, TableStore};
 
 pub(crate) struct JoinSide {
@@ -67,6 +68,16 @@ impl JoinSide {
 
     pub(super) fn bytes(&self) -> usize {
         self.rows.bytes()
+    }
+}
+
+impl Stateful for JoinSide {
+    fn save(&self, image: &mut Image) {
+        self.rows.save(image);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.rows.load(state)
     }
 }
 

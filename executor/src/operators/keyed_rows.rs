@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
 use crate::keys::{EncodedRows, KeyTable, RowCodec, hash};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 
 /// Number of a row in a side.
 pub(crate) type RowId = u32;
@@ -356,6 +357,30 @@ impl KeyedRows {
             return Err(Error::bug("keyed rows", "a row was taken back that was never there"));
         }
         Ok(())
+    }
+}
+
+impl Stateful for KeyedRows {
+    fn save(&self, image: &mut Image) {
+        self.keys.save(image);
+        image.vector(&self.ends);
+        image.vector(&self.next);
+        image.vector(&self.before);
+        image.vector(&self.weights);
+        match &self.rows {
+            Rows::Distinct { table, .. } => table.save(image),
+            Rows::Appended(chunks) => chunks.save(image),
+        }
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.keys.load(state)?;
+        (self.ends, self.next) = (state.vector()?, state.vector()?);
+        (self.before, self.weights) = (state.vector()?, state.vector()?);
+        match &mut self.rows {
+            Rows::Distinct { table, .. } => table.load(state),
+            Rows::Appended(chunks) => chunks.load(state),
+        }
     }
 }
 

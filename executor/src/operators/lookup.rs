@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::expression::{Expression, resilient};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 use crate::table::TableStore;
 
 pub(crate) struct Lookup {
@@ -134,6 +135,14 @@ impl Operator for Lookup {
         if let Some(columns) = &self.shared {
             self.table.share(table, columns);
         }
+    }
+
+    fn save(&self, image: &mut Image) {
+        self.table.save(image);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.table.load(state)
     }
 
     fn state_bytes(&self) -> usize {

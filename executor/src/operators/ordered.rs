@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::error::Result;
+use crate::state::{Image, StateReader, Stateful};
+
 /// Partitions that keep no more rows than this are sorted lists.
 const FEW_ROWS: usize = 64;
 
@@ -134,5 +137,24 @@ impl Ordered {
                 let _ = rows.iter().all(|(key, place)| f(key, *place));
             }
         }
+    }
+}
+
+impl Stateful for Ordered {
+    fn save(&self, image: &mut Image) {
+        image.count(self.len());
+        self.each(|key, place| {
+            image.value((place.row_at, place.weight));
+            image.bytes(key);
+            true
+        });
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        for _ in 0..state.count()? {
+            let (row_at, weight) = state.value()?;
+            self.change(&state.bytes()?, row_at, weight);
+        }
+        Ok(())
     }
 }

@@ -18,6 +18,7 @@ use crate::fragment::Fragment;
 use crate::keys::KeyTable;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 
 pub(crate) struct Recompute {
     shards: Vec<Shard>,
@@ -51,6 +52,23 @@ impl Operator for Recompute {
         let (side, shards) = (&self.shards[0].rows, self.shards.len());
         let parts = shard_changes(inputs.into_iter().flatten(), side, shards, rejects)?;
         step_shards(&mut self.shards, parts, rows, |shard, changes| shard.step(&changes, first))
+    }
+
+    fn save(&self, image: &mut Image) {
+        image.flag(self.started);
+        for shard in &self.shards {
+            shard.rows.save(image);
+            shard.results.save(image);
+        }
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.started = state.flag()?;
+        for shard in &mut self.shards {
+            shard.rows.load(state)?;
+            shard.results.load(state)?;
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

@@ -3,12 +3,15 @@
 //! Invariant: rows lie in chunks in the order of their numbers; small chunks are merged, so their
 //! count stays logarithmic in the number of batches below the size of a chunk.
 
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array};
 use datafusion::arrow::compute::{concat_batches, interleave, take, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::keyed_rows::RowId;
 use crate::error::Result;
+use crate::state::{Image, StateReader, Stateful};
 
 /// Chunks are merged up to so many rows.
 const CHUNK_ROWS: usize = 8 * 1024;
@@ -89,6 +92,27 @@ impl RowChunks {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.chunks.capacity() * size_of::<RecordBatch>()
+    }
+}
+
+impl Stateful for RowChunks {
+    fn save(&self, image: &mut Image) {
+        image.count(self.chunks.len());
+        self.chunks.iter().for_each(|chunk| image.rows(chunk));
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        for _ in 0..state.count()? {
+            let rows = state.rows()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+            let schema = Arc::clone(&self.schema);
+            let chunk = RecordBatch::try_new_with_options(schema, rows.columns().to_vec(), &options)?;
+            self.starts.push(RowId::try_from(self.rows).unwrap_or(RowId::MAX));
+            self.rows += chunk.num_rows();
+            self.bytes += chunk.get_array_memory_size();
+            self.chunks.push(chunk);
+        }
+        Ok(())
     }
 }
 

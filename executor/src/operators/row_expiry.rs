@@ -9,6 +9,7 @@ use datafusion::arrow::compute::max;
 use super::keyed_rows::{Keyed, KeyedRows, RowId};
 use crate::error::Result;
 use crate::expression::Expression;
+use crate::state::{Image, StateReader, Stateful};
 
 /// What a B-tree keeps for each entry.
 const ENTRY_BYTES: usize = 48;
@@ -77,5 +78,26 @@ impl RowExpiry {
 
     pub(super) fn bytes(&self) -> usize {
         self.due.len() * ENTRY_BYTES + self.rows * size_of::<RowId>()
+    }
+}
+
+impl Stateful for RowExpiry {
+    fn save(&self, image: &mut Image) {
+        image.value(self.newest);
+        image.count(self.due.len());
+        for (time, ids) in &self.due {
+            image.value(*time);
+            image.vector(ids);
+        }
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.newest = state.value()?;
+        for _ in 0..state.count()? {
+            let (time, ids): (i64, Vec<RowId>) = (state.value()?, state.vector()?);
+            self.rows += ids.len();
+            self.due.insert(time, ids);
+        }
+        Ok(())
     }
 }

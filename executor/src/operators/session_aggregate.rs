@@ -27,6 +27,7 @@ use crate::expression::{Expression, resilient, row_text};
 use crate::keys::{EncodedRows, RowCodec, Slot, hash};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 use crate::window::ticks_per_ms;
 
 /// What the operator is made of.
@@ -166,6 +167,23 @@ impl Operator for SessionAggregate {
         let first = shards.filter_map(|s| s.index.first_end()).min()?;
         let closes = first.saturating_add(self.open_for?).saturating_add(1);
         self.clock.reaches(closes.div_euclid(self.ticks) + 1)
+    }
+
+    fn save(&self, image: &mut Image) {
+        self.clock.save(image);
+        for shard in &self.shards {
+            shard.index.save(image);
+            shard.accumulators.iter().for_each(|a| a.save(image));
+        }
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.clock.load(state)?;
+        for shard in &mut self.shards {
+            shard.index.load(state)?;
+            shard.accumulators.iter_mut().try_for_each(|a| a.load(state))?;
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

@@ -6,7 +6,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::error::Result;
 use crate::keys::{KeyTable, Slot};
+use crate::state::{Image, StateReader, Stateful};
 
 /// A session: its slot in the state of aggregates is its place.
 #[derive(Debug, Clone, Copy)]
@@ -233,6 +235,45 @@ impl SessionIndex {
             + self.of_key.capacity() * size_of::<Vec<Slot>>()
             + self.lists_bytes
             + self.closing.as_ref().map_or(0, |c| c.capacity() * size_of::<(i64, Slot)>())
+    }
+}
+
+impl Stateful for SessionIndex {
+    fn save(&self, image: &mut Image) {
+        self.keys.save(image);
+        let sessions: Vec<(Slot, (i64, i64))> =
+            self.sessions.iter().map(|s| (s.key, (s.start, s.end))).collect();
+        image.vector(&sessions);
+        image.vector(&self.sessions.iter().map(|s| u8::from(s.alive)).collect::<Vec<_>>());
+        image.vector(&self.free);
+        image.count(self.of_key.len());
+        self.of_key.iter().for_each(|list| image.vector(list));
+        let closing = self.closing.as_ref().map(|c| c.iter().map(|Reverse(due)| *due).collect::<Vec<_>>());
+        image.vector(&closing.unwrap_or_default());
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.keys.load(state)?;
+        let (sessions, alive): (Vec<(Slot, (i64, i64))>, Vec<u8>) = (state.vector()?, state.vector()?);
+        let session = |((key, (start, end)), alive): ((Slot, (i64, i64)), u8)| Session {
+            key,
+            start,
+            end,
+            touched_in: self.epoch,
+            alive: alive != 0,
+        };
+        self.sessions = sessions.into_iter().zip(alive).map(session).collect();
+        self.free = state.vector()?;
+        for _ in 0..state.count()? {
+            let list: Vec<Slot> = state.vector()?;
+            self.lists_bytes += list.capacity() * size_of::<Slot>();
+            self.of_key.push(list);
+        }
+        let closing: Vec<(i64, Slot)> = state.vector()?;
+        if let Some(all) = &mut self.closing {
+            all.extend(closing.into_iter().map(Reverse));
+        }
+        Ok(())
     }
 }
 

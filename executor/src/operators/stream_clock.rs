@@ -9,7 +9,9 @@
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 
+use crate::error::Result;
 use crate::operator::Changes;
+use crate::state::{Image, StateReader, Stateful};
 
 /// Microseconds of a millisecond.
 const TICKS: i64 = 1_000;
@@ -60,6 +62,17 @@ impl StreamClock {
     pub(super) fn reaches(&self, time: i64) -> Option<i64> {
         let wait = self.idle_ms?.max(time.saturating_sub(self.newest));
         Some(self.came_ms.saturating_add(wait))
+    }
+}
+
+impl Stateful for StreamClock {
+    fn save(&self, image: &mut Image) {
+        image.value((self.newest, self.came_ms));
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        (self.newest, self.came_ms) = state.value()?;
+        Ok(())
     }
 }
 

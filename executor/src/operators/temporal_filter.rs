@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 
 /// Spans are looked for between these times, ms: from 1900 to 2200. Before and after is for ever.
 const FIRST: i64 = -2_208_988_800_000;
@@ -133,6 +134,16 @@ impl Operator for TemporalFilter {
 
     fn due_ms(&self) -> Option<i64> {
         self.waiting.first()
+    }
+
+    fn save(&self, image: &mut Image) {
+        image.value(self.now);
+        self.waiting.save(image);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.now = state.value()?;
+        self.waiting.load(state)
     }
 
     fn state_bytes(&self) -> usize {

@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::keys::{EncodedRows, RowCodec};
+use crate::state::{Image, StateReader, Stateful};
 
 /// What a B-tree keeps for each entry beside the row's own bytes.
 const ENTRY_BYTES: usize = 48;
@@ -80,5 +81,23 @@ impl TimedRows {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+impl Stateful for TimedRows {
+    fn save(&self, image: &mut Image) {
+        image.count(self.rows.len());
+        for ((time, row), weight) in &self.rows {
+            image.value((*time, *weight));
+            image.bytes(row);
+        }
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        for _ in 0..state.count()? {
+            let (time, weight): (i64, i64) = state.value()?;
+            self.add(time, &state.bytes()?, weight);
+        }
+        Ok(())
     }
 }

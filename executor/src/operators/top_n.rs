@@ -21,6 +21,7 @@ use crate::expression::Expression;
 use crate::keys::{KeyTable, RowCodec, Slot};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 
 /// What is kept for each row beside its bytes.
 const ENTRY_BYTES: usize = 48;
@@ -90,6 +91,14 @@ impl Operator for TopN {
         step_shards(&mut self.shards, parts, rows, |shard, changes| shard.step(&changes))
     }
 
+    fn save(&self, image: &mut Image) {
+        self.shards.iter().for_each(|shard| shard.save(image));
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.shards.iter_mut().try_for_each(|shard| shard.load(state))
+    }
+
     fn state_bytes(&self) -> usize {
         self.shards.iter().map(|s| s.bytes + s.keys.bytes()).sum()
     }
@@ -157,8 +166,7 @@ impl Shard {
     fn partition(&mut self, hash: u64, key: &[u8]) -> Slot {
         let (slot, _) = self.keys.insert_hashed(hash, key);
         if self.partitions.len() <= slot as usize {
-            let empty = Ordered::new(if self.spec.retracting { usize::MAX } else { self.spec.kept() });
-            self.partitions.resize(self.keys.capacity(), empty);
+            self.partitions.resize(self.keys.capacity(), self.spec.no_rows());
             self.touched_in.resize(self.keys.capacity(), self.step.wrapping_sub(1));
         }
         slot
@@ -216,7 +224,30 @@ impl Shard {
     }
 }
 
+impl Stateful for Shard {
+    fn save(&self, image: &mut Image) {
+        self.keys.save(image);
+        image.count(self.bytes);
+        image.count(self.partitions.len());
+        self.partitions.iter().for_each(|partition| partition.save(image));
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.keys.load(state)?;
+        self.bytes = state.count()?;
+        let partitions = state.count()?;
+        self.touched_in = vec![self.step; partitions];
+        self.partitions = vec![self.spec.no_rows(); partitions];
+        self.partitions.iter_mut().try_for_each(|partition| partition.load(state))
+    }
+}
+
 impl TopNSpec {
+    /// A partition before its first row.
+    fn no_rows(&self) -> Ordered {
+        Ordered::new(if self.retracting { usize::MAX } else { self.kept() })
+    }
+
     /// Rows of a partition that matter.
     fn kept(&self) -> usize {
         self.skip.saturating_add(self.fetch)

@@ -19,6 +19,7 @@ use crate::expression::Expression;
 use crate::keys::KeyTable;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 
 pub(crate) struct Unmatched {
     /// The times of own and of other rows, ms.
@@ -96,6 +97,16 @@ impl Operator for Unmatched {
             return Err(Error::bug("unmatched", "a row was taken back that was never there"));
         }
         alone.repeated().map(|alone| vec![alone])
+    }
+
+    fn save(&self, image: &mut Image) {
+        image.value(self.stream_time);
+        self.waiting.save(image);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.stream_time = state.value()?;
+        self.waiting.load(state)
     }
 
     fn state_bytes(&self) -> usize {

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::fragment::Fragment;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader};
 
 pub(crate) struct Values {
     /// Gives the rows, once.
@@ -23,5 +24,16 @@ impl Operator for Values {
         let nothing = RecordBatch::new_empty(Arc::clone(fragment.input()));
         let rows = fragment.run(nothing, &self.schema)?;
         Ok(rows.into_iter().map(ChangeBatch::inserted).collect())
+    }
+
+    fn save(&self, image: &mut Image) {
+        image.flag(self.fragment.is_none());
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        if state.flag()? {
+            self.fragment = None;
+        }
+        Ok(())
     }
 }

@@ -19,6 +19,7 @@ use crate::error::{Error, Lateness, Result};
 use crate::expression::{Expression, resilient, row_text};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
+use crate::state::{Image, StateReader, Stateful};
 use crate::window;
 
 pub(crate) struct AssignWindows {
@@ -100,5 +101,13 @@ impl Operator for AssignWindows {
         self.clock.end(newest, now);
         out.retain(|b| !b.is_empty());
         Ok(out)
+    }
+
+    fn save(&self, image: &mut Image) {
+        self.clock.save(image);
+    }
+
+    fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.clock.load(state)
     }
 }

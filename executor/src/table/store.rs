@@ -6,16 +6,18 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
 };
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 use datafusion::arrow::compute::{concat_batches, interleave, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::chunk::ChunkState;
+use super::chunk::{Chunk, ChunkState};
 use super::row_keys::RowKeys;
 use super::version::TableVersion;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::keys::{KeyTable, RowCodec, Slot};
+use crate::state::{Image, StateReader};
 
 /// Most rows of a chunk.
 const CHUNK_ROWS: usize = 16 * 1024;
@@ -152,6 +154,41 @@ impl TableStore {
             change: inner.change,
             store: self.clone(),
         }
+    }
+
+    /// Puts the rows into a checkpoint. They are held, not copied.
+    pub(crate) fn save(&self, image: &mut Image) {
+        let version = self.version();
+        image.count(version.chunks.len());
+        for chunk in version.chunks.iter() {
+            let live = chunk.live.as_ref().map(|mask| mask.values().values());
+            image.vector(live.unwrap_or_default());
+            image.rows(&chunk.rows);
+        }
+    }
+
+    /// Takes the rows back, into a table that has none: in their order, without those that had gone.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when they are not a table's.
+    pub(crate) fn load(&self, state: &mut StateReader<'_>) -> Result<()> {
+        let mut inner = self.0.write();
+        for _ in 0..state.count()? {
+            let (mask, rows): (Vec<u8>, RecordBatch) = (state.vector()?, state.rows()?);
+            let live = (!mask.is_empty()).then(|| {
+                let mask = BooleanBuffer::new(Buffer::from_vec(mask), 0, rows.num_rows());
+                BooleanArray::from(mask)
+            });
+            let rows = Chunk { rows, live }.batch()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+            let schema = Arc::clone(&inner.schema);
+            let rows = RecordBatch::try_new_with_options(schema, rows.columns().to_vec(), &options)?;
+            if rows.num_rows() > 0 {
+                inner.add_chunk(rows)?;
+            }
+        }
+        inner.change += 1;
+        Ok(())
     }
 
     /// Lets all rows go. Versions that were published keep theirs.

@@ -141,6 +141,7 @@ impl From<ExecutorError> for WireError {
             ExecutorError::Evaluation(inner) => Self::new(arrow_code(&inner), message),
             ExecutorError::NullValue { .. } => Self::new("23502", message),
             ExecutorError::NotWritable { .. } => Self::new("42809", message),
+            ExecutorError::LostHistory { .. } => Self::new("55000", message),
             ExecutorError::MemoryLimit { .. } => WireError::new("53200", message)
                 .hint("Drop the view, or create it again with a larger memory_limit."),
             ExecutorError::QueryFailed { .. } => {

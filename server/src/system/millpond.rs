@@ -1,6 +1,7 @@
 //! `millpond.*`: what the engine does.
 
 use datafusion::arrow::array::RecordBatch;
+use executor::Reason;
 
 use super::SystemRelations;
 use super::table::{Cell, table};
@@ -15,6 +16,7 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
         "topics" => topics(system),
         "partitions" => partitions(system),
         "rejects" => rejects(system),
+        "checkpoints" => checkpoints(system),
         "settings" => settings(system),
         _ => None,
     }
@@ -202,8 +204,8 @@ fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
             Cell::Big(r.place.and_then(|(_, offset)| i64::try_from(offset).ok())),
             number(r.epoch),
             r.now_ms.into(),
-            r.error.to_string().into(),
-            reject_code(&r.error).into(),
+            r.reason.to_string().into(),
+            code_of(&r.reason).into(),
             r.row.into(),
             Cell::Bytes(r.raw.map(|raw| raw.to_vec())),
         ]
@@ -220,6 +222,24 @@ fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
         ("raw", Cell::Bytes(None)),
     ];
     table(&model, rows.collect())
+}
+
+fn code_of(reason: &Reason) -> String {
+    match reason {
+        Reason::Error(error) => reject_code(error).to_owned(),
+        Reason::Recorded { code, .. } => code.clone(),
+    }
+}
+
+/// The last checkpoints, newest last.
+fn checkpoints(system: &SystemRelations) -> Option<RecordBatch> {
+    let us = |time: std::time::Duration| Cell::Big(i64::try_from(time.as_micros()).ok());
+    let rows = system.checkpoints.list().into_iter().map(|c| {
+        let (bytes, new) = (number(c.written.bytes), number(c.written.new_bytes));
+        vec![number(c.epoch), bytes, new, number(c.copied as u64), us(c.pause), us(c.took)]
+    });
+    let names = ["epoch", "bytes", "new_bytes", "copied_bytes", "pause_us", "took_us"];
+    table(&names.map(|name| (name, big())), rows.collect())
 }
 
 fn settings(system: &SystemRelations) -> Option<RecordBatch> {

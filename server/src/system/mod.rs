@@ -16,7 +16,7 @@ use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::TableSource;
-use executor::{Rejects, Snapshot};
+use executor::{Checkpoints, Rejects, Snapshot};
 
 pub(crate) use adapt::adapt;
 pub(crate) use functions::EngineCell;
@@ -37,11 +37,14 @@ pub(crate) struct SystemRelations {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) settings: Settings,
     pub(crate) rejects: Rejects,
+    pub(crate) checkpoints: Checkpoints,
 }
 
 impl SystemRelations {
     pub(crate) fn new(snapshot: Arc<Snapshot>, session: &Session) -> Self {
-        Self { snapshot, settings: session.settings.clone(), rejects: session.engine().rejects().clone() }
+        let engine = session.engine();
+        let (rejects, checkpoints) = (engine.rejects().clone(), engine.checkpoints().clone());
+        Self { snapshot, settings: session.settings.clone(), rejects, checkpoints }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::arrow::row::{RowConverter, SortField};
-use executor::{Engine, EngineConfig, PullContext, RejectRetention, Write};
+use executor::{CheckpointPolicy, Engine, EngineConfig, PullContext, RejectRetention, Write};
 use futures::TryStreamExt;
 use planner::Binder;
 use rand::rngs::StdRng;
@@ -39,6 +39,8 @@ const SIDE: &str = "CREATE TABLE side (key BIGINT PRIMARY KEY, value TEXT)";
 const JSON: &str = " WITH (value_format = 'json')";
 /// Events of an epoch.
 const CHUNK: i64 = 50 * 200;
+/// Time between checkpoints, unless there are to be none.
+const CHECKPOINT_MS: u64 = 1_000;
 /// Of fifty events one is a person and three are auctions.
 const CYCLE: i64 = 50;
 /// Events a second of their own time.
@@ -57,11 +59,14 @@ pub(super) async fn nexmark(args: &[String]) -> Result<()> {
         "query", "events/cpu s", "rows", "batch", "cpu s", "MiB"
     ))?;
     let format = if args.iter().any(|a| a == "json") { JSON } else { "" };
-    run("log", None, &chunks, events, format).await?;
-    let named = |a: &String| a.parse::<i64>().is_err() && a != "json";
+    let every = !args.iter().any(|a| a == "no-checkpoints");
+    let every = every.then(|| std::time::Duration::from_millis(CHECKPOINT_MS));
+    let how = (format, CheckpointPolicy { every, at_stop: false });
+    run("log", None, &chunks, events, how).await?;
+    let named = |a: &String| a.parse::<i64>().is_err() && a != "json" && a != "no-checkpoints";
     for (name, query) in queries() {
         if !args.iter().any(named) || args.contains(&name) {
-            run(&name, Some(&query), &chunks, events, format).await?;
+            run(&name, Some(&query), &chunks, events, how).await?;
         }
     }
     Ok(())
@@ -87,10 +92,16 @@ fn queries() -> Vec<(String, String)> {
 /// The events of an epoch, by relation.
 struct Chunk(Vec<(&'static str, RecordBatch)>);
 
-async fn run(name: &str, query: Option<&str>, chunks: &[Chunk], events: i64, format: &str) -> Result<()> {
+async fn run(
+    name: &str,
+    query: Option<&str>,
+    chunks: &[Chunk],
+    events: i64,
+    (format, checkpoints): (&str, CheckpointPolicy),
+) -> Result<()> {
     let directory = std::env::temp_dir().join(format!("millpond-nexmark-{}-{name}", std::process::id()));
     remove(&directory);
-    let world = World::start(&directory)?;
+    let world = World::start(&directory, checkpoints)?;
     world.create(SIDE).await?;
     for stream in STREAMS {
         world.create(&format!("{stream}{format}")).await?;
@@ -146,7 +157,7 @@ struct Bag {
 }
 
 impl World {
-    pub(super) fn start(directory: &std::path::Path) -> Result<Self> {
+    pub(super) fn start(directory: &std::path::Path, checkpoints: CheckpointPolicy) -> Result<Self> {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::start(&EngineConfig {
             data_dir: directory.to_owned(),
@@ -156,6 +167,8 @@ impl World {
             segment_bytes: 256 << 20,
             memory_limit: None,
             rejects: RejectRetention::default(),
+            checkpoints,
+            code_of: None,
         })?;
         Ok(Self { engine, state: planner::session_state(1) })
     }

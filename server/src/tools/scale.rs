@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use executor::CheckpointPolicy;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -43,7 +44,7 @@ fn rows(random: &mut StdRng, keys: i64) -> Result<RecordBatch> {
 async fn world(name: &str) -> Result<(World, std::path::PathBuf)> {
     let directory = std::env::temp_dir().join(format!("millpond-scale-{}-{name}", std::process::id()));
     remove(&directory);
-    let world = World::start(&directory)?;
+    let world = World::start(&directory, CheckpointPolicy { every: None, at_stop: false })?;
     world.create("CREATE STREAM event (key BIGINT, value BIGINT)").await?;
     Ok((world, directory))
 }

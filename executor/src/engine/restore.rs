@@ -1,0 +1,183 @@
+//! The engine out of a checkpoint.
+//!
+//! Invariant: what is restored is what was captured; what does not fit (damage, records that the log has
+//! lost) makes the checkpoint unusable as a whole, and the one before it is tried. A view whose plan is
+//! another one now keeps its rows, and its state is computed again.
+
+use std::sync::Arc;
+
+use planner::{Catalog, Relation};
+use storage::checkpoint::{CheckpointStore, Manifest};
+use storage::log::{Log, TopicPartition};
+
+use super::checkpoint::{HEAD, Head, REJECTS, ViewHead, rows_section, state_section};
+use super::recovery::{Event, Live, last_epochs};
+use super::relations::{State, new_base};
+use super::step::Stepper;
+use super::topics::TopicEnds;
+use super::view::View;
+use crate::error::{Error, Result};
+use crate::query::Query;
+use crate::state::{LAYOUT, StateReader};
+
+/// A checkpoint that is read.
+struct Source<'a> {
+    store: &'a CheckpointStore,
+    manifest: &'a Manifest,
+}
+
+impl Source<'_> {
+    fn section(&self, name: &str) -> StateReader<'static> {
+        StateReader::new(self.store.section(self.manifest, name))
+    }
+
+    fn head(&self) -> Result<Head> {
+        let mut bytes = Vec::new();
+        for page in self.store.section(self.manifest, HEAD) {
+            bytes.extend(page?);
+        }
+        let head: Head = serde_json::from_slice(&bytes).map_err(|e| unusable(e.to_string()))?;
+        if head.layout != LAYOUT {
+            return Err(unusable(format!("its layout is {}, this version reads {LAYOUT}", head.layout)));
+        }
+        Ok(head)
+    }
+}
+
+fn unusable(reason: impl Into<String>) -> Error {
+    Error::bug("checkpoint", reason)
+}
+
+/// Brings a new stepper to where a checkpoint was; `live` is what the journal says.
+pub(super) fn restore(
+    stepper: &mut Stepper,
+    store: &CheckpointStore,
+    manifest: &Manifest,
+    live: &[Live],
+    log: &Arc<dyn Log>,
+) -> Result<()> {
+    let source = Source { store, manifest };
+    let head = source.head()?;
+    let mut catalog = Catalog::default();
+    for entry in live.iter().filter(|entry| entry.revision <= head.revision) {
+        match &entry.event {
+            Event::Create(relation) | Event::Replace(relation)
+                if head.relations.contains_key(&relation.id) =>
+            {
+                catalog = catalog.with(Arc::clone(relation));
+            }
+            Event::Topic(topic) => catalog = catalog.with_topic(topic.clone()),
+            _ => {}
+        }
+    }
+    for (name, partitions) in head.topics.iter().filter(|(name, _)| catalog.topic(name).is_some()) {
+        let ends = TopicEnds { partitions: partitions.iter().map(|p| p.ends()).collect() };
+        check_log(&ends, log)?;
+        stepper.topics.insert(name.clone(), Arc::new(ends));
+    }
+    stepper.set_catalog(catalog)?;
+    (stepper.revision, stepper.ticks) = (head.revision, head.ticks);
+    stepper.begin_at(head.epoch, head.now_ms);
+    let relations: Vec<Arc<Relation>> = stepper.catalog().iter().cloned().collect();
+    let mut changed = Vec::new();
+    for relation in &relations {
+        let state = match head.relations.get(&relation.id) {
+            Some(Some(view)) => {
+                let (view, fits) = restored_view(stepper, &source, relation, view, log)?;
+                if !fits {
+                    changed.push(Arc::clone(relation));
+                }
+                State::View(Box::new(view))
+            }
+            _ if relation.is_base() => {
+                let state = new_base(relation)?;
+                if let State::Table(store, _) = &state {
+                    load_rows(&source, relation, |rows| store.load(rows))?;
+                }
+                state
+            }
+            _ => State::Expanded,
+        };
+        stepper.put(relation.id, state);
+    }
+    relations.iter().for_each(|relation| stepper.share_tables(relation.id));
+    stepper.rejects().decode(&source.section(REJECTS).bytes()?, head.rejected)?;
+    changed.iter().for_each(|relation| compute_again(stepper, relation));
+    Ok(())
+}
+
+/// Makes sure that the log has everything that the checkpoint counts on.
+fn check_log(ends: &TopicEnds, log: &Arc<dyn Log>) -> Result<()> {
+    for (number, partition) in (0u32..).zip(&ends.partitions) {
+        for part in &partition.parts {
+            let at = TopicPartition { topic: part.log_name.to_string(), partition: number };
+            let there = log.bounds(&at)?;
+            if there.end < part.end || there.start > part.end {
+                return Err(unusable(format!(
+                    "topic \"{}\" has the offsets {}..{}, and should go to {}",
+                    part.log_name, there.start, there.end, part.end
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn load_rows(
+    source: &Source<'_>,
+    relation: &Relation,
+    load: impl FnOnce(&mut StateReader<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut rows = source.section(&rows_section(relation.id));
+    load(&mut rows)?;
+    rows.finish()
+}
+
+/// A view, and whether its plan is the one whose state there is.
+fn restored_view(
+    stepper: &Stepper,
+    source: &Source<'_>,
+    relation: &Arc<Relation>,
+    head: &ViewHead,
+    log: &Arc<dyn Log>,
+) -> Result<(View, bool)> {
+    let dataflow = relation.dataflow().ok_or_else(|| unusable("a view has no query"))?;
+    // The state is in as many parts as it was.
+    let mut query = Query::try_new(Arc::clone(dataflow), head.shards)?;
+    let stands = head.error.is_some() || head.halt.is_some();
+    let fits = stands || query.fingerprint() == head.fingerprint;
+    if fits && !stands {
+        let mut state = source.section(&state_section(relation.id));
+        query.load(&mut state)?;
+        state.finish()?;
+        query.has_done(&head.work);
+    }
+    let epochs = if relation.has_topic() { last_epochs(log, relation)? } else { Vec::new() };
+    let mut view = stepper.view(relation, query, epochs)?;
+    if let Some(store) = &view.store {
+        load_rows(source, relation, |rows| store.load(rows))?;
+    }
+    view.measure();
+    let status = &mut view.status;
+    (status.rows_in, status.rows_out) = (head.rows_in, head.rows_out);
+    (status.busy_us, status.rejected) = (head.busy_us, head.rejected);
+    (status.halt, status.error, status.over_limit) = (head.halt, head.error.clone(), head.over_limit);
+    view.halted_at = head.halted_at;
+    if stands {
+        view.query.release();
+        view.status.state_bytes = 0;
+    }
+    Ok((view, fits))
+}
+
+/// Computes the state of a view again whose plan has changed; its rows change by the difference, if any.
+fn compute_again(stepper: &mut Stepper, relation: &Arc<Relation>) {
+    tracing::warn!(relation = %relation.name, "the plan of a query has changed: its state is computed again");
+    let made = match stepper.lost_history(relation) {
+        Some(stream) => Err(Error::LostHistory { stream }),
+        None => stepper.rejoin(relation),
+    };
+    if let Err(error) = made {
+        stepper.fail_view(relation.id, &error);
+    }
+}
