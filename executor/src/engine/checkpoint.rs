@@ -12,6 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use planner::RelationId;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use storage::checkpoint::{CheckpointStore, Written};
 use storage::log::Log;
@@ -163,19 +164,15 @@ pub(crate) struct Covers {
 impl Stepper {
     /// Copies everything, as it is after the last epoch; None while a query is on its way to its first
     /// result, or is about to go on.
-    pub(super) fn capture(&self) -> Result<Option<Capture>> {
+    pub(super) fn capture(&mut self) -> Result<Option<Capture>> {
         let started = Instant::now();
         let makes = |target: &Target| !matches!(target, Target::Subscriber { .. });
         let rejoins = self.states.values().filter_map(State::view).any(|view| view.rejoins.is_some());
         if rejoins || self.building.iter().any(|(target, _)| makes(target)) {
             return Ok(None);
         }
-        let mut sections = Vec::new();
-        let mut add = |name: String, save: &mut dyn FnMut(&mut Image)| {
-            let mut image = Image::default();
-            save(&mut image);
-            sections.push((name, image));
-        };
+        let states: Vec<_> = self.states.iter_mut().collect();
+        let mut sections: Vec<(String, Image)> = states.into_par_iter().flat_map_iter(sections_of).collect();
         let mut head = Head {
             layout: LAYOUT,
             epoch: self.epoch,
@@ -187,19 +184,14 @@ impl Stepper {
             rejected: self.rejects.count(),
         };
         for (id, state) in &self.states {
-            if let Some(store) = self.store(*id) {
-                add(rows_section(*id), &mut |image| store.save(image));
-            }
-            if let State::View(view) = state {
-                add(state_section(*id), &mut |image| view.query.save(image));
-            }
             head.relations.insert(*id, state.view().map(ViewHead::of));
         }
         for (name, ends) in &self.topics {
             head.topics.insert(name.clone(), ends.partitions.iter().map(PartitionHead::of).collect());
         }
-        let rejects = self.rejects.encode()?;
-        add(REJECTS.to_owned(), &mut |image| image.bytes(&rejects));
+        let mut rejects = Image::default();
+        rejects.bytes(&self.rejects.encode()?);
+        sections.push((REJECTS.to_owned(), rejects));
         let copied = sections.iter().map(|(_, image)| image.copied()).sum();
         Ok(Some(Capture {
             epoch: self.epoch,
@@ -228,6 +220,23 @@ impl Stepper {
         let standing = standing.map(|(id, _)| *id).collect();
         Covers { revision: self.revision, ends, ticks: self.ticks, standing }
     }
+}
+
+/// Rows and state of a relation.
+fn sections_of((id, state): (&RelationId, &mut State)) -> Vec<(String, Image)> {
+    let mut sections = Vec::new();
+    let mut add = |name: String, save: &mut dyn FnMut(&mut Image)| {
+        let mut image = Image::default();
+        save(&mut image);
+        sections.push((name, image));
+    };
+    if let Some(store) = state.store() {
+        add(rows_section(*id), &mut |image| store.save(image));
+    }
+    if let State::View(view) = state {
+        add(state_section(*id), &mut |image| view.query.save(image));
+    }
+    sections
 }
 
 impl ViewHead {
@@ -320,7 +329,7 @@ impl Checkpointer {
     }
 
     /// Makes a checkpoint if it is time for one.
-    pub(crate) fn tend(&mut self, stepper: &Stepper) {
+    pub(crate) fn tend(&mut self, stepper: &mut Stepper) {
         let Some(every) = self.policy.every else { return };
         if let Ok(done) = self.done.try_recv() {
             self.busy = false;
@@ -332,7 +341,7 @@ impl Checkpointer {
         }
     }
 
-    fn make(&mut self, stepper: &Stepper, now: (Epoch, u64), every: Duration) {
+    fn make(&mut self, stepper: &mut Stepper, now: (Epoch, u64), every: Duration) {
         self.begun = Instant::now();
         self.due = self.begun + every;
         match stepper.capture() {
@@ -347,7 +356,7 @@ impl Checkpointer {
     }
 
     /// Makes a last one, and waits until it is there: the next start has nothing to step again.
-    pub(crate) fn finish(mut self, stepper: &Stepper) {
+    pub(crate) fn finish(mut self, stepper: &mut Stepper) {
         let now = (stepper.epoch(), stepper.revision);
         if let Some(every) = self.policy.every.filter(|_| self.policy.at_stop && now != self.covered) {
             if self.busy && self.done.recv().is_ok() {

@@ -214,14 +214,14 @@ fn step_loop(
                 let _ = reply.send(stepper.epoch());
             }
             Err(RecvTimeoutError::Timeout) => stepper.index_some(),
-            Err(RecvTimeoutError::Disconnected) => return checkpointer.finish(&stepper),
+            Err(RecvTimeoutError::Disconnected) => return checkpointer.finish(&mut stepper),
         }
         if stepper.is_building() && stepper.finish_built() {
             publish.send_replace(Arc::new(stepper.snapshot()));
         }
         stepper.send_answers();
         waiting = stepper.retry_subscribers();
-        checkpointer.tend(&stepper);
+        checkpointer.tend(&mut stepper);
     }
 }
 

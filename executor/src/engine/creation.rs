@@ -13,19 +13,15 @@ use super::backfill::{Backfill, Building, Built, Missed, Progress};
 use super::history::{StreamReader, TopicReader};
 use super::meta::Halt;
 use super::relations::{State, new_base};
-use super::snapshot::QueryStatus;
 use super::step::Stepper;
 use super::topics::Arrival;
 use super::view::{View, Written};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
-use crate::format::Codec;
-use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::push::{Subscriber, Subscription};
 use crate::query::{EpochChanges, Query};
 use crate::rejects::StepRejects;
-use crate::table::TableStore;
 
 /// What a query becomes when it has its first result.
 pub(super) enum Target {
@@ -130,7 +126,7 @@ impl Stepper {
         topic: TopicEnd,
     ) -> Result<()> {
         let query = Query::try_new(Arc::clone(dataflow), self.shards)?;
-        let mut view = self.view(relation, query, topic.epochs)?;
+        let mut view = View::try_new(relation, query, topic.epochs, self.memory_limit)?;
         view.status.halt = Some(Halt::Paused);
         self.install(relation, State::View(Box::new(view)))?;
         self.rejoin(relation)
@@ -268,31 +264,6 @@ impl Stepper {
         Ok(subscription)
     }
 
-    pub(super) fn view(
-        &self,
-        relation: &Arc<Relation>,
-        query: Query,
-        topic_epochs: Vec<Epoch>,
-    ) -> Result<View> {
-        let store = if relation.is_stream() {
-            None
-        } else {
-            let schema = nullable(&relation.full_schema());
-            let grows = query.dataflow().append_only && relation.key.is_empty();
-            Some(if grows {
-                TableStore::append_only(schema)?
-            } else {
-                TableStore::try_new(schema, &relation.key)?
-            })
-        };
-        let status = QueryStatus::default();
-        let memory_limit = relation.memory_limit.or(self.memory_limit);
-        let relation = Arc::clone(relation);
-        let codec = Codec::of(&relation);
-        let (rejoins, halted_at) = (None, 0);
-        Ok(View { relation, query, store, status, topic_epochs, codec, rejoins, halted_at, memory_limit })
-    }
-
     /// The view that a first result makes. What goes wrong sets the view aside.
     fn finished_view(
         &self,
@@ -301,7 +272,8 @@ impl Stepper {
         (epoch, now_ms): (Epoch, i64),
     ) -> Result<(View, Written)> {
         let Built { query, result, rejects, busy_us } = built;
-        let mut view = self.view(&new.relation, query, new.topic.epochs.clone())?;
+        let epochs = new.topic.epochs.clone();
+        let mut view = View::try_new(&new.relation, query, epochs, self.memory_limit)?;
         if let Some((name, _)) = self.failed_source(view.query.dataflow()) {
             view.status.error = Some(View::reads_failed(name));
             return Ok((view, Vec::new()));

@@ -127,7 +127,8 @@ impl Stepper {
             // Up to here the stream has the rows of the query before.
             result.clear();
         }
-        let mut view = self.view(&relation, query, old.topic_epochs.clone())?;
+        let epochs = old.topic_epochs.clone();
+        let mut view = View::try_new(&relation, query, epochs, self.memory_limit)?;
         view.status = old.status.clone();
         view.halted_at = old.halted_at;
         if let (Some(store), Some(rows)) = (&mut view.store, &old.store) {

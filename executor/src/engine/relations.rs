@@ -35,6 +35,15 @@ impl State {
         }
     }
 
+    /// The rows of a table, or of a view that keeps them.
+    pub(super) fn store(&self) -> Option<&TableStore> {
+        match self {
+            Self::Table(store, _) => Some(store),
+            Self::View(view) => view.store.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Changes of a relation that an arrival in its topic brings; `unread` gets the records that are
     /// no rows.
     pub(super) fn changes(

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use planner::{Catalog, Relation};
+use rayon::prelude::*;
 use storage::checkpoint::{CheckpointStore, Manifest};
 use storage::log::{Log, TopicPartition};
 
@@ -79,26 +80,19 @@ pub(super) fn restore(
     (stepper.revision, stepper.ticks) = (head.revision, head.ticks);
     stepper.begin_at(head.epoch, head.now_ms);
     let relations: Vec<Arc<Relation>> = stepper.catalog().iter().cloned().collect();
+    let memory_limit = stepper.memory_limit;
+    let heads = relations.par_iter().map(|relation| (relation, head.relations.get(&relation.id)));
+    let of_relation = |(relation, head): (&Arc<Relation>, Option<&Option<ViewHead>>)| match head {
+        Some(Some(head)) => restored_view(&source, relation, head, (log, memory_limit)),
+        _ => Ok((restored_base(&source, relation)?, true)),
+    };
+    let states: Vec<(State, bool)> = heads.map(of_relation).collect::<Result<_>>()?;
     let mut changed = Vec::new();
-    for relation in &relations {
-        let state = match head.relations.get(&relation.id) {
-            Some(Some(view)) => {
-                let (view, fits) = restored_view(stepper, &source, relation, view, log)?;
-                if !fits {
-                    changed.push(Arc::clone(relation));
-                }
-                State::View(Box::new(view))
-            }
-            _ if relation.is_base() => {
-                let state = new_base(relation)?;
-                if let State::Table(store, _) = &state {
-                    load_rows(&source, relation, |rows| store.load(rows))?;
-                }
-                state
-            }
-            _ => State::Expanded,
-        };
+    for (relation, (state, fits)) in relations.iter().zip(states) {
         stepper.put(relation.id, state);
+        if !fits {
+            changed.push(Arc::clone(relation));
+        }
     }
     relations.iter().for_each(|relation| stepper.share_tables(relation.id));
     stepper.rejects().decode(&source.section(REJECTS).bytes()?, head.rejected)?;
@@ -133,14 +127,24 @@ fn load_rows(
     rows.finish()
 }
 
+fn restored_base(source: &Source<'_>, relation: &Arc<Relation>) -> Result<State> {
+    if !relation.is_base() {
+        return Ok(State::Expanded);
+    }
+    let state = new_base(relation)?;
+    if let Some(store) = state.store() {
+        load_rows(source, relation, |rows| store.load(rows))?;
+    }
+    Ok(state)
+}
+
 /// A view, and whether its plan is the one whose state there is.
 fn restored_view(
-    stepper: &Stepper,
     source: &Source<'_>,
     relation: &Arc<Relation>,
     head: &ViewHead,
-    log: &Arc<dyn Log>,
-) -> Result<(View, bool)> {
+    (log, memory_limit): (&Arc<dyn Log>, Option<u64>),
+) -> Result<(State, bool)> {
     let dataflow = relation.dataflow().ok_or_else(|| unusable("a view has no query"))?;
     // The state is in as many parts as it was.
     let mut query = Query::try_new(Arc::clone(dataflow), head.shards)?;
@@ -153,7 +157,7 @@ fn restored_view(
         query.has_done(&head.work);
     }
     let epochs = if relation.has_topic() { last_epochs(log, relation)? } else { Vec::new() };
-    let mut view = stepper.view(relation, query, epochs)?;
+    let mut view = View::try_new(relation, query, epochs, memory_limit)?;
     if let Some(store) = &view.store {
         load_rows(source, relation, |rows| store.load(rows))?;
     }
@@ -167,7 +171,7 @@ fn restored_view(
         view.query.release();
         view.status.state_bytes = 0;
     }
-    Ok((view, fits))
+    Ok((State::View(Box::new(view)), fits))
 }
 
 /// Computes the state of a view again whose plan has changed; its rows change by the difference, if any.

@@ -395,11 +395,7 @@ impl Stepper {
 
     /// The rows of a table, or of a view that keeps them.
     pub(super) fn store(&self, id: RelationId) -> Option<TableStore> {
-        match self.states.get(&id) {
-            Some(State::Table(store, _)) => Some(store.clone()),
-            Some(State::View(view)) => view.store.clone(),
-            _ => None,
-        }
+        self.states.get(&id).and_then(State::store).cloned()
     }
 
     /// The catalog is another one: so are the topics there are, and the order of an epoch.

@@ -62,6 +62,33 @@ pub(super) struct Output {
 pub(super) type Written = Vec<(u32, Vec<RecordBatch>)>;
 
 impl View {
+    /// A view whose query has brought nothing yet. `memory_limit` counts where the relation has none.
+    pub(super) fn try_new(
+        relation: &Arc<Relation>,
+        query: Query,
+        topic_epochs: Vec<Epoch>,
+        memory_limit: Option<u64>,
+    ) -> Result<Self> {
+        let schema = nullable(&relation.full_schema());
+        let grows = query.dataflow().append_only && relation.key.is_empty();
+        let store = match relation.is_stream() {
+            true => None,
+            false if grows => Some(TableStore::append_only(schema)?),
+            false => Some(TableStore::try_new(schema, &relation.key)?),
+        };
+        Ok(Self {
+            relation: Arc::clone(relation),
+            query,
+            store,
+            status: QueryStatus::default(),
+            memory_limit: relation.memory_limit.or(memory_limit),
+            topic_epochs,
+            codec: Codec::of(relation),
+            rejoins: None,
+            halted_at: 0,
+        })
+    }
+
     pub(super) fn is_touched(&self, changes: &EpochChanges, now_ms: i64) -> bool {
         let runs = self.status.error.is_none() && self.status.halt.is_none();
         self.rejoins.is_some() || (runs && self.query.is_touched(changes, now_ms))

@@ -47,7 +47,7 @@ impl Input<'_> {
 }
 
 /// The state of one aggregate for all groups.
-pub(crate) trait Accumulator: Stateful + Send {
+pub(crate) trait Accumulator: Stateful + Send + Sync {
     /// Makes room for slots below `slots`.
     fn grow(&mut self, slots: usize);
     /// Adds and takes back rows.

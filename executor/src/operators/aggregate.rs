@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 use super::accumulators::Accumulator;
 use super::aggregate_call::{AggregateCall, Arguments};
-use super::shards::{shard_of, step_shards};
+use super::shards::{save_shards, shard_of, step_shards};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
@@ -102,7 +102,7 @@ impl Operator for Aggregate {
 
     fn save(&self, image: &mut Image) {
         image.flag(self.started);
-        self.shards.iter().for_each(|shard| shard.save(image));
+        save_shards(&self.shards, image, Shard::save);
     }
 
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {

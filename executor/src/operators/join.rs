@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use super::join_side::{JoinSide, SideReader};
 use super::keyed_rows::{Keyed, KeyedRows, RowId, product, shard_changes};
 use super::row_expiry::{Expiry, RowExpiry};
-use super::shards::step_shards;
+use super::shards::{save_shards, step_shards};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Lateness, Result};
 use crate::expression::{Expression, resilient, row_text};
@@ -128,10 +128,10 @@ impl Operator for Join {
 
     fn save(&self, image: &mut Image) {
         image.value(self.stream_time);
-        for shard in &self.shards {
+        save_shards(&self.shards, image, |shard, image| {
             shard.sides.iter().for_each(|side| side.save(image));
             shard.expiry.iter().flatten().for_each(|expiry| expiry.save(image));
-        }
+        });
     }
 
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {

@@ -151,9 +151,20 @@ impl Stateful for Ordered {
     }
 
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
-        for _ in 0..state.count()? {
+        let count = state.count()?;
+        let mut rows = Vec::with_capacity(count.min(1 << 20));
+        for _ in 0..count {
             let (row_at, weight) = state.value()?;
-            self.change(&state.bytes()?, row_at, weight);
+            rows.push((Arc::from(state.bytes()?), Place { row_at, weight }));
+        }
+        match self {
+            Self::First(row) => *row = rows.pop(),
+            Self::Few(few) => {
+                rows.shrink_to_fit();
+                *few = rows;
+            }
+            // They come in order, which makes it a tree at once.
+            Self::Many(many) => *many = rows.into_iter().collect(),
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use datafusion::arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::keyed_rows::{Keyed, KeyedRows, RowId, shard_changes};
-use super::shards::step_shards;
+use super::shards::{save_shards, step_shards};
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::Result;
 use crate::fragment::Fragment;
@@ -56,10 +56,10 @@ impl Operator for Recompute {
 
     fn save(&self, image: &mut Image) {
         image.flag(self.started);
-        for shard in &self.shards {
+        save_shards(&self.shards, image, |shard, image| {
             shard.rows.save(image);
             shard.results.save(image);
-        }
+        });
     }
 
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {

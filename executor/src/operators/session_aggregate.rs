@@ -19,7 +19,7 @@ use super::accumulators::Accumulator;
 use super::aggregate::differences;
 use super::aggregate_call::{AggregateCall, Arguments};
 use super::session_index::{SessionIndex, Touched};
-use super::shards::{shard_of, step_shards};
+use super::shards::{save_shards, shard_of, step_shards};
 use super::stream_clock::{StreamClock, now_ms};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Lateness, Result};
@@ -171,10 +171,10 @@ impl Operator for SessionAggregate {
 
     fn save(&self, image: &mut Image) {
         self.clock.save(image);
-        for shard in &self.shards {
+        save_shards(&self.shards, image, |shard, image| {
             shard.index.save(image);
             shard.accumulators.iter().for_each(|a| a.save(image));
-        }
+        });
     }
 
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {

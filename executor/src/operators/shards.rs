@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::operator::Changes;
+use crate::state::Image;
 
 /// Rows of an epoch from which its shards are worth a hand-off to other threads.
 const PARALLEL_ROWS: usize = 16 * 1024;
@@ -27,6 +28,17 @@ pub(super) fn step_shards<S: Send, P: Send>(
         out.extend(changes?);
     }
     Ok(out)
+}
+
+/// Copies the state of every shard into a checkpoint.
+pub(super) fn save_shards<S: Sync>(shards: &[S], image: &mut Image, save: impl Fn(&S, &mut Image) + Sync) {
+    let one = |shard: &S| {
+        let mut image = Image::default();
+        save(shard, &mut image);
+        image
+    };
+    let images: Vec<Image> = shards.par_iter().map(one).collect();
+    images.into_iter().for_each(|shard| image.append(shard));
 }
 
 /// The shard of a key. The low bits choose the bucket inside a shard, so the shard takes high ones.

@@ -94,10 +94,15 @@ impl Stateful for TimedRows {
     }
 
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
-        for _ in 0..state.count()? {
-            let (time, weight): (i64, i64) = state.value()?;
-            self.add(time, &state.bytes()?, weight);
+        let count = state.count()?;
+        let mut rows = Vec::with_capacity(count.min(1 << 20));
+        for _ in 0..count {
+            let ((time, weight), row): ((i64, i64), Vec<u8>) = (state.value()?, state.bytes()?);
+            self.bytes += row.len() + ENTRY_BYTES;
+            rows.push(((time, row.into_boxed_slice()), weight));
         }
+        // They come in order, which makes it a tree at once.
+        self.rows = rows.into_iter().collect();
         Ok(())
     }
 }

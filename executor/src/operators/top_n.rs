@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use super::keyed_rows::{Keyed, KeyedRows, shard_changes};
 use super::ordered::{Kept, Ordered};
-use super::shards::step_shards;
+use super::shards::{save_shards, step_shards};
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::expression::Expression;
@@ -92,7 +92,7 @@ impl Operator for TopN {
     }
 
     fn save(&self, image: &mut Image) {
-        self.shards.iter().for_each(|shard| shard.save(image));
+        save_shards(&self.shards, image, Shard::save);
     }
 
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {

@@ -14,6 +14,10 @@ use crate::format::encode_batches;
 /// Vectors shorter than this lie among what is around them.
 const SHORT_BYTES: usize = 4 << 10;
 
+/// Room for short values, where there are few and where there are many.
+const FIRST_BYTES: usize = 2 << 10;
+const OPEN_BYTES: usize = 1 << 20;
+
 /// What has state that outlives the process.
 pub(crate) trait Stateful {
     /// Copies it.
@@ -43,7 +47,7 @@ enum Piece {
 
 impl Image {
     pub(crate) fn value(&mut self, value: impl Plain) {
-        value.put(&mut self.open);
+        value.put(self.room(size_of_val(&value)));
     }
 
     pub(crate) fn flag(&mut self, flag: bool) {
@@ -56,13 +60,14 @@ impl Image {
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.value(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        self.open.extend_from_slice(bytes);
+        self.room(bytes.len()).extend_from_slice(bytes);
     }
 
     pub(crate) fn vector<T: Plain>(&mut self, values: &[T]) {
         self.count(values.len());
         if values.len() * T::BYTES < SHORT_BYTES {
-            values.iter().for_each(|value| value.put(&mut self.open));
+            let open = self.room(size_of_val(values));
+            values.iter().for_each(|value| value.put(open));
             return;
         }
         let copy = values.to_vec();
@@ -81,9 +86,27 @@ impl Image {
         self.pieces.push(Piece::Rows(rows.clone()));
     }
 
+    /// Adds what another one has.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        other.seal();
+        self.seal();
+        self.copied += other.copied;
+        self.pieces.append(&mut other.pieces);
+    }
+
     /// Bytes that are held beside the state itself.
     pub(crate) fn copied(&self) -> usize {
         self.copied + self.open.len()
+    }
+
+    /// Where short values go. It does not grow: to move what is there would take longer than to copy it.
+    fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
+        if self.open.capacity() - self.open.len() < bytes {
+            let capacity = if self.open.capacity() == 0 { FIRST_BYTES } else { OPEN_BYTES };
+            self.seal();
+            self.open.reserve_exact(capacity.max(bytes));
+        }
+        &mut self.open
     }
 
     fn seal(&mut self) {
@@ -102,8 +125,7 @@ impl Image {
                 Piece::Vector(encode) => encode(),
                 Piece::Rows(rows) => {
                     let body = encode_batches(&rows.schema(), std::slice::from_ref(&rows))?;
-                    page(&(body.len() as u64).to_le_bytes())?;
-                    body.to_vec()
+                    [&(body.len() as u64).to_le_bytes(), body.as_ref()].concat()
                 }
             };
             bytes.chunks(PAGE_BYTES).try_for_each(&mut page)?;

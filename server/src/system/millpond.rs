@@ -17,6 +17,7 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
         "partitions" => partitions(system),
         "rejects" => rejects(system),
         "checkpoints" => checkpoints(system),
+        "status" => status(system),
         "settings" => settings(system),
         _ => None,
     }
@@ -229,6 +230,12 @@ fn code_of(reason: &Reason) -> String {
         Reason::Error(error) => reject_code(error).to_owned(),
         Reason::Recorded { code, .. } => code.clone(),
     }
+}
+
+/// The epoch that readers see, and its time.
+fn status(system: &SystemRelations) -> Option<RecordBatch> {
+    let row = vec![number(system.snapshot.epoch), system.snapshot.now_ms.into()];
+    table(&[("epoch", big()), ("time_ms", big())], vec![row])
 }
 
 /// The last checkpoints, newest last.

@@ -124,7 +124,8 @@ impl CheckpointStore {
     /// Begins a checkpoint of an epoch.
     pub fn begin(&mut self, epoch: Epoch) -> CheckpointWriter<'_> {
         let sparse = self.sparse_files();
-        let places = self.manifests.iter().flat_map(Manifest::places);
+        // Of two places of a page the newer one counts.
+        let places = self.manifests.iter().rev().flat_map(Manifest::places);
         let known = places.filter(|place| !sparse.contains(&place.file)).map(|place| (place.id, *place));
         let (known, number) = (known.collect(), self.next_file);
         let manifest = Manifest { epoch, ..Manifest::default() };
@@ -142,10 +143,10 @@ impl CheckpointStore {
             }
         }
         #[allow(clippy::cast_precision_loss, reason = "a ratio")]
-        let is_sparse = |file: &u32, needed: u64| {
-            self.lengths.get(file).is_some_and(|length| (needed as f64) < *length as f64 * SPARSE)
+        let is_sparse = |(file, length): &(&u32, &u64)| {
+            (needed.get(*file).copied().unwrap_or(0) as f64) < **length as f64 * SPARSE
         };
-        needed.iter().filter(|(file, needed)| is_sparse(file, **needed)).map(|(file, _)| *file).collect()
+        self.lengths.iter().filter(is_sparse).map(|(file, _)| *file).collect()
     }
 
     /// Removes what no kept manifest needs.
