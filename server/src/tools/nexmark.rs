@@ -39,8 +39,8 @@ const SIDE: &str = "CREATE TABLE side (key BIGINT PRIMARY KEY, value TEXT)";
 const JSON: &str = " WITH (value_format = 'json')";
 /// Events of an epoch.
 const CHUNK: i64 = 50 * 200;
-/// Time between checkpoints, unless there are to be none.
-const CHECKPOINT_MS: u64 = 1_000;
+/// Time between checkpoints, where `checkpoints` is asked for.
+const OFTEN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Of fifty events one is a person and three are auctions.
 const CYCLE: i64 = 50;
 /// Events a second of their own time.
@@ -59,11 +59,11 @@ pub(super) async fn nexmark(args: &[String]) -> Result<()> {
         "query", "events/cpu s", "rows", "batch", "cpu s", "MiB"
     ))?;
     let format = if args.iter().any(|a| a == "json") { JSON } else { "" };
-    let every = !args.iter().any(|a| a == "no-checkpoints");
-    let every = every.then(|| std::time::Duration::from_millis(CHECKPOINT_MS));
+    let often = args.iter().any(|a| a == "checkpoints");
+    let every = Some(if often { OFTEN } else { CheckpointPolicy::default().every.unwrap_or_default() });
     let how = (format, CheckpointPolicy { every, at_stop: false });
     run("log", None, &chunks, events, how).await?;
-    let named = |a: &String| a.parse::<i64>().is_err() && a != "json" && a != "no-checkpoints";
+    let named = |a: &String| a.parse::<i64>().is_err() && a != "json" && a != "checkpoints";
     for (name, query) in queries() {
         if !args.iter().any(named) || args.contains(&name) {
             run(&name, Some(&query), &chunks, events, how).await?;
