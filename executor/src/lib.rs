@@ -14,6 +14,7 @@ mod fragment;
 mod ingest;
 mod keys;
 mod layout;
+mod opaque;
 mod operator;
 mod operators;
 mod pull;

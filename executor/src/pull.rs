@@ -29,6 +29,7 @@ use planner::{RelationSource, WindowAssign, WindowSpec};
 use crate::engine::Snapshot;
 use crate::error::Result;
 use crate::layout::nullable;
+use crate::opaque::{hide_order, plan_opaque};
 use crate::table::{StreamProvider, TableProviderAt};
 use crate::window;
 
@@ -63,7 +64,7 @@ impl PullContext {
         let state = SessionStateBuilder::new_from_existing(self.state.clone())
             .with_query_planner(Arc::new(Planner))
             .build();
-        let optimized = state.optimize(&plan)?;
+        let optimized = hide_order(state.optimize(&plan)?)?;
         let schema: SchemaRef = Arc::new(optimized.schema().as_arrow().clone());
         let physical = state.query_planner().create_physical_plan(&optimized, &state).await?;
         let rows = execute_stream(physical, state.task_ctx())?;
@@ -118,7 +119,7 @@ impl PullContext {
     }
 }
 
-/// DataFusion's planner with our window node.
+/// DataFusion's planner with our nodes.
 #[derive(Debug)]
 struct Planner;
 
@@ -129,16 +130,16 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         state: &dyn Session,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Windows)])
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Extensions)])
             .create_physical_plan(plan, state)
             .await
     }
 }
 
-struct Windows;
+struct Extensions;
 
 #[async_trait]
-impl ExtensionPlanner for Windows {
+impl ExtensionPlanner for Extensions {
     async fn plan_extension(
         &self,
         planner: &dyn PhysicalPlanner,
@@ -148,6 +149,9 @@ impl ExtensionPlanner for Windows {
         state: &dyn Session,
         context: &PhysicalPlanningContext,
     ) -> datafusion::common::Result<Option<Arc<dyn ExecutionPlan>>> {
+        if let Some(opaque) = plan_opaque(node, physical) {
+            return Ok(Some(opaque));
+        }
         let (Some(window), [input], [input_plan]) =
             (node.as_any().downcast_ref::<WindowAssign>(), physical, logical)
         else {
