@@ -2,7 +2,7 @@
 //!
 //! Invariant: a session's reads never go back, and see what it was told is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,49 @@ pub struct Shared {
     pub state: datafusion::execution::session_state::SessionState,
     /// Who may write to a table.
     pub locks: TableLocks,
+    /// Who is there.
+    pub sessions: Sessions,
+}
+
+/// What others see of a session.
+#[derive(Debug, Clone, Default)]
+pub struct SessionInfo {
+    pub(crate) pid: i32,
+    pub(crate) application: String,
+    pub(crate) address: Option<String>,
+    pub(crate) began_ms: i64,
+    pub(crate) busy: bool,
+    /// Its last statement, and when that came.
+    pub(crate) query: String,
+    pub(crate) query_ms: Option<i64>,
+}
+
+/// Longest text of a statement that others see, bytes.
+const SHOWN_BYTES: usize = 1024;
+
+/// The sessions there are.
+#[derive(Default)]
+pub struct Sessions(Mutex<BTreeMap<i32, SessionInfo>>);
+
+impl Sessions {
+    pub(crate) fn add(&self, info: SessionInfo) {
+        self.0.lock().insert(info.pid, info);
+    }
+
+    pub(crate) fn remove(&self, pid: i32) {
+        self.0.lock().remove(&pid);
+    }
+
+    /// By process number.
+    pub(crate) fn list(&self) -> Vec<SessionInfo> {
+        self.0.lock().values().cloned().collect()
+    }
+
+    fn change(&self, pid: i32, change: impl FnOnce(&mut SessionInfo)) {
+        if let Some(info) = self.0.lock().get_mut(&pid) {
+            change(info);
+        }
+    }
 }
 
 /// One lock for each table: shared by INSERT, exclusive for UPDATE and DELETE, which read before
@@ -61,12 +104,29 @@ pub(crate) struct Session {
     pub(crate) settings: Settings,
     pub(crate) transaction: Option<Transaction>,
     pub(crate) notices: Vec<WireError>,
+    /// Its process number.
+    pub(crate) pid: i32,
     seen_epoch: u64,
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, settings: Settings) -> Self {
-        Self { shared, settings, transaction: None, notices: Vec::new(), seen_epoch: 0 }
+    pub(crate) fn new(shared: Arc<Shared>, settings: Settings, pid: i32) -> Self {
+        Self { shared, settings, transaction: None, notices: Vec::new(), pid, seen_epoch: 0 }
+    }
+
+    /// Lets others see what runs.
+    pub(crate) fn begins(&self, query: &str) {
+        let (now_ms, end) = (self.engine().now_ms(), query.floor_char_boundary(SHOWN_BYTES));
+        let application = self.settings.get("application_name").unwrap_or_default();
+        self.shared.sessions.change(self.pid, |info| {
+            (info.busy, info.application) = (true, application);
+            (info.query, info.query_ms) = (query[..end].to_owned(), Some(now_ms));
+        });
+    }
+
+    /// Nothing runs any more.
+    pub(crate) fn rests(&self) {
+        self.shared.sessions.change(self.pid, |info| info.busy = false);
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

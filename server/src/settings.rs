@@ -20,6 +20,14 @@ pub struct Setting {
     pub doc: &'static str,
 }
 
+impl Setting {
+    /// Whether nobody can change it.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.name.starts_with("server_")
+            || matches!(self.name, "in_hot_standby" | "integer_datetimes" | "is_superuser" | "max_identifier_length")
+    }
+}
+
 const fn own(name: &'static str, default: &'static str, doc: &'static str) -> Setting {
     Setting { name, default, reported: false, doc }
 }

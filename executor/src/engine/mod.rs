@@ -100,6 +100,7 @@ pub struct Engine {
     rejects: Rejects,
     checkpoints: Checkpoints,
     clock: Arc<dyn Clock>,
+    started_ms: i64,
     shards: usize,
     /// Held for as long as the engine runs.
     _lock: storage::DirLock,
@@ -145,6 +146,7 @@ impl Engine {
             rejects,
             checkpoints,
             clock: Arc::clone(&config.clock),
+            started_ms: config.clock.now_ms(),
             shards: config.shards,
             _lock: lock,
         })
@@ -178,6 +180,11 @@ impl Engine {
     /// The catalog as of now.
     pub fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.snapshot().catalog)
+    }
+
+    /// When it started, ms since 1970.
+    pub fn started_ms(&self) -> i64 {
+        self.started_ms
     }
 
     /// Now, ms since 1970.

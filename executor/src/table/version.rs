@@ -31,6 +31,11 @@ impl TableVersion {
         self.rows
     }
 
+    /// Bytes of its rows.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.rows.get_array_memory_size()).sum()
+    }
+
     /// All rows, in the order they were written.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, watch};
 use super::encode::{Format, RowEncoder, columns, text};
 use super::frames::FrameReader;
 use super::{WireError, types};
-use crate::session::{Session, Shared};
+use crate::session::{Session, SessionInfo, Shared};
 use crate::settings::{Settings, display_name};
 use crate::statements::{CopyIn, Outcome, Parameters, Prepared, Rows, execute, prepare};
 
@@ -136,6 +136,7 @@ pub(crate) async fn handle<R, W>(
     mut out: W,
     shared: Arc<Shared>,
     registry: Arc<Registry>,
+    peer: Option<String>,
 ) where
     R: tokio::io::AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
@@ -192,7 +193,16 @@ pub(crate) async fn handle<R, W>(
         }
         gone.send_replace(Interrupt::Gone);
     });
-    let session = Session::new(shared, settings);
+    let info = SessionInfo {
+        pid,
+        application: settings.get("application_name").unwrap_or_default(),
+        address: peer,
+        began_ms: shared.engine.now_ms(),
+        ..SessionInfo::default()
+    };
+    shared.sessions.add(info);
+    let sessions = Arc::clone(&shared);
+    let session = Session::new(shared, settings, pid);
     let mut connection = Connection {
         out,
         buffer: BytesMut::with_capacity(FLUSH_BYTES * 2),
@@ -209,6 +219,7 @@ pub(crate) async fn handle<R, W>(
     }
     reading.abort();
     registry.remove(pid);
+    sessions.sessions.remove(pid);
 }
 
 fn check_startup(startup: &pgwire::messages::startup::Startup) -> Result<(), WireError> {
@@ -321,6 +332,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
     }
 
     async fn ready(&mut self) -> Result<(), WireError> {
+        self.session.rests();
         let status = match &self.session.transaction {
             None => TransactionStatus::Idle,
             Some(t) if t.failed => TransactionStatus::Error,
@@ -381,6 +393,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
     }
 
     async fn simple(&mut self, query: &str) -> Result<(), WireError> {
+        self.session.begins(query);
         match sql::parse(query) {
             Err(error) => self.fail(&error.into()).await?,
             Ok(statements) if statements.is_empty() => {
@@ -703,6 +716,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             return Ok(());
         };
         let most = usize::try_from(message.max_rows).unwrap_or(0);
+        self.session.begins(&parsed.text);
         if portal.running.is_none() {
             let limit = self.session.settings.milliseconds("statement_timeout");
             let mut interrupt = self.interrupt.clone();

@@ -65,12 +65,13 @@ fn accept(socket: TcpStream, slots: &Arc<Semaphore>, shared: &Arc<Shared>, regis
         tracing::debug!(%error, "could not tune a socket");
     }
     let slot = Arc::clone(slots).try_acquire_owned();
+    let peer = socket.peer_addr().ok().map(|address| address.ip().to_string());
     let (shared, registry) = (Arc::clone(shared), Arc::clone(registry));
     tokio::spawn(async move {
         let (read, mut write) = socket.into_split();
         match slot {
             Ok(slot) => {
-                handle(FrameReader::new(read), write, shared, registry).await;
+                handle(FrameReader::new(read), write, shared, registry, peer).await;
                 drop(slot);
             }
             Err(_) => {

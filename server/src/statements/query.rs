@@ -27,7 +27,7 @@ pub(crate) fn bind(
     query: &Query,
 ) -> Result<BatchQuery, WireError> {
     let system = SystemRelations::new(Arc::clone(snapshot), session);
-    let query = crate::system::adapt(query, &snapshot.catalog);
+    let query = crate::system::adapt(query, &snapshot.catalog, &session.settings)?;
     let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_fallback(&system);
     Ok(binder.batch(&query)?)
 }

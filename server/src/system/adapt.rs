@@ -6,26 +6,74 @@
 
 use std::ops::ControlFlow;
 
-use super::pg_catalog::is_empty;
+use super::pg_catalog::{is_empty, oid_of};
+use crate::pg::WireError;
+use crate::settings::{Settings, display_name};
 use planner::Catalog;
+use sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    ArrayElemTypeDef, BinaryOperator, CaseWhen, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
     SetExpr, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 /// The query as it can be planned.
-pub(crate) fn adapt(query: &sql::Query, catalog: &Catalog) -> sql::Query {
+///
+/// # Errors
+/// A setting or an object that is named and not there.
+pub(crate) fn adapt(
+    query: &sql::Query,
+    catalog: &Catalog,
+    settings: &Settings,
+) -> Result<sql::Query, WireError> {
     let mut adapted = query.clone();
-    let mut functions = Functions;
+    if let SetExpr::Select(select) = adapted.ast.body.as_mut() {
+        select.projection.iter_mut().for_each(shown_as_named);
+    }
     // Names of system functions are nobody else's.
-    let _ = VisitMut::visit(adapted.ast.as_mut(), &mut functions);
+    let mut functions = Functions { catalog, settings };
+    if let ControlFlow::Break(error) = VisitMut::visit(adapted.ast.as_mut(), &mut functions) {
+        return Err(error);
+    }
     if touches_user_data(&adapted.ast, catalog) {
-        return adapted;
+        return Ok(adapted);
     }
     // The visitor never breaks.
     let _ = VisitMut::visit(adapted.ast.as_mut(), &mut CatalogDialect);
-    adapted
+    Ok(adapted)
+}
+
+/// `'name'::regclass` as a column of its own is shown as the name it is.
+fn shown_as_named(item: &mut SelectItem) {
+    if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+        && let Expr::Cast { expr: inner, data_type, .. } = expr
+        && registry(data_type).is_some()
+        && literal(inner).is_some()
+    {
+        *expr = cast_to(inner, DataType::Text);
+    }
+}
+
+/// Which catalog a type of PostgreSQL's looks names up in.
+fn registry(data_type: &DataType) -> Option<String> {
+    let name = data_type.to_string().to_lowercase();
+    let bare = name.rsplit('.').next().unwrap_or(&name).to_owned();
+    let known = ["regclass", "regtype", "regnamespace", "regrole", "regproc", "regprocedure"];
+    known.contains(&bare.as_str()).then_some(bare)
+}
+
+fn literal(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn number(n: i64) -> Expr {
+    cast_to(&Expr::value(Value::Number(n.to_string(), false)), DataType::BigInt(None))
 }
 
 fn touches_user_data(query: &Query, catalog: &Catalog) -> bool {
@@ -49,21 +97,128 @@ fn touches_user_data(query: &Query, catalog: &Catalog) -> bool {
     Visit::visit(query, &mut Find(catalog)).is_break()
 }
 
-/// Takes the schema off `pg_catalog.f(…)`.
-struct Functions;
+/// Takes the schema off `pg_catalog.f(…)`, and puts in what only the session and the catalog know.
+struct Functions<'a> {
+    catalog: &'a Catalog,
+    settings: &'a Settings,
+}
 
-impl VisitorMut for Functions {
-    type Break = ();
+impl VisitorMut for Functions<'_> {
+    type Break = WireError;
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Function(function) = expr
-            && let [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(_)] =
-                function.name.0.as_slice()
-            && schema.value.eq_ignore_ascii_case("pg_catalog")
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<WireError> {
+        if let TableFactor::Table { name, args, .. } = table
+            && args.is_some()
+            && name.0.len() == 2
+            && name.0.first().is_some_and(|schema| schema.to_string().eq_ignore_ascii_case("pg_catalog"))
         {
-            function.name.0.remove(0);
+            name.0.remove(0);
+        }
+        if let TableFactor::Table { name, args, .. } = table
+            && name.to_string().eq_ignore_ascii_case("pg_show_all_settings")
+        {
+            (*name, *args) = (ObjectName::from(vec![Ident::new("pg_settings")]), None);
         }
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<WireError> {
+        if let Expr::Function(function) = expr {
+            if let [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(_)] =
+                function.name.0.as_slice()
+                && schema.value.eq_ignore_ascii_case("pg_catalog")
+            {
+                function.name.0.remove(0);
+            }
+            if let Some(known) = self.known(function) {
+                match known {
+                    Ok(value) => *expr = value,
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
+        }
+        if let Expr::Cast { expr: inner, data_type, .. } = expr
+            && let Some(registry) = registry(data_type)
+            && let Some(name) = literal(inner)
+        {
+            // Numbers are what they are.
+            if let Ok(oid) = name.parse() {
+                *expr = number(oid);
+            } else {
+                match oid_of(self.catalog, &registry, name) {
+                    Some(oid) => *expr = number(oid),
+                    None => return ControlFlow::Break(no_object(&registry, name)),
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Functions<'_> {
+    /// The value of a call that the session or the catalog decides.
+    fn known(&self, function: &Function) -> Option<Result<Expr, WireError>> {
+        let name = function.name.to_string().to_lowercase();
+        let arguments = arguments(function);
+        let text = |value: Option<String>| match value {
+            Some(value) => Expr::value(Value::SingleQuotedString(value)),
+            None => null(DataType::Text),
+        };
+        let of = |registry: &str| arguments.first().and_then(|a| literal(a)).map(|n| (registry.to_owned(), n));
+        match (name.as_str(), arguments.as_slice()) {
+            ("current_setting", [setting, rest @ ..]) => match literal(setting) {
+                Some(setting) => match self.settings.get(&setting.to_lowercase()) {
+                    Ok(value) => Some(Ok(text(Some(value)))),
+                    Err(_) if !rest.is_empty() => Some(Ok(text(None))),
+                    Err(error) => Some(Err(error)),
+                },
+                None => Some(Ok(self.setting_of(setting))),
+            },
+            ("to_regclass" | "to_regtype" | "to_regnamespace" | "to_regproc" | "to_regrole", _) => {
+                let (registry, name) = of(name.trim_start_matches("to_"))?;
+                Some(Ok(text(oid_of(self.catalog, &registry, name).map(|_| name.to_owned()))))
+            }
+            _ => None,
+        }
+    }
+
+    /// The value of the setting that an expression names.
+    fn setting_of(&self, name: &Expr) -> Expr {
+        let text = |text: String| Expr::value(Value::SingleQuotedString(text));
+        let condition = |(setting, value): (&crate::settings::Setting, String)| CaseWhen {
+            condition: text(display_name(setting.name).to_owned()),
+            result: text(value),
+        };
+        Expr::Case {
+            case_token: AttachedToken::empty(),
+            end_token: AttachedToken::empty(),
+            operand: Some(Box::new(name.clone())),
+            conditions: self.settings.all().map(condition).collect(),
+            else_result: None,
+        }
+    }
+}
+
+fn arguments(function: &Function) -> Vec<&Expr> {
+    let FunctionArguments::List(list) = &function.args else { return Vec::new() };
+    let expr = |argument: &'_ FunctionArg| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(_)) => true,
+        _ => false,
+    };
+    list.args
+        .iter()
+        .filter(|a| expr(a))
+        .filter_map(|a| if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = a { Some(e) } else { None })
+        .collect()
+}
+
+fn no_object(registry: &str, name: &str) -> WireError {
+    match registry {
+        "regclass" => WireError::new("42P01", format!("relation \"{name}\" does not exist")),
+        "regtype" => WireError::new("42704", format!("type \"{name}\" does not exist")),
+        "regnamespace" => WireError::new("3F000", format!("schema \"{name}\" does not exist")),
+        "regrole" => WireError::new("42704", format!("role \"{name}\" does not exist")),
+        _ => WireError::new("42883", format!("function \"{name}\" does not exist")),
     }
 }
 
@@ -107,8 +262,7 @@ impl VisitorMut for CatalogDialect {
                 aggregate_single(query);
             }
             Expr::Function(function) if is_array_of_query(function) => {
-                *expr =
-                    null(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)));
+                *expr = null(text_list());
             }
             _ => {}
         }
@@ -131,11 +285,16 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
     let name = data_type.to_string().to_lowercase();
     let bare = name.rsplit('.').next().unwrap_or(&name);
     match bare {
-        // An id shown as a name; a name given as a literal stays text.
-        "regclass" if !matches!(inner, Expr::Value(_)) => Some(call("millpond_relation_name", inner.clone())),
-        "regclass" | "regtype" | "regproc" | "regnamespace" | "name" | "text" | "\"char\"" | "char" => {
+        // An id shown as a name.
+        "regclass" => Some(call("millpond_relation_name", inner.clone())),
+        "regtype" => Some(call("format_type", inner.clone())),
+        "regnamespace" => Some(call("millpond_namespace_name", inner.clone())),
+        "regrole" => Some(call("pg_get_userbyid", inner.clone())),
+        "regproc" | "regprocedure" | "name" | "text" | "\"char\"" | "char" | "aclitem" | "pg_node_tree"
+        | "information_schema.sql_identifier" | "sql_identifier" | "character_data" => {
             Some(cast_to(inner, DataType::Text))
         }
+        "regtype[]" | "name[]" | "aclitem[]" | "\"char\"[]" | "oid[]" => Some(cast_to(inner, text_list())),
         "oid" | "xid" => Some(cast_to(inner, DataType::BigInt(None))),
         _ => None,
     }
@@ -149,6 +308,10 @@ fn cast_to(inner: &Expr, data_type: DataType) -> Expr {
         array: false,
         format: None,
     }
+}
+
+fn text_list() -> DataType {
+    DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None))
 }
 
 fn null(data_type: DataType) -> Expr {
@@ -207,13 +370,29 @@ fn aggregate_single(query: &mut Query) {
     else {
         return;
     };
-    if matches!(expr, Expr::Function(f) if matches!(f.name.to_string().to_lowercase().as_str(), "count" | "max" | "min" | "string_agg" | "array_agg"))
-    {
+    if has_aggregate(expr) {
         return;
     }
     *expr = call("max", expr.clone());
     query.limit_clause = None;
     query.order_by = None;
+}
+
+fn has_aggregate(expr: &Expr) -> bool {
+    struct Find;
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+            match function.name.to_string().to_lowercase().as_str() {
+                "count" | "max" | "min" | "sum" | "avg" | "string_agg" | "array_agg" | "bool_or" | "bool_and" => {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    Visit::visit(expr, &mut Find).is_break()
 }
 
 /// A call of a function with one argument.

@@ -4,15 +4,18 @@
 
 use std::sync::{Arc, OnceLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
+};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, TimeUnit};
 use datafusion::common::Result;
 use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 
 use executor::Engine;
 
-use super::pg_catalog::{Definition, definition};
+use super::pg_catalog::{Definition, definition, relation_bytes, signature, source};
 use crate::pg::base_name;
 use crate::settings::SERVER_VERSION;
 
@@ -121,6 +124,73 @@ fn definitions(
     }
 }
 
+/// A text for each id.
+fn of_ids(args: &[ArrayRef], rows: usize, text: impl Fn(i64) -> Option<String>) -> Result<ArrayRef> {
+    let ids = cast(&args[0], &DataType::Int64)?;
+    let ids = ids.as_primitive::<Int64Type>();
+    let text = |row: usize| if ids.is_valid(row) { text(ids.value(row)) } else { None };
+    Ok(Arc::new((0..rows).map(text).collect::<StringArray>()))
+}
+
+fn namespace_names(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    of_ids(args, rows, |id| {
+        let names = super::pg_catalog::NAMESPACES;
+        Some(names.iter().find(|(oid, _)| *oid == id).map_or_else(|| id.to_string(), |(_, n)| (*n).to_owned()))
+    })
+}
+
+/// A size in the unit that suits it.
+fn pretty_size(bytes: i64) -> Option<String> {
+    let (mut size, mut unit) = (bytes, 0);
+    let units = ["bytes", "kB", "MB", "GB", "TB"];
+    while size.abs() >= 10 * 1024 && unit + 1 < units.len() {
+        size = (size + 512) / 1024;
+        unit += 1;
+    }
+    Some(format!("{size} {}", units[unit]))
+}
+
+/// Bytes of a relation's rows in memory; of everything where no relation is meant.
+fn sizes(engine: &EngineCell) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |args, rows| {
+        let ids = cast(&args[0], &DataType::Int64).ok();
+        let snapshot = engine.get().map(|e| e.snapshot());
+        let size = |row: usize| {
+            let id = ids.as_ref().map(|ids| ids.as_primitive::<Int64Type>().value(row));
+            let snapshot = snapshot.as_ref()?;
+            relation_bytes(snapshot, id)
+        };
+        Ok(Arc::new((0..rows).map(size).collect::<Int64Array>()))
+    }
+}
+
+/// The largest index of an array's first dimension.
+fn array_upper(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let Some(list) = args[0].as_list_opt::<i32>() else {
+        return Ok(Arc::new(Int32Array::from(vec![None; rows])));
+    };
+    let length = |row: usize| (list.is_valid(row) && list.value_length(row) > 0).then(|| list.value_length(row));
+    Ok(Arc::new((0..rows).map(length).collect::<Int32Array>()))
+}
+
+fn text_list() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
+}
+
+fn started_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// When the server started: when it first had an engine to ask.
+fn started(engine: &EngineCell) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |_, rows| {
+        let started = engine.get().map(|e| e.started_ms().saturating_mul(1000));
+        Ok(Arc::new(TimestampMicrosecondArray::from(vec![started; rows]).with_timezone("UTC")))
+    }
+}
+
 /// All system functions.
 pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
     let mut functions = Vec::new();
@@ -130,6 +200,20 @@ pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
         "pg_function_is_visible",
         "pg_operator_is_visible",
         "pg_collation_is_visible",
+        "pg_statistics_obj_is_visible",
+        "pg_ts_config_is_visible",
+        "pg_conversion_is_visible",
+        "pg_opclass_is_visible",
+        "pg_opfamily_is_visible",
+        "pg_ts_dict_is_visible",
+        "pg_ts_parser_is_visible",
+        "pg_ts_template_is_visible",
+        "has_function_privilege",
+        "has_sequence_privilege",
+        "has_tablespace_privilege",
+        "has_type_privilege",
+        "has_language_privilege",
+        "has_parameter_privilege",
         "has_table_privilege",
         "has_schema_privilege",
         "has_database_privilege",
@@ -153,6 +237,16 @@ pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
         "pg_get_serial_sequence",
         "pg_tablespace_location",
         "inet_server_addr",
+        "inet_client_addr",
+        "inet_client_port",
+        "pg_get_partition_constraintdef",
+        "pg_get_statisticsobjdef",
+        "pg_get_function_sqlbody",
+        "acldefault",
+        "pg_size_bytes",
+        "pg_last_wal_replay_lsn",
+        "pg_last_wal_receive_lsn",
+        "txid_current_if_assigned",
     ] {
         functions.push(function(name, DataType::Utf8, nothing));
     }
@@ -174,6 +268,42 @@ pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
     ));
     functions.push(function("pg_get_viewdef", DataType::Utf8, definitions(engine, Definition::View)));
     functions.push(function("millpond_relation_name", DataType::Utf8, definitions(engine, Definition::Name)));
+    functions.push(function("millpond_namespace_name", DataType::Utf8, namespace_names));
+    functions.push(function("pg_get_function_result", DataType::Utf8, |args, rows| {
+        of_ids(args, rows, |oid| signature(oid).map(|(result, _)| result))
+    }));
+    for name in ["pg_get_function_arguments", "pg_get_function_identity_arguments"] {
+        functions.push(function(name, DataType::Utf8, |args, rows| {
+            of_ids(args, rows, |oid| signature(oid).map(|(_, arguments)| arguments))
+        }));
+    }
+    functions.push(function("pg_get_functiondef", DataType::Utf8, |args, rows| of_ids(args, rows, source)));
+    functions.push(function("pg_size_pretty", DataType::Utf8, |args, rows| of_ids(args, rows, pretty_size)));
+    for name in
+        ["pg_table_size", "pg_total_relation_size", "pg_relation_size", "pg_indexes_size", "pg_database_size"]
+    {
+        functions.push(function(name, DataType::Int64, sizes(engine)));
+    }
+    functions.push(function("pg_tablespace_size", DataType::Int64, |_, rows| {
+        Ok(Arc::new(Int64Array::from(vec![None; rows])))
+    }));
+    functions.push(function("pg_char_to_encoding", DataType::Int32, |_, rows| {
+        Ok(Arc::new(Int32Array::from_value(6, rows)))
+    }));
+    functions.push(function("pg_stat_get_numscans", DataType::Int64, |_, rows| {
+        Ok(Arc::new(Int64Array::from_value(0, rows)))
+    }));
+    functions.push(function("array_upper", DataType::Int32, array_upper));
+    functions.push(function("pg_postmaster_start_time", started_type(), started(engine)));
+    functions.push(function("pg_conf_load_time", started_type(), started(engine)));
+    functions.push(function("current_schemas", text_list(), |_, rows| {
+        let mut list = ListBuilder::new(StringBuilder::new());
+        for _ in 0..rows {
+            ["pg_catalog", "public"].iter().for_each(|schema| list.values().append_value(schema));
+            list.append(true);
+        }
+        Ok(Arc::new(list.finish()))
+    }));
     functions.push(function("pg_get_expr", DataType::Utf8, |args, _| Ok(cast(&args[0], &DataType::Utf8)?)));
     functions.push(function("version", DataType::Utf8, |_, rows| {
         let text = format!(

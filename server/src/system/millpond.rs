@@ -4,7 +4,7 @@ use datafusion::arrow::array::RecordBatch;
 use executor::Reason;
 
 use super::SystemRelations;
-use super::table::{Cell, table};
+use super::table::{Cell, Kind, Row};
 use crate::pg::reject_code;
 use crate::settings::display_name;
 
@@ -23,16 +23,23 @@ pub(super) fn relation(system: &SystemRelations, name: &str) -> Option<RecordBat
     }
 }
 
-fn text() -> Cell {
-    Cell::Text(None)
+fn text() -> Kind {
+    Kind::Text
 }
 
-fn big() -> Cell {
-    Cell::Big(None)
+fn big() -> Kind {
+    Kind::Big
 }
 
 fn number(n: u64) -> Cell {
-    Cell::Big(i64::try_from(n).ok())
+    n.into()
+}
+
+/// A table of rows whose values stand in the order of its columns.
+fn table(model: &[(&'static str, Kind)], rows: Vec<Vec<Cell>>) -> Option<RecordBatch> {
+    let named = |row: Vec<Cell>| -> Row { model.iter().map(|(name, _)| *name).zip(row).collect() };
+    let columns: Vec<(&str, Kind, bool)> = model.iter().map(|(name, kind)| (*name, *kind, false)).collect();
+    super::table::table(&columns, rows.into_iter().map(named).collect())
 }
 
 fn relations(system: &SystemRelations) -> Option<RecordBatch> {
@@ -44,7 +51,7 @@ fn relations(system: &SystemRelations) -> Option<RecordBatch> {
             _ if r.is_stream() => {
                 number(snapshot.offsets(&r.topic.name).iter().map(|(start, end)| end - start).sum())
             }
-            _ => Cell::Big(None),
+            _ => Cell::None,
         };
         vec![
             i64::from(r.id).into(),
@@ -77,7 +84,7 @@ fn queries(system: &SystemRelations) -> Option<RecordBatch> {
     });
     let running = snapshot.catalog.iter().filter_map(|r| {
         let status = snapshot.query(r.id)?;
-        Some(query(&r.name, status.state(), status, big()))
+        Some(query(&r.name, status.state(), status, Cell::None))
     });
     let model = [
         ("relation", text()),
@@ -149,8 +156,8 @@ fn topics(system: &SystemRelations) -> Option<RecordBatch> {
     for topic in catalog.topics() {
         let partitions = Cell::from(i64::from(topic.partitions));
         if catalog.on_topic(topic).next().is_none() {
-            let none = || Cell::Text(None);
-            let unknown = || Cell::Big(None);
+            let none = || Cell::None;
+            let unknown = || Cell::None;
             rows.push(vec![
                 topic.name.clone().into(),
                 none(),
@@ -170,8 +177,8 @@ fn topics(system: &SystemRelations) -> Option<RecordBatch> {
                 i64::from(topic.partitions).into(),
                 format.map(|f| f.key.name().to_owned()).into(),
                 format.map_or_else(|| "arrow".to_owned(), |f| f.value.name().to_owned()).into(),
-                Cell::Big(relation.retention.0),
-                Cell::Big(relation.retention.1.and_then(|b| i64::try_from(b).ok())),
+                Cell::from(relation.retention.0),
+                Cell::from(relation.retention.1.and_then(|b| i64::try_from(b).ok())),
             ]);
         }
     }
@@ -201,14 +208,14 @@ fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
     let rows = system.rejects.list().into_iter().map(|r| {
         vec![
             r.relation.into(),
-            Cell::Big(r.place.map(|(partition, _)| i64::from(partition))),
-            Cell::Big(r.place.and_then(|(_, offset)| i64::try_from(offset).ok())),
+            r.place.map(|(partition, _)| i64::from(partition)).into(),
+            r.place.map(|(_, offset)| offset).into(),
             number(r.epoch),
             r.now_ms.into(),
             r.reason.to_string().into(),
             code_of(&r.reason).into(),
             r.row.into(),
-            Cell::Bytes(r.raw.map(|raw| raw.to_vec())),
+            r.raw.map_or(Cell::None, |raw| Cell::Bytes(raw.to_vec())),
         ]
     });
     let model = [
@@ -220,7 +227,7 @@ fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
         ("reason", text()),
         ("sqlstate", text()),
         ("row", text()),
-        ("raw", Cell::Bytes(None)),
+        ("raw", Kind::Bytes),
     ];
     table(&model, rows.collect())
 }
@@ -240,7 +247,7 @@ fn status(system: &SystemRelations) -> Option<RecordBatch> {
 
 /// The last checkpoints, newest last.
 fn checkpoints(system: &SystemRelations) -> Option<RecordBatch> {
-    let us = |time: std::time::Duration| Cell::Big(i64::try_from(time.as_micros()).ok());
+    let us = |time: std::time::Duration| Cell::from(i64::try_from(time.as_micros()).ok());
     let rows = system.checkpoints.list().into_iter().map(|c| {
         let (bytes, new) = (number(c.written.bytes), number(c.written.new_bytes));
         vec![number(c.epoch), bytes, new, number(c.copied as u64), us(c.pause), us(c.took)]

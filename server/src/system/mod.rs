@@ -21,7 +21,7 @@ use executor::{Checkpoints, Rejects, Snapshot};
 pub(crate) use adapt::adapt;
 pub(crate) use functions::EngineCell;
 
-use crate::session::Session;
+use crate::session::{Session, SessionInfo};
 use crate::settings::Settings;
 
 /// The state every session plans with: DataFusion's functions and PostgreSQL's system functions.
@@ -38,13 +38,15 @@ pub(crate) struct SystemRelations {
     pub(crate) settings: Settings,
     pub(crate) rejects: Rejects,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) sessions: Vec<SessionInfo>,
 }
 
 impl SystemRelations {
     pub(crate) fn new(snapshot: Arc<Snapshot>, session: &Session) -> Self {
         let engine = session.engine();
         let (rejects, checkpoints) = (engine.rejects().clone(), engine.checkpoints().clone());
-        Self { snapshot, settings: session.settings.clone(), rejects, checkpoints }
+        let sessions = session.shared.sessions.list();
+        Self { snapshot, settings: session.settings.clone(), rejects, checkpoints, sessions }
     }
 }
 

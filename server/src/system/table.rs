@@ -3,38 +3,51 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    new_null_array,
+    ArrayRef, BinaryArray, BooleanArray, Float64Array, Int16Array, Int16Builder, Int32Array, Int64Array,
+    Int64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{Field, Schema};
 
 /// A value of a system relation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
-    Text(Option<String>),
-    /// A list of text; never there.
-    NoList,
+    None,
+    Text(String),
     Bool(bool),
-    Small(i16),
-    Int(i32),
-    Big(Option<i64>),
-    Bytes(Option<Vec<u8>>),
+    /// An integer of any width; a time in microseconds since 1970.
+    Number(i64),
+    Bytes(Vec<u8>),
+    Texts(Vec<String>),
+    Numbers(Vec<i64>),
 }
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Bool,
+    Small,
+    Int,
+    Big,
+    Double,
+    Time,
+    Bytes,
+    TextList,
+    SmallList,
+    BigList,
+}
+
+/// Values by the name of their column.
+pub(super) type Row = Vec<(&'static str, Cell)>;
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
-        Self::Text(Some(text.to_owned()))
+        Self::Text(text.to_owned())
     }
 }
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
-        Self::Text(Some(text))
-    }
-}
-
-impl From<Option<String>> for Cell {
-    fn from(text: Option<String>) -> Self {
         Self::Text(text)
     }
 }
@@ -45,89 +58,110 @@ impl From<bool> for Cell {
     }
 }
 
-impl From<i16> for Cell {
-    fn from(value: i16) -> Self {
-        Self::Small(value)
+impl From<i64> for Cell {
+    fn from(value: i64) -> Self {
+        Self::Number(value)
     }
 }
 
 impl From<i32> for Cell {
     fn from(value: i32) -> Self {
-        Self::Int(value)
+        Self::Number(value.into())
     }
 }
 
-impl From<i64> for Cell {
-    fn from(value: i64) -> Self {
-        Self::Big(Some(value))
+impl From<u64> for Cell {
+    fn from(value: u64) -> Self {
+        i64::try_from(value).map_or(Self::None, Self::Number)
     }
 }
 
-/// A table of rows; `model` gives the types, also when there are no rows.
-pub(super) fn table(model: &[(&str, Cell)], rows: Vec<Vec<Cell>>) -> Option<RecordBatch> {
-    let columns: Vec<(Field, ArrayRef)> = model
-        .iter()
-        .enumerate()
-        .map(|(i, (name, cell))| column(name, cell, rows.iter().map(|r| r.get(i))))
-        .collect();
-    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::None, Into::into)
+    }
+}
+
+/// A table of rows. A column that is `required` has false, zero or the empty text where a row says nothing.
+pub(super) fn table(model: &[(&str, Kind, bool)], rows: Vec<Row>) -> Option<RecordBatch> {
+    let columns = model.iter().map(|(name, kind, required)| {
+        let cells: Vec<&Cell> = rows.iter().map(|row| cell(row, name)).collect();
+        let array = column(*kind, &cells, *required);
+        (Field::new(*name, array.data_type().clone(), true), array)
+    });
+    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.unzip();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).ok()
 }
 
-fn column<'a>(name: &str, model: &Cell, cells: impl Iterator<Item = Option<&'a Cell>>) -> (Field, ArrayRef) {
-    let array: ArrayRef = match model {
-        Cell::Text(_) => Arc::new(
-            cells
-                .map(|c| match c {
-                    Some(Cell::Text(t)) => t.clone(),
-                    _ => None,
-                })
-                .collect::<StringArray>(),
-        ),
-        Cell::NoList => {
-            let items = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
-            new_null_array(&items, cells.count())
-        }
-        Cell::Bool(_) => Arc::new(
-            cells
-                .map(|c| match c {
-                    Some(Cell::Bool(b)) => Some(*b),
-                    _ => None,
-                })
-                .collect::<BooleanArray>(),
-        ),
-        Cell::Small(_) => Arc::new(
-            cells
-                .map(|c| match c {
-                    Some(Cell::Small(n)) => Some(*n),
-                    _ => None,
-                })
-                .collect::<Int16Array>(),
-        ),
-        Cell::Int(_) => Arc::new(
-            cells
-                .map(|c| match c {
-                    Some(Cell::Int(n)) => Some(*n),
-                    _ => None,
-                })
-                .collect::<Int32Array>(),
-        ),
-        Cell::Big(_) => Arc::new(
-            cells
-                .map(|c| match c {
-                    Some(Cell::Big(n)) => *n,
-                    _ => None,
-                })
-                .collect::<Int64Array>(),
-        ),
-        Cell::Bytes(_) => Arc::new(
-            cells
-                .map(|c| match c {
-                    Some(Cell::Bytes(b)) => b.as_deref(),
-                    _ => None,
-                })
-                .collect::<BinaryArray>(),
-        ),
+fn cell<'a>(row: &'a Row, name: &str) -> &'a Cell {
+    row.iter().find(|(column, _)| *column == name).map_or(&Cell::None, |(_, cell)| cell)
+}
+
+fn column(kind: Kind, cells: &[&Cell], required: bool) -> ArrayRef {
+    let default = required.then_some(0);
+    let number = |cell: &&Cell| match cell {
+        Cell::Number(n) => Some(*n),
+        _ => default,
     };
-    (Field::new(name, array.data_type().clone(), true), array)
+    let numbers = cells.iter().map(number);
+    match kind {
+        Kind::Text => {
+            let text = |cell: &'_ &Cell| match cell {
+                Cell::Text(text) => Some(text.clone()),
+                Cell::Number(n) => Some(n.to_string()),
+                _ => required.then(String::new),
+            };
+            Arc::new(cells.iter().map(text).collect::<StringArray>())
+        }
+        Kind::Bool => {
+            let flag = |cell: &&Cell| match cell {
+                Cell::Bool(flag) => Some(*flag),
+                _ => required.then_some(false),
+            };
+            Arc::new(cells.iter().map(flag).collect::<BooleanArray>())
+        }
+        Kind::Small => Arc::new(numbers.map(|n| i16::try_from(n?).ok()).collect::<Int16Array>()),
+        Kind::Int => Arc::new(numbers.map(|n| i32::try_from(n?).ok()).collect::<Int32Array>()),
+        Kind::Big => Arc::new(numbers.collect::<Int64Array>()),
+        #[allow(clippy::cast_precision_loss, reason = "counts and estimates")]
+        Kind::Double => Arc::new(numbers.map(|n| n.map(|n| n as f64)).collect::<Float64Array>()),
+        Kind::Time => Arc::new(numbers.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+        Kind::Bytes => {
+            let bytes = |cell: &'_ &Cell| match cell {
+                Cell::Bytes(bytes) => Some(bytes.clone()),
+                _ => None,
+            };
+            Arc::new(cells.iter().map(bytes).collect::<BinaryArray>())
+        }
+        Kind::TextList => {
+            let mut list = ListBuilder::new(StringBuilder::new());
+            for cell in cells {
+                if let Cell::Texts(texts) = cell {
+                    texts.iter().for_each(|text| list.values().append_value(text));
+                }
+                list.append(matches!(cell, Cell::Texts(_)) || required);
+            }
+            Arc::new(list.finish())
+        }
+        Kind::SmallList => {
+            let mut list = ListBuilder::new(Int16Builder::new());
+            for cell in cells {
+                if let Cell::Numbers(numbers) = cell {
+                    numbers.iter().for_each(|n| list.values().append_option(i16::try_from(*n).ok()));
+                }
+                list.append(matches!(cell, Cell::Numbers(_)) || required);
+            }
+            Arc::new(list.finish())
+        }
+        Kind::BigList => {
+            let mut list = ListBuilder::new(Int64Builder::new());
+            for cell in cells {
+                if let Cell::Numbers(numbers) = cell {
+                    numbers.iter().for_each(|n| list.values().append_value(*n));
+                }
+                list.append(matches!(cell, Cell::Numbers(_)) || required);
+            }
+            Arc::new(list.finish())
+        }
+    }
 }

@@ -1,0 +1,63 @@
+//! Objects by their ids and names: what an id names, the text of what it is.
+
+use planner::{Catalog, Relation};
+
+use super::objects::oid;
+use super::{FIRST_OID, INDEX_OFFSET, NAMESPACES, OWNER, shapes, types};
+
+/// What [`definition`] is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum Definition {
+    Index,
+    Constraint,
+    View,
+    /// The name of a relation, an index or a constraint.
+    Name,
+}
+
+/// PostgreSQL's text for what an object id names: an index, a constraint or a view's query.
+pub(in super::super) fn definition(catalog: &Catalog, what: Definition, id: i64) -> Option<String> {
+    let relation_of = |oid: i64| catalog.by_id(u32::try_from(oid - FIRST_OID).ok()?);
+    let keys = |r: &Relation| r.key.iter().map(|k| r.columns[*k].name.clone()).collect::<Vec<_>>().join(", ");
+    match what {
+        Definition::Index => {
+            let r = relation_of(id - INDEX_OFFSET)?;
+            Some(format!("CREATE UNIQUE INDEX {0}_pkey ON public.{0} USING btree ({1})", r.name, keys(r)))
+        }
+        Definition::Constraint => {
+            Some(format!("PRIMARY KEY ({})", keys(relation_of(id - 2 * INDEX_OFFSET)?)))
+        }
+        Definition::View => {
+            let r = relation_of(id)?;
+            let at = r.text.to_ascii_lowercase().find(" as ")? + 4;
+            let text = r.text[at..].trim();
+            // Tools look for the keyword as PostgreSQL prints it.
+            let body = text.strip_prefix("select").map(|rest| format!("SELECT{rest}"));
+            Some(format!(" {};", body.as_deref().unwrap_or(text)))
+        }
+        Definition::Name => match relation_of(id).or_else(|| relation_of(id - INDEX_OFFSET)) {
+            Some(r) if id < INDEX_OFFSET => Some(r.name.clone()),
+            Some(r) => Some(format!("{}_pkey", r.name)),
+            None => shapes::all().find(|shape| shape.oid == id).map(|shape| shape.name.to_owned()),
+        },
+    }
+}
+
+/// The id of what a name names in the catalog that the type `registry` looks things up in; with or
+/// without its schema.
+pub(in super::super) fn oid_of(catalog: &Catalog, registry: &str, name: &str) -> Option<i64> {
+    let bare = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
+    match registry {
+        "regclass" => {
+            let relation = catalog.get(bare).map(|r| oid(r));
+            let index = || Some(oid(catalog.get(bare.strip_suffix("_pkey")?)?) + INDEX_OFFSET);
+            let system = || shapes::all().find(|shape| shape.name == bare).map(|shape| shape.oid);
+            relation.or_else(index).or_else(system)
+        }
+        "regtype" => types::oid_of(bare),
+        "regnamespace" => NAMESPACES.iter().find(|(_, n)| *n == bare).map(|(id, _)| *id),
+        "regrole" => (bare == "millpond").then_some(OWNER),
+        "regproc" | "regprocedure" => super::procedures::oid_of(bare),
+        _ => None,
+    }
+}

@@ -1,0 +1,304 @@
+//! Relations, their columns, keys and defaults as PostgreSQL's catalogs show them.
+
+use datafusion::arrow::datatypes::DataType;
+use executor::Snapshot;
+use planner::{Relation, RelationKind};
+
+use super::definitions::{Definition, definition};
+use super::{BTREE, FIRST_OID, HEAP, INDEX_OFFSET, NAMESPACES, OWNER, PG_CATALOG, PUBLIC, shapes};
+use crate::pg::pg_type;
+use crate::system::table::{Cell, Row};
+
+/// Where the rewrite rules of views are numbered from.
+const RULE_OFFSET: i64 = 3 * INDEX_OFFSET;
+/// The catalogs in which objects are, where others refer to them.
+const PG_CLASS: i64 = 1259;
+const PG_CONSTRAINT: i64 = 2606;
+const PG_REWRITE: i64 = 2618;
+
+pub(super) fn oid(relation: &Relation) -> i64 {
+    FIRST_OID + i64::from(relation.id)
+}
+
+pub(super) fn kind(relation: &Relation) -> &'static str {
+    match relation.kind {
+        RelationKind::Stream | RelationKind::Table => "r",
+        RelationKind::MaterializedView => "m",
+        RelationKind::View => "v",
+    }
+}
+
+/// Whether the key is one a user declared or a table's query makes unique.
+pub(super) fn has_key(relation: &Relation) -> bool {
+    relation.kind == RelationKind::Table && !relation.key.is_empty()
+}
+
+fn keyed(snapshot: &Snapshot) -> impl Iterator<Item = &Relation> {
+    snapshot.catalog.visible().map(AsRef::as_ref).filter(|r: &&Relation| has_key(r))
+}
+
+fn key_numbers(relation: &Relation) -> Cell {
+    Cell::Numbers(relation.key.iter().filter_map(|k| i64::try_from(k + 1).ok()).collect())
+}
+
+pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
+    let class = |oid: i64, name: String, namespace: i64, kind: &str, columns: usize| -> Row {
+        let access = match kind {
+            "i" => BTREE,
+            "v" => 0,
+            _ => HEAP,
+        };
+        vec![
+            ("oid", oid.into()),
+            ("relname", name.into()),
+            ("relnamespace", namespace.into()),
+            ("relowner", OWNER.into()),
+            ("relam", access.into()),
+            ("relfilenode", if kind == "v" { 0 } else { oid }.into()),
+            ("reltuples", (-1).into()),
+            ("relpersistence", "p".into()),
+            ("relkind", kind.into()),
+            ("relnatts", Cell::Number(i64::try_from(columns).unwrap_or(0))),
+            ("relispopulated", true.into()),
+            ("relreplident", if kind == "r" { "d" } else { "n" }.into()),
+        ]
+    };
+    let mut rows = Vec::new();
+    for relation in snapshot.catalog.visible() {
+        let (id, width) = (oid(relation), relation.columns.len());
+        let mut row = class(id, relation.name.clone(), PUBLIC, kind(relation), width);
+        row.push(("relhasindex", has_key(relation).into()));
+        row.push(("relhasrules", (kind(relation) == "v").into()));
+        rows.push(row);
+        if has_key(relation) {
+            let name = format!("{}_pkey", relation.name);
+            rows.push(class(id + INDEX_OFFSET, name, PUBLIC, "i", relation.key.len()));
+        }
+    }
+    let system = shapes::all().map(|shape| {
+        class(shape.oid, shape.name.to_owned(), PG_CATALOG, shape.kind, shape.columns.len())
+    });
+    rows.extend(system);
+    rows
+}
+
+pub(super) fn attributes(snapshot: &Snapshot) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for relation in snapshot.catalog.visible() {
+        let mut columns: Vec<_> = (1i64..).zip(&relation.columns).map(|c| (oid(relation), c)).collect();
+        if has_key(relation) {
+            let key = relation.key.iter().map(|k| &relation.columns[*k]);
+            columns.extend((1i64..).zip(key).map(|c| (oid(relation) + INDEX_OFFSET, c)));
+        }
+        for (relation_oid, (number, column)) in columns {
+            let pg = pg_type(&column.data_type);
+            let of_table = relation_oid == oid(relation);
+            rows.push(vec![
+                ("attrelid", relation_oid.into()),
+                ("attname", column.name.clone().into()),
+                ("atttypid", i64::from(pg.oid).into()),
+                ("attlen", i32::from(pg.size).into()),
+                ("attnum", number.into()),
+                ("atttypmod", pg.modifier.into()),
+                ("attnotnull", (column.not_null && of_table).into()),
+                ("atthasdef", (column.default.is_some() && of_table).into()),
+                ("attislocal", true.into()),
+                ("attstattarget", (-1).into()),
+                ("attcacheoff", (-1).into()),
+                ("attbyval", (pg.size > 0 && pg.size <= 8).into()),
+                ("attstorage", if pg.size < 0 { "x" } else { "p" }.into()),
+                ("attalign", "i".into()),
+                ("attndims", i32::from(matches!(column.data_type, DataType::List(_))).into()),
+            ]);
+        }
+    }
+    rows
+}
+
+pub(super) fn defaults(snapshot: &Snapshot) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for relation in snapshot.catalog.visible() {
+        for (number, column) in (1i64..).zip(&relation.columns).filter(|(_, c)| c.default.is_some()) {
+            rows.push(vec![
+                ("oid", (oid(relation) * 2000 + number).into()),
+                ("adrelid", oid(relation).into()),
+                ("adnum", number.into()),
+                ("adbin", column.default.clone().into()),
+            ]);
+        }
+    }
+    rows
+}
+
+pub(super) fn indexes(snapshot: &Snapshot) -> Vec<Row> {
+    let index = |r: &Relation| -> Row {
+        let n = Cell::Number(i64::try_from(r.key.len()).unwrap_or(0));
+        let zeros = || Cell::Numbers(vec![0; r.key.len()]);
+        vec![
+            ("indexrelid", (oid(r) + INDEX_OFFSET).into()),
+            ("indrelid", oid(r).into()),
+            ("indnatts", n.clone()),
+            ("indnkeyatts", n),
+            ("indisunique", true.into()),
+            ("indisprimary", true.into()),
+            ("indimmediate", true.into()),
+            ("indisvalid", true.into()),
+            ("indisready", true.into()),
+            ("indislive", true.into()),
+            ("indkey", key_numbers(r)),
+            ("indcollation", zeros()),
+            ("indclass", zeros()),
+            ("indoption", zeros()),
+        ]
+    };
+    keyed(snapshot).map(index).collect()
+}
+
+pub(super) fn constraints(snapshot: &Snapshot) -> Vec<Row> {
+    let constraint = |r: &Relation| -> Row {
+        let index = oid(r) + INDEX_OFFSET;
+        vec![
+            ("oid", (index + INDEX_OFFSET).into()),
+            ("conname", format!("{}_pkey", r.name).into()),
+            ("connamespace", PUBLIC.into()),
+            ("contype", "p".into()),
+            ("convalidated", true.into()),
+            ("conenforced", true.into()),
+            ("conrelid", oid(r).into()),
+            ("conindid", index.into()),
+            ("conislocal", true.into()),
+            ("connoinherit", true.into()),
+            ("conkey", key_numbers(r)),
+        ]
+    };
+    keyed(snapshot).map(constraint).collect()
+}
+
+/// What depends on what: indexes on their constraints, views on what they read.
+pub(super) fn dependencies(snapshot: &Snapshot) -> Vec<Row> {
+    let depends = |(class, id): (i64, i64), (on_class, on): (i64, i64), how: &str| -> Row {
+        vec![
+            ("classid", class.into()),
+            ("objid", id.into()),
+            ("refclassid", on_class.into()),
+            ("refobjid", on.into()),
+            ("deptype", how.into()),
+        ]
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    for r in keyed(snapshot) {
+        let (index, constraint) = (oid(r) + INDEX_OFFSET, oid(r) + 2 * INDEX_OFFSET);
+        rows.push(depends((PG_CLASS, index), (PG_CONSTRAINT, constraint), "i"));
+        rows.push(depends((PG_CONSTRAINT, constraint), (PG_CLASS, oid(r)), "a"));
+    }
+    for r in snapshot.catalog.visible().filter(|r| r.query.is_some()) {
+        for source in r.sources() {
+            rows.push(depends(
+                (PG_REWRITE, oid(r) + RULE_OFFSET),
+                (PG_CLASS, FIRST_OID + i64::from(source)),
+                "n",
+            ));
+        }
+    }
+    rows
+}
+
+/// The rule that a view is, in PostgreSQL.
+pub(super) fn rules(snapshot: &Snapshot) -> Vec<Row> {
+    let views = snapshot.catalog.visible().filter(|r| r.query.is_some());
+    let rule = |r: &std::sync::Arc<Relation>| -> Row {
+        vec![
+            ("oid", (oid(r) + RULE_OFFSET).into()),
+            ("rulename", "_RETURN".into()),
+            ("ev_class", oid(r).into()),
+            ("ev_type", "1".into()),
+            ("ev_enabled", "O".into()),
+            ("is_instead", true.into()),
+        ]
+    };
+    views.map(rule).collect()
+}
+
+/// pg_tables, pg_views and pg_matviews.
+pub(super) fn listed(snapshot: &Snapshot, name: &str) -> Vec<Row> {
+    let (wanted, labels) = match name {
+        "pg_tables" => ("r", ["tablename", "tableowner"]),
+        "pg_matviews" => ("m", ["matviewname", "matviewowner"]),
+        _ => ("v", ["viewname", "viewowner"]),
+    };
+    let relations = snapshot.catalog.visible().filter(|r| kind(r) == wanted);
+    let mut rows: Vec<Row> = relations
+        .map(|r| {
+            let text = definition(&snapshot.catalog, Definition::View, oid(r));
+            vec![
+                ("schemaname", "public".into()),
+                (labels[0], r.name.clone().into()),
+                (labels[1], "millpond".into()),
+                ("hasindexes", has_key(r).into()),
+                ("hasrules", false.into()),
+                ("hastriggers", false.into()),
+                ("rowsecurity", false.into()),
+                ("ispopulated", true.into()),
+                ("definition", text.into()),
+            ]
+        })
+        .collect();
+    let system = shapes::all().filter(|shape| shape.kind == wanted).map(|shape| -> Row {
+        vec![
+            ("schemaname", "pg_catalog".into()),
+            (labels[0], shape.name.into()),
+            (labels[1], "millpond".into()),
+        ]
+    });
+    rows.extend(system);
+    rows
+}
+
+pub(super) fn listed_indexes(snapshot: &Snapshot) -> Vec<Row> {
+    let index = |r: &Relation| -> Row {
+        let text = definition(&snapshot.catalog, Definition::Index, oid(r) + INDEX_OFFSET);
+        vec![
+            ("schemaname", "public".into()),
+            ("tablename", r.name.clone().into()),
+            ("indexname", format!("{}_pkey", r.name).into()),
+            ("indexdef", text.into()),
+        ]
+    };
+    keyed(snapshot).map(index).collect()
+}
+
+/// What is known of how tables are used: how many rows they have.
+pub(super) fn table_statistics(snapshot: &Snapshot) -> Vec<Row> {
+    let tables = snapshot.catalog.visible().filter(|r| kind(r) != "v");
+    let statistics = |r: &std::sync::Arc<Relation>| -> Row {
+        let rows = snapshot.table(r.id).ok().flatten().map(|version| version.num_rows() as u64);
+        vec![
+            ("relid", oid(r).into()),
+            ("schemaname", NAMESPACES[1].1.into()),
+            ("relname", r.name.clone().into()),
+            ("n_live_tup", rows.into()),
+        ]
+    };
+    tables.map(statistics).collect()
+}
+
+/// Bytes in memory of a relation's rows, or of all relations'.
+pub(in super::super) fn relation_bytes(snapshot: &Snapshot, id: Option<i64>) -> Option<i64> {
+    let wanted = |r: &&std::sync::Arc<Relation>| id.is_none_or(|id| oid(r) == id);
+    let tables = snapshot.catalog.iter().filter(wanted).filter_map(|r| snapshot.table(r.id).ok().flatten());
+    i64::try_from(tables.map(executor::TableVersion::bytes).sum::<usize>()).ok()
+}
+
+pub(super) fn index_statistics(snapshot: &Snapshot) -> Vec<Row> {
+    let statistics = |r: &Relation| -> Row {
+        vec![
+            ("relid", oid(r).into()),
+            ("indexrelid", (oid(r) + INDEX_OFFSET).into()),
+            ("schemaname", NAMESPACES[1].1.into()),
+            ("relname", r.name.clone().into()),
+            ("indexrelname", format!("{}_pkey", r.name).into()),
+            ("idx_scan", 0.into()),
+        ]
+    };
+    keyed(snapshot).map(statistics).collect()
+}

@@ -1,0 +1,154 @@
+//! What belongs to the server and not to a relation: namespaces, roles, the database, settings, sessions.
+
+use super::{BTREE, HEAP, NAMESPACES, OWNER, PG_CATALOG};
+use crate::settings::display_name;
+use crate::system::SystemRelations;
+use crate::system::table::{Cell, Row};
+
+pub(super) const DATABASE: i64 = 5;
+const DEFAULT_TABLESPACE: i64 = 1663;
+
+pub(super) fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
+    Some(match name {
+        "pg_namespace" => NAMESPACES
+            .iter()
+            .map(|(oid, name)| {
+                vec![("oid", (*oid).into()), ("nspname", (*name).into()), ("nspowner", OWNER.into())]
+            })
+            .collect(),
+        "pg_am" => vec![
+            vec![
+                ("oid", HEAP.into()),
+                ("amname", "heap".into()),
+                ("amtype", "t".into()),
+                ("amhandler", "heap_tableam_handler".into()),
+            ],
+            vec![
+                ("oid", BTREE.into()),
+                ("amname", "btree".into()),
+                ("amtype", "i".into()),
+                ("amhandler", "bthandler".into()),
+            ],
+        ],
+        "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" => vec![role()],
+        "pg_database" => vec![database()],
+        "pg_tablespace" => vec![tablespace(DEFAULT_TABLESPACE, "pg_default"), tablespace(1664, "pg_global")],
+        "pg_settings" => settings(system),
+        "pg_collation" => vec![collation(100, "default", "d"), collation(950, "C", "c")],
+        "pg_timezone_names" => vec![vec![
+            ("name", "UTC".into()),
+            ("abbrev", "UTC".into()),
+            ("utc_offset", "00:00:00".into()),
+            ("is_dst", false.into()),
+        ]],
+        "pg_stat_activity" => system.sessions.iter().map(session).collect(),
+        "pg_stat_database" => vec![vec![
+            ("datid", DATABASE.into()),
+            ("datname", "millpond".into()),
+            ("numbackends", (system.sessions.len() as u64).into()),
+            ("xact_commit", system.snapshot.epoch.into()),
+            ("xact_rollback", 0.into()),
+        ]],
+        _ => return None,
+    })
+}
+
+fn role() -> Row {
+    let flags = [
+        "rolsuper",
+        "rolinherit",
+        "rolcreaterole",
+        "rolcreatedb",
+        "rolcanlogin",
+        "rolbypassrls",
+        "usesuper",
+        "usecreatedb",
+        "usebypassrls",
+    ];
+    let mut row: Row = vec![
+        ("oid", OWNER.into()),
+        ("rolname", "millpond".into()),
+        ("rolconnlimit", (-1).into()),
+        ("rolpassword", "********".into()),
+        ("rolreplication", false.into()),
+        ("usename", "millpond".into()),
+        ("usesysid", OWNER.into()),
+        ("userepl", false.into()),
+        ("passwd", "********".into()),
+    ];
+    row.extend(flags.map(|flag| (flag, Cell::Bool(true))));
+    row
+}
+
+fn database() -> Row {
+    vec![
+        ("oid", DATABASE.into()),
+        ("datname", "millpond".into()),
+        ("datdba", OWNER.into()),
+        ("encoding", 6.into()),
+        ("datlocprovider", "c".into()),
+        ("datallowconn", true.into()),
+        ("datconnlimit", (-1).into()),
+        ("dattablespace", DEFAULT_TABLESPACE.into()),
+        ("datcollate", "C.UTF-8".into()),
+        ("datctype", "C.UTF-8".into()),
+    ]
+}
+
+fn tablespace(oid: i64, name: &str) -> Row {
+    vec![("oid", oid.into()), ("spcname", name.into()), ("spcowner", OWNER.into())]
+}
+
+fn collation(oid: i64, name: &str, provider: &str) -> Row {
+    let own = (provider != "d").then_some(name);
+    vec![
+        ("oid", oid.into()),
+        ("collname", name.into()),
+        ("collnamespace", PG_CATALOG.into()),
+        ("collowner", OWNER.into()),
+        ("collprovider", provider.into()),
+        ("collisdeterministic", true.into()),
+        ("collencoding", (-1).into()),
+        ("collcollate", own.into()),
+        ("collctype", own.into()),
+    ]
+}
+
+fn settings(system: &SystemRelations) -> Vec<Row> {
+    let setting = |(s, value): (&crate::settings::Setting, String)| -> Row {
+        let source = if value == s.default { "default" } else { "session" };
+        let shown = matches!(s.name, "application_name" | "client_encoding");
+        vec![
+            ("name", display_name(s.name).into()),
+            ("category", "Client Connection Defaults".into()),
+            ("short_desc", s.doc.into()),
+            ("context", if s.is_fixed() { "internal" } else { "user" }.into()),
+            ("vartype", "string".into()),
+            ("source", if shown { "client" } else { source }.into()),
+            ("boot_val", s.default.into()),
+            ("reset_val", s.default.into()),
+            ("setting", value.into()),
+            ("pending_restart", false.into()),
+        ]
+    };
+    system.settings.all().map(setting).collect()
+}
+
+fn session(session: &crate::session::SessionInfo) -> Row {
+    let micros = |ms: i64| Cell::Number(ms.saturating_mul(1000));
+    vec![
+        ("datid", DATABASE.into()),
+        ("datname", "millpond".into()),
+        ("pid", session.pid.into()),
+        ("usesysid", OWNER.into()),
+        ("usename", "millpond".into()),
+        ("application_name", session.application.clone().into()),
+        ("client_addr", session.address.clone().into()),
+        ("backend_start", micros(session.began_ms)),
+        ("state", if session.busy { "active" } else { "idle" }.into()),
+        ("query", session.query.clone().into()),
+        ("query_start", session.query_ms.map_or(Cell::None, micros)),
+        ("state_change", session.query_ms.map_or(Cell::None, micros)),
+        ("backend_type", "client backend".into()),
+    ]
+}
