@@ -2,6 +2,7 @@
 //!
 //! The only crate that knows Postgres, HTTP and SQLSTATE.
 
+mod channels;
 mod config;
 mod http;
 mod pg;

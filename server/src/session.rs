@@ -10,13 +10,18 @@ use datafusion::execution::session_state::SessionState;
 use executor::{Engine, Snapshot, Write};
 use parking_lot::Mutex;
 use planner::RelationId;
+use sql::Savepoint;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::pg::WireError;
+use crate::channels::{self, Channels, Notification};
 use crate::settings::Settings;
+use crate::statements::{Cursors, Prepared};
 
 /// Memory that rows of one COPY or transaction may take before they are written.
 pub(crate) const PENDING_BYTES: usize = 1 << 30;
+/// Most marks of one transaction.
+const MAX_SAVEPOINTS: usize = 10_000;
 /// How long a write waits for another that changes the same table.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -30,6 +35,8 @@ pub struct Shared {
     pub locks: TableLocks,
     /// Who is there.
     pub sessions: Sessions,
+    /// Who listens to what.
+    pub channels: Channels,
 }
 
 /// What others see of a session.
@@ -96,6 +103,10 @@ pub(crate) struct Transaction {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     pub(crate) locks: HashMap<RelationId, OwnedRwLockWriteGuard<()>>,
     pub(crate) failed: bool,
+    /// Marks, each with how many writes came before it.
+    savepoints: Vec<(String, usize)>,
+    /// What listeners are told when it is committed.
+    notifications: Vec<Notification>,
 }
 
 /// One connection's state.
@@ -106,12 +117,24 @@ pub(crate) struct Session {
     pub(crate) notices: Vec<WireError>,
     /// Its process number.
     pub(crate) pid: i32,
+    pub(crate) cursors: Cursors,
+    /// Prepared statements, by PREPARE or by the protocol.
+    pub(crate) statements: HashMap<String, Prepared>,
     seen_epoch: u64,
 }
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, settings: Settings, pid: i32) -> Self {
-        Self { shared, settings, transaction: None, notices: Vec::new(), pid, seen_epoch: 0 }
+        Self {
+            shared,
+            settings,
+            transaction: None,
+            notices: Vec::new(),
+            pid,
+            cursors: Cursors::default(),
+            statements: HashMap::new(),
+            seen_epoch: 0,
+        }
     }
 
     /// Lets others see what runs.
@@ -223,6 +246,8 @@ impl Session {
                 snapshot: None,
                 locks: HashMap::new(),
                 failed: false,
+                savepoints: Vec::new(),
+                notifications: Vec::new(),
             });
         }
     }
@@ -233,6 +258,7 @@ impl Session {
             self.notices.push(WireError::new("25P01", "there is no transaction in progress"));
             return Ok(true);
         };
+        self.cursors.end(!transaction.failed);
         if transaction.failed {
             return Ok(false);
         }
@@ -246,10 +272,12 @@ impl Session {
             let receipt = self.engine().append(transaction.writes).await?;
             self.saw(receipt.epoch);
         }
+        transaction.notifications.iter().for_each(|n| self.shared.channels.tell(n));
         Ok(true)
     }
 
     pub(crate) fn rollback(&mut self) {
+        self.cursors.end(false);
         if self.transaction.take().is_none() {
             self.notices.push(WireError::new("25P01", "there is no transaction in progress"));
         }
@@ -259,9 +287,62 @@ impl Session {
     pub(crate) fn fail_transaction(&mut self) {
         if let Some(transaction) = &mut self.transaction {
             transaction.failed = true;
-            transaction.writes.clear();
-            transaction.locks.clear();
+            // What came before a savepoint can come back.
+            if transaction.savepoints.is_empty() {
+                transaction.writes.clear();
+                transaction.locks.clear();
+            }
         }
+    }
+
+    /// Sets a mark in the transaction, goes back to one, or forgets it.
+    pub(crate) fn savepoint(&mut self, savepoint: &Savepoint) -> Result<&'static str, WireError> {
+        let tag = match savepoint {
+            Savepoint::Set(_) => "SAVEPOINT",
+            Savepoint::Release(_) => "RELEASE",
+            Savepoint::RollBackTo(_) => "ROLLBACK",
+        };
+        let Some(transaction) = &mut self.transaction else {
+            let what = if tag == "RELEASE" { "RELEASE SAVEPOINT" } else { tag };
+            let message = format!("{what} can only be used in transaction blocks");
+            return Err(WireError::new("25P01", message));
+        };
+        let (Savepoint::Release(name) | Savepoint::RollBackTo(name)) = savepoint else {
+            if let Savepoint::Set(name) = savepoint {
+                if transaction.savepoints.len() >= MAX_SAVEPOINTS {
+                    let message = format!("a transaction has at most {MAX_SAVEPOINTS} savepoints");
+                    return Err(WireError::new("54000", message));
+                }
+                transaction.savepoints.push((name.clone(), transaction.writes.len()));
+            }
+            return Ok(tag);
+        };
+        let at = transaction.savepoints.iter().rposition(|(n, _)| n == name);
+        let Some(at) = at else {
+            return Err(WireError::new("3B001", format!("savepoint \"{name}\" does not exist")));
+        };
+        if tag == "RELEASE" {
+            transaction.savepoints.truncate(at);
+        } else {
+            transaction.writes.truncate(transaction.savepoints[at].1);
+            transaction.savepoints.truncate(at + 1);
+            transaction.failed = false;
+        }
+        Ok(tag)
+    }
+
+    /// Tells listeners, now or with the transaction.
+    pub(crate) fn notify(&mut self, channel: &str, payload: &str) -> Result<(), WireError> {
+        let notification =
+            Notification { pid: self.pid, channel: channel.to_owned(), payload: payload.to_owned() };
+        match &mut self.transaction {
+            None => self.shared.channels.tell(&notification),
+            Some(t) if t.notifications.len() >= channels::WAITING => {
+                return Err(WireError::new("54000", "a transaction has too many notifications"));
+            }
+            Some(transaction) => transaction.notifications.push(notification),
+        }
+        Ok(())
     }
 
     /// Relations the transaction has written to.

@@ -1,5 +1,6 @@
 //! Statements, top-down. Queries and expressions inside them are sqlparser's.
 
+use arrow::datatypes::DataType;
 use sqlparser::ast::{Expr, Ident, ObjectName};
 
 use crate::clauses::Emit;
@@ -61,6 +62,34 @@ pub enum Statement {
     Commit,
     /// ROLLBACK.
     Rollback,
+    /// SAVEPOINT, RELEASE, ROLLBACK TO.
+    Savepoint(Savepoint),
+    /// DECLARE CURSOR.
+    Declare(Declare),
+    /// FETCH, MOVE.
+    Fetch(Fetch),
+    /// CLOSE a cursor; None is ALL.
+    Close(Option<String>),
+    /// PREPARE.
+    Prepare(Prepare),
+    /// EXECUTE a prepared statement.
+    Execute {
+        /// Its name.
+        name: String,
+        /// Values of its parameters.
+        arguments: Vec<Expr>,
+    },
+    /// LISTEN to a channel.
+    Listen(String),
+    /// UNLISTEN; None is every channel.
+    Unlisten(Option<String>),
+    /// NOTIFY those who listen.
+    Notify {
+        /// The channel.
+        channel: String,
+        /// What they are told.
+        payload: String,
+    },
     /// DISCARD ALL and the like.
     Discard,
     /// DEALLOCATE; None is ALL.
@@ -74,6 +103,61 @@ pub enum Statement {
     },
     /// CREATE INDEX and others that in PostgreSQL change speed and no answer, by their command tag.
     Tuning(&'static str),
+}
+
+/// A mark inside a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Savepoint {
+    /// SAVEPOINT.
+    Set(String),
+    /// RELEASE.
+    Release(String),
+    /// ROLLBACK TO.
+    RollBackTo(String),
+}
+
+/// DECLARE name CURSOR FOR query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declare {
+    /// The cursor.
+    pub name: String,
+    /// Rows go out in binary.
+    pub binary: bool,
+    /// It outlives its transaction.
+    pub hold: bool,
+    /// A query or SUBSCRIBE.
+    pub statement: Box<Statement>,
+}
+
+/// FETCH or MOVE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The cursor.
+    pub name: String,
+    /// How far.
+    pub count: FetchCount,
+    /// MOVE: rows are passed over.
+    pub moves: bool,
+}
+
+/// How many rows of a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchCount {
+    /// As many.
+    Rows(usize),
+    /// All that are left.
+    All,
+}
+
+/// PREPARE name (types) AS statement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepare {
+    /// Its name.
+    pub name: String,
+    /// Types of its parameters, as far as they are given.
+    pub types: Vec<DataType>,
+    /// The statement.
+    pub prepared: Box<Parsed>,
 }
 
 /// What becomes of a running query.

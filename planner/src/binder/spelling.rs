@@ -1,7 +1,7 @@
 //! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
 
 use sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    Array, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Query,
     SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
@@ -39,6 +39,12 @@ pub(super) fn expression(expr: &mut Expr) {
             if let Expr::Identifier(field) = right.as_ref() {
                 let field = Expr::value(Value::SingleQuotedString(sql::fold(field)));
                 *expr = call("get_field", vec![left.as_ref().clone(), field]);
+            }
+        }
+        // The text of an array is one where an array must be.
+        Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
+            if let Some(array) = array_literal(right) {
+                **right = array;
             }
         }
         // A row among the rows of a query; NOT IN has other rules for NULL, and stays refused.
@@ -122,6 +128,31 @@ pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
 }
 
 /// PostgreSQL takes times without seconds.
+/// `'{1,2}'` as `ARRAY[1,2]`; only for elements without quotes and braces.
+fn array_literal(expr: &Expr) -> Option<Expr> {
+    let text = match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => text,
+            _ => return None,
+        },
+        Expr::Nested(inner) => return array_literal(inner),
+        _ => return None,
+    };
+    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    if inner.trim().is_empty() || inner.contains(['{', '"', '\\']) {
+        return None;
+    }
+    let elements: Vec<&str> = inner.split(',').map(str::trim).collect();
+    let whole = elements.iter().all(|e| e.parse::<i64>().is_ok());
+    let element = |text: &&str| {
+        Expr::value(match whole {
+            true => Value::Number((*text).to_owned(), false),
+            false => Value::SingleQuotedString((*text).to_owned()),
+        })
+    };
+    Some(Expr::Array(Array { elem: elements.iter().map(element).collect(), named: true }))
+}
+
 fn with_seconds(value: &mut Value) {
     let Value::SingleQuotedString(text) = value else { return };
     let bytes = text.trim().as_bytes();

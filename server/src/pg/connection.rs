@@ -20,7 +20,8 @@ use pgwire::messages::extendedquery::{
     Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended,
 };
 use pgwire::messages::response::{
-    CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus,
+    CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse, NotificationResponse, ReadyForQuery,
+    TransactionStatus,
 };
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 use pgwire::messages::{PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend};
@@ -30,16 +31,17 @@ use tokio::sync::{mpsc, watch};
 use super::encode::{Format, RowEncoder, columns, text};
 use super::frames::FrameReader;
 use super::{WireError, types};
+use crate::channels::{self, Notification};
 use crate::session::{Session, SessionInfo, Shared};
 use crate::settings::{Settings, display_name};
-use crate::statements::{CopyIn, Outcome, Parameters, Prepared, Rows, execute, prepare};
+use crate::statements::{
+    CopyIn, Outcome, Parameters, Prepared, Rows, check_new_statement, execute, no_statement, prepare,
+};
 
 /// Bytes to a client that are sent together.
 const FLUSH_BYTES: usize = 32 << 10;
 /// Messages of a client that may wait while a statement runs.
 const QUEUE: usize = 64;
-/// Statements and portals of one session.
-const MAX_NAMED: usize = 10_000;
 
 /// Who can be cancelled: process number and key of every session.
 #[derive(Default)]
@@ -124,7 +126,7 @@ struct Connection<W> {
     interrupt: watch::Receiver<Interrupt>,
     interrupter: watch::Sender<Interrupt>,
     session: Session,
-    statements: HashMap<String, Prepared>,
+    notifications: mpsc::Receiver<Notification>,
     portals: HashMap<String, Portal>,
     /// After an error in the extended protocol everything up to Sync is passed over.
     skipping: bool,
@@ -201,6 +203,8 @@ pub(crate) async fn handle<R, W>(
         ..SessionInfo::default()
     };
     shared.sessions.add(info);
+    let (teller, notifications) = mpsc::channel(channels::WAITING);
+    shared.channels.add(pid, teller);
     let sessions = Arc::clone(&shared);
     let session = Session::new(shared, settings, pid);
     let mut connection = Connection {
@@ -210,7 +214,7 @@ pub(crate) async fn handle<R, W>(
         interrupt,
         interrupter,
         session,
-        statements: HashMap::new(),
+        notifications,
         portals: HashMap::new(),
         skipping: false,
     };
@@ -220,6 +224,7 @@ pub(crate) async fn handle<R, W>(
     reading.abort();
     registry.remove(pid);
     sessions.sessions.remove(pid);
+    sessions.channels.remove(pid);
 }
 
 fn check_startup(startup: &pgwire::messages::startup::Startup) -> Result<(), WireError> {
@@ -280,8 +285,14 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         self.ready().await?;
         let mut interrupt = self.interrupt.clone();
         loop {
+            let listens = self.session.transaction.is_none();
             let message = tokio::select! {
                 message = self.messages.recv() => message,
+                Some(notification) = self.notifications.recv(), if listens => {
+                    self.put_notification(notification);
+                    self.flush().await?;
+                    continue;
+                }
                 () = shutdown(&mut interrupt) => {
                     let error = WireError::shutting_down();
                     self.put_error(&error);
@@ -331,7 +342,16 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         self.out.flush().await.map_err(lost)
     }
 
+    fn put_notification(&mut self, Notification { pid, channel, payload }: Notification) {
+        self.put(Backend::NotificationResponse(NotificationResponse::new(pid, channel, payload)));
+    }
+
     async fn ready(&mut self) -> Result<(), WireError> {
+        if self.session.transaction.is_none() {
+            while let Ok(notification) = self.notifications.try_recv() {
+                self.put_notification(notification);
+            }
+        }
         self.session.rests();
         let status = match &self.session.transaction {
             None => TransactionStatus::Idle,
@@ -432,11 +452,12 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
                 self.complete(&tag);
             }
             Outcome::Rows(rows) => {
-                let formats = vec![Format::Text; rows.schema.fields().len()];
+                let format = if rows.binary { Format::Binary } else { Format::Text };
+                let (formats, tag) = (vec![format; rows.schema.fields().len()], rows.tag);
                 self.put_row_description(&rows.names, &rows.schema, &formats);
                 let mut running = Running { rows, batch: None, sent: 0 };
                 self.send_rows(&mut running, &formats, 0).await?;
-                self.complete(&format!("SELECT {}", running.sent));
+                self.complete(&completion(tag, running.sent));
             }
             Outcome::CopyIn(copy) => {
                 let count = self.copy_in(*copy).await?;
@@ -634,15 +655,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
 
     async fn parse(&mut self, parse: Parse) -> Result<(), WireError> {
         let name = parse.name.unwrap_or_default();
-        if !name.is_empty() && self.statements.contains_key(&name) {
-            return Err(WireError::new("42P05", format!("prepared statement \"{name}\" already exists")));
-        }
-        if self.statements.len() >= MAX_NAMED {
-            return Err(WireError::new(
-                "54000",
-                format!("a session has at most {MAX_NAMED} prepared statements"),
-            ));
-        }
+        check_new_statement(&self.session, &name)?;
         let mut statements = sql::parse(&parse.query)?;
         if statements.len() > 1 {
             return Err(WireError::new("42601", "cannot insert multiple commands into a prepared statement"));
@@ -652,15 +665,13 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         let mut interrupt = self.interrupt.clone();
         let run = guarded(prepare(&mut self.session, parsed, &declared));
         let prepared = race(run, &mut interrupt, None).await.map_err(|e| e.placed(&parse.query))?;
-        self.statements.insert(name, prepared);
+        self.session.statements.insert(name, prepared);
         self.put(Backend::ParseComplete(ParseComplete::new()));
         Ok(())
     }
 
     fn statement(&self, name: &str) -> Result<&Prepared, WireError> {
-        self.statements
-            .get(name)
-            .ok_or_else(|| WireError::new("26000", format!("prepared statement \"{name}\" does not exist")))
+        self.session.statements.get(name).ok_or_else(|| no_statement(name))
     }
 
     fn bind(&mut self, bind: Bind) -> Result<(), WireError> {
@@ -738,8 +749,8 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             if more {
                 self.put(Backend::PortalSuspended(PortalSuspended::new()));
             } else {
-                let sent = running.sent - before;
-                self.complete(&format!("SELECT {sent}"));
+                let (sent, tag) = (running.sent - before, running.rows.tag);
+                self.complete(&completion(tag, sent));
             }
         }
         self.portals.insert(name, portal);
@@ -749,13 +760,18 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
     fn close(&mut self, close: &Close) -> Result<(), WireError> {
         let name = close.name.as_deref().unwrap_or_default();
         if close.target_type == b'S' {
-            self.statements.remove(name);
+            self.session.statements.remove(name);
         } else {
             self.portals.remove(name);
         }
         self.put(Backend::CloseComplete(CloseComplete::new()));
         Ok(())
     }
+}
+
+/// The tag of a statement that gave rows.
+fn completion(tag: &str, rows: usize) -> String {
+    if matches!(tag, "SELECT" | "FETCH") { format!("{tag} {rows}") } else { tag.to_owned() }
 }
 
 fn no_portal(name: &str) -> WireError {

@@ -23,6 +23,8 @@ pub struct WireError {
     pub position: Option<usize>,
     /// The same as line and column, until the text is known.
     place: Option<(u64, u64)>,
+    /// What it names, to be looked for in the text.
+    named: Option<String>,
     /// The connection ends with it.
     pub fatal: bool,
 }
@@ -37,6 +39,7 @@ impl WireError {
             hint: None,
             position: None,
             place: None,
+            named: None,
             fatal: false,
         }
     }
@@ -75,8 +78,24 @@ impl WireError {
             let before: usize = text.lines().take(lines).map(|l| l.chars().count() + 1).sum();
             self.position = Some(before + usize::try_from(column).unwrap_or(0)).filter(|p| *p > 0);
         }
+        if let (None, Some(name)) = (self.position, &self.named) {
+            self.position = word_at(text, name);
+        }
         self
     }
+}
+
+/// Where a word stands in a text, in characters from 1.
+fn word_at(text: &str, word: &str) -> Option<usize> {
+    let (lower, word) = (text.to_lowercase(), word.to_lowercase());
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let whole = |at: &usize| {
+        let before = lower[..*at].chars().next_back();
+        let after = lower[*at + word.len()..].chars().next();
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    };
+    let at = lower.match_indices(&word).map(|(at, _)| at).find(whole)?;
+    Some(lower[..at].chars().count() + 1)
 }
 
 impl From<sql::Error> for WireError {
@@ -100,9 +119,9 @@ impl From<PlannerError> for WireError {
         let (message, place) = (error.to_string(), error.place());
         match error {
             PlannerError::Sql(inner) => inner.into(),
-            PlannerError::UnknownRelation { similar, .. } => {
+            PlannerError::UnknownRelation { name, similar, .. } => {
                 let hint = similar.map(|s| format!("Perhaps you meant \"{s}\"."));
-                Self { hint, ..Self::new("42P01", message) }
+                Self { hint, named: Some(name), ..Self::new("42P01", message) }
             }
             PlannerError::UnknownColumn { .. } => Self::new("42703", message),
             PlannerError::DuplicateRelation { .. } => Self::new("42P07", message),

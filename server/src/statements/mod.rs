@@ -1,6 +1,7 @@
 //! Statements: each becomes an outcome the wire can send.
 
 mod copy;
+mod cursor;
 mod ddl;
 mod dml;
 mod explain;
@@ -14,11 +15,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
-use sql::{CopyOptions, Parsed, Statement};
+use sql::{CopyOptions, Parsed, Savepoint, Statement};
 
 pub(crate) use copy::CopyIn;
+pub(crate) use cursor::Cursors;
 use ddl::Definition;
-pub(crate) use prepare::{Parameters, Prepared, prepare};
+pub(crate) use prepare::{Parameters, Prepared, check_new_statement, prepare};
 
 use crate::pg::WireError;
 use crate::session::Session;
@@ -33,6 +35,10 @@ pub(crate) struct Rows {
     pub(crate) batches: BoxStream<'static, Result<RecordBatch, WireError>>,
     /// A push query: rows go out as they come, and no time limit holds.
     pub(crate) endless: bool,
+    /// The statement, as its completion is told; how many rows there were is told of SELECT and FETCH.
+    pub(crate) tag: &'static str,
+    /// Rows go out in binary although the client did not ask for it.
+    pub(crate) binary: bool,
 }
 
 /// What a statement gives.
@@ -51,6 +57,14 @@ impl Outcome {
     pub(crate) fn done(tag: impl Into<String>) -> Self {
         Self::Done(tag.into())
     }
+
+    /// The same rows, as another statement's.
+    fn tagged(mut self, tag: &'static str) -> Self {
+        if let Self::Rows(rows) = &mut self {
+            rows.tag = tag;
+        }
+        self
+    }
 }
 
 /// Runs a statement.
@@ -68,7 +82,10 @@ async fn run(
     text: &str,
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
-    let ends = matches!(statement, Statement::Commit | Statement::Rollback);
+    let ends = matches!(
+        statement,
+        Statement::Commit | Statement::Rollback | Statement::Savepoint(Savepoint::RollBackTo(_))
+    );
     if session.transaction.as_ref().is_some_and(|t| t.failed) && !ends {
         return Err(WireError::new(
             "25P02",
@@ -94,14 +111,14 @@ async fn run(
         Statement::Subscribe(subscribe) => {
             query::push(session, &subscribe.query, Some(subscribe)).await.map(Outcome::Rows)
         }
-        Statement::Explain(explain) => explain::explain(session, explain).await,
+        Statement::Explain(explain) => explain::explain(session, explain).await.map(|o| o.tagged("EXPLAIN")),
         Statement::Flush => {
             let epoch = session.engine().flush().await?;
             session.saw(epoch);
             Ok(Outcome::done("FLUSH"))
         }
         Statement::ShowObjects(objects) => show::objects(session, *objects).await,
-        Statement::ShowSetting(name) => show::setting(session, name.as_deref()),
+        Statement::ShowSetting(name) => show::setting(session, name.as_deref()).map(|o| o.tagged("SHOW")),
         Statement::Describe(name) => show::describe(session, name).await,
         Statement::Set { name, value } => {
             if !session.settings.set(name, value.clone())? {
@@ -128,8 +145,29 @@ async fn run(
             session.rollback();
             Ok(Outcome::done("ROLLBACK"))
         }
+        Statement::Savepoint(savepoint) => Ok(Outcome::done(session.savepoint(savepoint)?)),
+        Statement::Declare(declare) => cursor::declare(session, declare, parameters).await,
+        Statement::Fetch(fetch) => cursor::fetch(session, fetch).await,
+        Statement::Close(name) => cursor::close(session, name.as_deref()),
+        Statement::Prepare(prepare) => prepare::prepare_named(session, prepare).await,
+        Statement::Execute { name, arguments } => prepare::execute_named(session, name, arguments).await,
+        Statement::Listen(channel) => {
+            session.shared.channels.listen(session.pid, channel);
+            Ok(Outcome::done("LISTEN"))
+        }
+        Statement::Unlisten(channel) => {
+            session.shared.channels.unlisten(session.pid, channel.as_deref());
+            Ok(Outcome::done("UNLISTEN"))
+        }
+        Statement::Notify { channel, payload } => {
+            session.notify(channel, payload)?;
+            Ok(Outcome::done("NOTIFY"))
+        }
         Statement::Discard => {
             session.settings.reset();
+            session.cursors.clear();
+            session.statements.clear();
+            session.shared.channels.unlisten(session.pid, None);
             Ok(Outcome::done("DISCARD ALL"))
         }
         Statement::Tuning(tag) => {
@@ -139,16 +177,25 @@ async fn run(
             Ok(Outcome::done(*tag))
         }
         Statement::Deallocate(name) => {
+            match name {
+                None => session.statements.clear(),
+                Some(name) => drop(session.statements.remove(name).ok_or_else(|| no_statement(name))?),
+            }
             Ok(Outcome::done(if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }))
         }
     }
+}
+
+/// No prepared statement has that name.
+pub(crate) fn no_statement(name: &str) -> WireError {
+    WireError::new("26000", format!("prepared statement \"{name}\" does not exist"))
 }
 
 /// Rows that are there already.
 pub(crate) fn ready(names: Vec<String>, batch: RecordBatch) -> Rows {
     let schema = batch.schema();
     let batches = futures::stream::iter([Ok(batch)]);
-    Rows { names, schema, batches: Box::pin(batches), endless: false }
+    Rows { names, schema, batches: Box::pin(batches), endless: false, tag: "SELECT", binary: false }
 }
 
 /// Rows of text columns.

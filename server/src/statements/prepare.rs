@@ -3,14 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
-use sql::{CopyDirection, Parsed, Statement};
+use futures::StreamExt;
+use sql::sqlparser::ast::Expr;
+use sql::{CopyDirection, Parsed, Prepare, Statement};
 
-use super::{insert, query};
+use super::{Outcome, insert, no_statement, query};
 use crate::pg::{ColumnBuilder, Format, WireError};
 use crate::session::Session;
+
+/// Prepared statements of one session.
+const MAX_NAMED: usize = 10_000;
 
 /// A statement with its types.
 #[derive(Clone)]
@@ -92,6 +99,66 @@ pub(crate) async fn prepare(
     Ok(Prepared { parsed: Some(parsed), parameters, result })
 }
 
+/// PREPARE.
+pub(super) async fn prepare_named(session: &mut Session, named: &Prepare) -> Result<Outcome, WireError> {
+    check_new_statement(session, &named.name)?;
+    let declared: Vec<_> = named.types.iter().cloned().map(Some).collect();
+    let prepared = Box::pin(prepare(session, Some(named.prepared.as_ref().clone()), &declared)).await?;
+    session.statements.insert(named.name.clone(), prepared);
+    Ok(Outcome::done("PREPARE"))
+}
+
+/// Makes sure that a prepared statement can have a name.
+pub(crate) fn check_new_statement(session: &Session, name: &str) -> Result<(), WireError> {
+    if !name.is_empty() && session.statements.contains_key(name) {
+        return Err(WireError::new("42P05", format!("prepared statement \"{name}\" already exists")));
+    }
+    if session.statements.len() >= MAX_NAMED {
+        let message = format!("a session has at most {MAX_NAMED} prepared statements");
+        return Err(WireError::new("54000", message));
+    }
+    Ok(())
+}
+
+/// EXECUTE.
+pub(super) async fn execute_named(
+    session: &mut Session,
+    name: &str,
+    arguments: &[Expr],
+) -> Result<Outcome, WireError> {
+    let prepared = session.statements.get(name).ok_or_else(|| no_statement(name))?.clone();
+    if arguments.len() != prepared.parameters.len() {
+        let (wanted, given) = (prepared.parameters.len(), arguments.len());
+        let message = format!("wrong number of parameters for prepared statement \"{name}\"");
+        let mut error = WireError::new("42601", message);
+        error.detail = Some(format!("Expected {wanted} parameters but got {given}."));
+        return Err(error);
+    }
+    let parameters = argument_values(session, arguments, &prepared.parameters).await?;
+    let Some(parsed) = prepared.parsed else { return Err(no_statement(name)) };
+    Box::pin(super::execute(session, &parsed, &parameters)).await
+}
+
+/// The values of arguments: those of a query that selects them.
+async fn argument_values(
+    session: &mut Session,
+    arguments: &[Expr],
+    types: &[DataType],
+) -> Result<Parameters, WireError> {
+    if arguments.is_empty() {
+        return Ok(Parameters::default());
+    }
+    let list: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    let values = sql::parse_query(&format!("SELECT {}", list.join(", ")))?;
+    let mut rows = Box::pin(query::pull(session, &values, &Parameters::default())).await?;
+    let row = rows.batches.next().await.transpose()?;
+    let row = row.ok_or_else(|| WireError::new("42601", "the arguments have no values"))?;
+    let value = |(column, data_type): (&ArrayRef, &DataType)| -> Result<ScalarValue, WireError> {
+        Ok(ScalarValue::try_from_array(&cast(column, data_type)?, 0)?)
+    };
+    row.columns().iter().zip(types).map(value).collect::<Result<_, _>>().map(Parameters)
+}
+
 type Types = (Vec<DataType>, Option<(Vec<String>, SchemaRef)>);
 
 async fn types(session: &mut Session, statement: &Statement) -> Result<Types, WireError> {
@@ -112,6 +179,17 @@ async fn types(session: &mut Session, statement: &Statement) -> Result<Types, Wi
                 |_, _| {},
             )?;
             Ok((parameters, Some((bound.names, Arc::new(analyzed.schema().as_arrow().clone())))))
+        }
+        Statement::Fetch(fetch) if !fetch.moves => {
+            Ok((Vec::new(), Some(session.cursors.columns(&fetch.name)?)))
+        }
+        Statement::Execute { name, .. } => {
+            let prepared = session.statements.get(name).ok_or_else(|| no_statement(name))?;
+            Ok((Vec::new(), prepared.result.clone()))
+        }
+        Statement::Declare(declare) => {
+            let (parameters, _) = Box::pin(types(session, &declare.statement)).await?;
+            Ok((parameters, None))
         }
         Statement::Insert(insert) => Ok((insert::parameter_types(session, insert).await?, None)),
         Statement::Update(_) | Statement::Delete(_) => {

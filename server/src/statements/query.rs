@@ -18,7 +18,7 @@ use sql::{Query, Subscribe};
 use super::{Parameters, Rows};
 use crate::pg::WireError;
 use crate::session::Session;
-use crate::system::SystemRelations;
+use crate::system::{SystemRelations, settings_made};
 
 /// Binds a query against a snapshot.
 pub(crate) fn bind(
@@ -27,7 +27,7 @@ pub(crate) fn bind(
     query: &Query,
 ) -> Result<BatchQuery, WireError> {
     let system = SystemRelations::new(Arc::clone(snapshot), session);
-    let query = crate::system::adapt(query, &snapshot.catalog, &session.settings)?;
+    let query = crate::system::adapt(query, &snapshot.catalog, (&session.settings, session.pid))?;
     let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_fallback(&system);
     Ok(binder.batch(&query)?)
 }
@@ -60,13 +60,16 @@ pub(crate) async fn pull(
     query: &Query,
     parameters: &Parameters,
 ) -> Result<Rows, WireError> {
+    for (name, value) in settings_made(query) {
+        session.settings.set(&name, Some(value))?;
+    }
     let (snapshot, bound) = bind_current(session, query).await?;
     refuse_own_writes(session, &snapshot, &bound.plan)?;
     let plan = parameters.apply(bound.plan)?;
     let context = PullContext { snapshot, state: session.state() };
     let answer = context.answer(plan).await?;
     let batches = answer.rows.map(|batch| batch.map_err(WireError::from)).boxed();
-    Ok(Rows { names: bound.names, schema: answer.schema, batches, endless: false })
+    Ok(Rows { names: bound.names, schema: answer.schema, batches, endless: false, tag: "SELECT", binary: false })
 }
 
 /// A transaction's rows are not there before it ends; a SELECT that should see them would be wrong.
@@ -165,7 +168,7 @@ pub(crate) async fn push(
                 ready.reverse();
             }
         });
-    Ok(Rows { names, schema, batches: batches.boxed(), endless: true })
+    Ok(Rows { names, schema, batches: batches.boxed(), endless: true, tag: "SELECT", binary: false })
 }
 
 async fn next(subscription: &mut Subscription) -> Result<PushItem, WireError> {

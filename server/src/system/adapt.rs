@@ -24,14 +24,14 @@ use sql::sqlparser::ast::{
 pub(crate) fn adapt(
     query: &sql::Query,
     catalog: &Catalog,
-    settings: &Settings,
+    (settings, pid): (&Settings, i32),
 ) -> Result<sql::Query, WireError> {
     let mut adapted = query.clone();
     if let SetExpr::Select(select) = adapted.ast.body.as_mut() {
         select.projection.iter_mut().for_each(shown_as_named);
     }
     // Names of system functions are nobody else's.
-    let mut functions = Functions { catalog, settings };
+    let mut functions = Functions { catalog, settings, pid };
     if let ControlFlow::Break(error) = VisitMut::visit(adapted.ast.as_mut(), &mut functions) {
         return Err(error);
     }
@@ -41,6 +41,31 @@ pub(crate) fn adapt(
     // The visitor never breaks.
     let _ = VisitMut::visit(adapted.ast.as_mut(), &mut CatalogDialect);
     Ok(adapted)
+}
+
+/// The settings that a query makes, by calls of set_config().
+pub(crate) fn settings_made(query: &sql::Query) -> Vec<(String, String)> {
+    struct Find(Vec<(String, String)>);
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::Function(function) = expr
+                && matches!(
+                    function.name.to_string().to_lowercase().as_str(),
+                    "set_config" | "pg_catalog.set_config"
+                )
+                && let [name, value, ..] = arguments(function).as_slice()
+                && let (Some(name), Some(value)) = (literal(name), literal(value))
+            {
+                self.0.push((name.to_lowercase(), value.to_owned()));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut found = Find(Vec::new());
+    // The visitor never breaks.
+    let _ = Visit::visit(query.ast.as_ref(), &mut found);
+    found.0
 }
 
 /// `'name'::regclass` as a column of its own is shown as the name it is.
@@ -58,7 +83,7 @@ fn shown_as_named(item: &mut SelectItem) {
 fn registry(data_type: &DataType) -> Option<String> {
     let name = data_type.to_string().to_lowercase();
     let bare = name.rsplit('.').next().unwrap_or(&name).to_owned();
-    let known = ["regclass", "regtype", "regnamespace", "regrole", "regproc", "regprocedure"];
+    let known = ["regclass", "regtype", "regnamespace", "regrole", "regprocedure"];
     known.contains(&bare.as_str()).then_some(bare)
 }
 
@@ -101,6 +126,8 @@ fn touches_user_data(query: &Query, catalog: &Catalog) -> bool {
 struct Functions<'a> {
     catalog: &'a Catalog,
     settings: &'a Settings,
+    /// The session's process number.
+    pid: i32,
 }
 
 impl VisitorMut for Functions<'_> {
@@ -126,7 +153,7 @@ impl VisitorMut for Functions<'_> {
         if let Expr::Function(function) = expr {
             if let [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(_)] =
                 function.name.0.as_slice()
-                && schema.value.eq_ignore_ascii_case("pg_catalog")
+                && matches!(schema.value.to_lowercase().as_str(), "pg_catalog" | "information_schema")
             {
                 function.name.0.remove(0);
             }
@@ -174,6 +201,8 @@ impl Functions<'_> {
                 },
                 None => Some(Ok(self.setting_of(setting))),
             },
+            ("set_config", [_, value, ..]) => literal(value).map(|value| Ok(text(Some(value.to_owned())))),
+            ("pg_backend_pid", []) => Some(Ok(number(i64::from(self.pid)))),
             ("to_regclass" | "to_regtype" | "to_regnamespace" | "to_regproc" | "to_regrole", _) => {
                 let (registry, name) = of(name.trim_start_matches("to_"))?;
                 Some(Ok(text(oid_of(self.catalog, &registry, name).map(|_| name.to_owned()))))
@@ -201,15 +230,13 @@ impl Functions<'_> {
 
 fn arguments(function: &Function) -> Vec<&Expr> {
     let FunctionArguments::List(list) = &function.args else { return Vec::new() };
-    let expr = |argument: &'_ FunctionArg| match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(_)) => true,
-        _ => false,
-    };
-    list.args
-        .iter()
-        .filter(|a| expr(a))
-        .filter_map(|a| if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = a { Some(e) } else { None })
-        .collect()
+    let mut arguments = Vec::with_capacity(list.args.len());
+    for argument in &list.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+            arguments.push(expr);
+        }
+    }
+    arguments
 }
 
 fn no_object(registry: &str, name: &str) -> WireError {

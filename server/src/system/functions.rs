@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
+    TimestampMicrosecondArray, new_null_array,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, TimeUnit};
@@ -293,6 +293,9 @@ pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
     functions.push(function("pg_stat_get_numscans", DataType::Int64, |_, rows| {
         Ok(Arc::new(Int64Array::from_value(0, rows)))
     }));
+    functions.push(function("getdatabaseencoding", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
+    functions.push(function("pg_client_encoding", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
+    functions.push(function("pg_blocking_pids", text_list(), |_, rows| Ok(new_null_array(&text_list(), rows))));
     functions.push(function("array_upper", DataType::Int32, array_upper));
     functions.push(function("pg_postmaster_start_time", started_type(), started(engine)));
     functions.push(function("pg_conf_load_time", started_type(), started(engine)));

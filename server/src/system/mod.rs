@@ -18,7 +18,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::TableSource;
 use executor::{Checkpoints, Rejects, Snapshot};
 
-pub(crate) use adapt::adapt;
+pub(crate) use adapt::{adapt, settings_made};
 pub(crate) use functions::EngineCell;
 
 use crate::session::{Session, SessionInfo};

@@ -17,7 +17,6 @@ pub(super) enum Cell {
     /// An integer of any width; a time in microseconds since 1970.
     Number(i64),
     Bytes(Vec<u8>),
-    Texts(Vec<String>),
     Numbers(Vec<i64>),
 }
 
@@ -136,10 +135,7 @@ fn column(kind: Kind, cells: &[&Cell], required: bool) -> ArrayRef {
         Kind::TextList => {
             let mut list = ListBuilder::new(StringBuilder::new());
             for cell in cells {
-                if let Cell::Texts(texts) = cell {
-                    texts.iter().for_each(|text| list.values().append_value(text));
-                }
-                list.append(matches!(cell, Cell::Texts(_)) || required);
+                list.append(*cell != &Cell::None || required);
             }
             Arc::new(list.finish())
         }

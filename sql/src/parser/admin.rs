@@ -12,6 +12,9 @@ impl StatementParser<'_, '_> {
         if let Some(statement) = self.transaction() {
             return statement;
         }
+        if let Some(statement) = self.session_statement()? {
+            return Ok(statement);
+        }
         if self.word("FLUSH") {
             return Ok(Statement::Flush);
         }
@@ -85,15 +88,6 @@ impl StatementParser<'_, '_> {
             "REVOKE",
             "TRUNCATE",
             "MERGE",
-            "DECLARE",
-            "FETCH",
-            "CLOSE",
-            "MOVE",
-            "PREPARE",
-            "EXECUTE",
-            "LISTEN",
-            "UNLISTEN",
-            "NOTIFY",
             "LOCK",
             "CALL",
             "DO",
@@ -101,8 +95,6 @@ impl StatementParser<'_, '_> {
             "PRINT",
             "DEFINE",
             "UNDEFINE",
-            "SAVEPOINT",
-            "RELEASE",
             "CHECKPOINT",
         ];
         for word in known {
@@ -120,10 +112,7 @@ impl StatementParser<'_, '_> {
             Statement::Commit
         } else if self.word("ROLLBACK") || self.word("ABORT") {
             if self.word("TO") {
-                return Some(Err(Error::unsupported(
-                    "ROLLBACK TO SAVEPOINT",
-                    "roll back the whole transaction",
-                )));
+                return Some(self.rollback_to());
             }
             Statement::Rollback
         } else {

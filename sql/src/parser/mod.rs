@@ -4,6 +4,7 @@ mod admin;
 mod copy;
 mod create;
 mod dml;
+mod session;
 mod types;
 
 use sqlparser::ast::{Expr, Ident, ObjectName};

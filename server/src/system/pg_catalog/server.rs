@@ -125,7 +125,7 @@ fn settings(system: &SystemRelations) -> Vec<Row> {
             ("context", if s.is_fixed() { "internal" } else { "user" }.into()),
             ("vartype", "string".into()),
             ("source", if shown { "client" } else { source }.into()),
-            ("boot_val", s.default.into()),
+            ("boot_val", if s.name == "client_encoding" { "SQL_ASCII" } else { s.default }.into()),
             ("reset_val", s.default.into()),
             ("setting", value.into()),
             ("pending_restart", false.into()),
