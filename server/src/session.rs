@@ -10,7 +10,7 @@ use datafusion::execution::session_state::SessionState;
 use executor::{Engine, Snapshot, Write};
 use parking_lot::Mutex;
 use planner::RelationId;
-use sql::Savepoint;
+use sql::{Savepoint, Statement};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::pg::WireError;
@@ -293,6 +293,19 @@ impl Session {
                 transaction.locks.clear();
             }
         }
+    }
+
+    /// Refuses whatever does not end a transaction that has failed.
+    pub(crate) fn check_not_failed(&self, statement: &Statement) -> Result<(), WireError> {
+        let ends = matches!(
+            statement,
+            Statement::Commit | Statement::Rollback | Statement::Savepoint(Savepoint::RollBackTo(_))
+        );
+        if self.transaction.as_ref().is_some_and(|t| t.failed) && !ends {
+            let message = "current transaction is aborted, commands ignored until end of transaction block";
+            return Err(WireError::new("25P02", message));
+        }
+        Ok(())
     }
 
     /// Sets a mark in the transaction, goes back to one, or forgets it.

@@ -112,6 +112,9 @@ struct Portal {
     running: Option<Running>,
 }
 
+/// What a description says: names and types of the result, and how it goes out.
+type Described = (Option<(Vec<String>, datafusion::arrow::datatypes::SchemaRef)>, Vec<Format>);
+
 /// Rows of a portal between two Execute messages.
 struct Running {
     rows: Rows,
@@ -169,7 +172,11 @@ pub(crate) async fn handle<R, W>(
     let mut settings = Settings::default();
     for (name, value) in &startup.parameters {
         // What a client sends at start and we do not know is no reason to refuse it.
-        if !matches!(name.as_str(), "user" | "database" | "options" | "replication") {
+        if name == "options" {
+            for (name, value) in startup_options(value) {
+                let _ = settings.set(&name, Some(value));
+            }
+        } else if !matches!(name.as_str(), "user" | "database" | "replication") {
             let _ = settings.set(&name.to_lowercase(), Some(value.clone()));
         }
     }
@@ -225,6 +232,23 @@ pub(crate) async fn handle<R, W>(
     registry.remove(pid);
     sessions.sessions.remove(pid);
     sessions.channels.remove(pid);
+}
+
+/// Settings in the options of a client: `-c name=value`, `--name=value`.
+fn startup_options(options: &str) -> Vec<(String, String)> {
+    let mut words = options.split_whitespace();
+    let mut found = Vec::new();
+    while let Some(word) = words.next() {
+        let setting = match word.strip_prefix("--").or_else(|| word.strip_prefix("-c").filter(|s| !s.is_empty())) {
+            Some(setting) => Some(setting),
+            None if word == "-c" => words.next(),
+            None => None,
+        };
+        if let Some((name, value)) = setting.and_then(|s| s.split_once('=')) {
+            found.push((name.replace('-', "_").to_lowercase(), value.to_owned()));
+        }
+    }
+    found
 }
 
 fn check_startup(startup: &pgwire::messages::startup::Startup) -> Result<(), WireError> {
@@ -621,8 +645,8 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         )));
         let mut line = BytesMut::new();
         if binary {
+            // It goes out with the first row, as clients expect.
             line.put_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
-            self.put(Backend::CopyData(CopyData::new(line.split().freeze())));
         } else if options.header {
             line.put_slice(rows.names.join(&char::from(options.delimiter).to_string()).as_bytes());
             line.put_u8(b'\n');
@@ -657,6 +681,9 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         let name = parse.name.unwrap_or_default();
         check_new_statement(&self.session, &name)?;
         let mut statements = sql::parse(&parse.query)?;
+        if let Some(parsed) = statements.first() {
+            self.session.check_not_failed(&parsed.statement)?;
+        }
         if statements.len() > 1 {
             return Err(WireError::new("42601", "cannot insert multiple commands into a prepared statement"));
         }
@@ -708,14 +735,23 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             let width = prepared.result.as_ref().map_or(0, |(names, _)| names.len());
             (prepared.result, vec![Format::Text; width])
         } else {
-            let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-            (portal.prepared.result.clone(), portal.formats.clone())
+            match self.portals.get(name) {
+                Some(portal) => (portal.prepared.result.clone(), portal.formats.clone()),
+                None => self.describe_cursor(name)?,
+            }
         };
         match result {
             Some((names, schema)) => self.put_row_description(&names, &schema, &formats),
             None => self.put(Backend::NoData(NoData::new())),
         }
         Ok(())
+    }
+
+    /// A cursor is a portal, whoever made it.
+    fn describe_cursor(&self, name: &str) -> Result<Described, WireError> {
+        let (names, schema) = self.session.cursors.columns(name).map_err(|_| no_portal(name))?;
+        let formats = vec![Format::Text; names.len()];
+        Ok((Some((names, schema)), formats))
     }
 
     async fn execute(&mut self, message: &Execute) -> Result<(), WireError> {

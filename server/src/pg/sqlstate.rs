@@ -109,6 +109,7 @@ impl From<sql::Error> for WireError {
             sql::Error::UnknownType { .. } => Self::new("42704", message),
             sql::Error::Unsupported { hint, .. } => Self { hint, ..Self::new("0A000", message) },
             sql::Error::InvalidOption { .. } => Self::new("22023", message),
+            sql::Error::TooComplex { what, .. } if what.starts_with("length") => Self::new("54000", message),
             sql::Error::TooComplex { .. } => Self::new("54001", message).hint("split the statement"),
         }
     }
@@ -271,7 +272,7 @@ fn arrow_code(error: &ArrowError) -> &'static str {
         ArrowError::DivideByZero => "22012",
         ArrowError::ArithmeticOverflow(_) => "22003",
         ArrowError::CastError(text) | ArrowError::ParseError(text)
-            if text.to_ascii_lowercase().contains("range") =>
+            if text.to_ascii_lowercase().contains("range") || text.starts_with("Can't cast value") =>
         {
             "22003"
         }

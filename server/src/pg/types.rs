@@ -52,6 +52,17 @@ pub fn pg_type(data_type: &DataType) -> PgType {
     }
 }
 
+fn list_of(element: u32) -> Option<DataType> {
+    let element = arrow_type(element)?;
+    Some(DataType::List(std::sync::Arc::new(datafusion::arrow::datatypes::Field::new_list_field(element, true))))
+}
+
+/// What an array's type holds.
+pub(crate) fn element_oid(array: u32) -> Option<u32> {
+    let elements = [16, 17, 20, 21, 23, 25, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700];
+    elements.into_iter().find(|element| array_oid(*element) == array)
+}
+
 fn array_oid(element: u32) -> u32 {
     match element {
         16 => 1000,
@@ -89,7 +100,9 @@ pub(crate) fn arrow_type(oid: u32) -> Option<DataType> {
         1114 => DataType::Timestamp(TimeUnit::Microsecond, None),
         1184 => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         1186 => DataType::Interval(IntervalUnit::MonthDayNano),
-        _ => return None,
+        1002 | 1014 | 1015 => list_of(25)?,
+        1028 => list_of(20)?,
+        array => list_of(element_oid(array)?)?,
     })
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
-use sql::{CopyOptions, Parsed, Savepoint, Statement};
+use sql::{CopyOptions, Parsed, Statement};
 
 pub(crate) use copy::CopyIn;
 pub(crate) use cursor::Cursors;
@@ -82,16 +82,7 @@ async fn run(
     text: &str,
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
-    let ends = matches!(
-        statement,
-        Statement::Commit | Statement::Rollback | Statement::Savepoint(Savepoint::RollBackTo(_))
-    );
-    if session.transaction.as_ref().is_some_and(|t| t.failed) && !ends {
-        return Err(WireError::new(
-            "25P02",
-            "current transaction is aborted, commands ignored until end of transaction block",
-        ));
-    }
+    session.check_not_failed(statement)?;
     match statement {
         Statement::CreateRelation(create) => ddl::create(session, Definition::Base(create), text).await,
         Statement::CreateAs(create) => ddl::create(session, Definition::As(create), text).await,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::{Cast, Expr as PlanExpr, LogicalPlan};
 use futures::StreamExt;
 use sql::sqlparser::ast::Expr;
 use sql::{CopyDirection, Parsed, Prepare, Statement};
@@ -88,7 +90,7 @@ pub(crate) async fn prepare(
     let Some(parsed) = parsed else {
         return Ok(Prepared { parsed: None, parameters: Vec::new(), result: None });
     };
-    let (mut parameters, result) = types(session, &parsed.statement).await?;
+    let (mut parameters, result) = types(session, &parsed.statement, declared).await?;
     for (index, declared) in declared.iter().enumerate() {
         match (parameters.get_mut(index), declared) {
             (Some(slot), Some(declared)) => *slot = declared.clone(),
@@ -161,7 +163,11 @@ async fn argument_values(
 
 type Types = (Vec<DataType>, Option<(Vec<String>, SchemaRef)>);
 
-async fn types(session: &mut Session, statement: &Statement) -> Result<Types, WireError> {
+async fn types(
+    session: &mut Session,
+    statement: &Statement,
+    declared: &[Option<DataType>],
+) -> Result<Types, WireError> {
     match statement {
         Statement::Query(q) if q.emit.is_some() => {
             let snapshot = session.snapshot().await?;
@@ -171,10 +177,11 @@ async fn types(session: &mut Session, statement: &Statement) -> Result<Types, Wi
         Statement::Query(q) => {
             let snapshot = session.snapshot().await?;
             let bound = query::bind(session, &snapshot, q)?;
-            let parameters = parameter_types(&bound.plan)?;
+            let plan = with_types(bound.plan, declared)?;
+            let parameters = parameter_types(&plan)?;
             // Types of results are those after coercion.
             let analyzed = session.shared.state.analyzer().execute_and_check(
-                bound.plan,
+                plan,
                 session.shared.state.config_options(),
                 |_, _| {},
             )?;
@@ -188,7 +195,7 @@ async fn types(session: &mut Session, statement: &Statement) -> Result<Types, Wi
             Ok((Vec::new(), prepared.result.clone()))
         }
         Statement::Declare(declare) => {
-            let (parameters, _) = Box::pin(types(session, &declare.statement)).await?;
+            let (parameters, _) = Box::pin(types(session, &declare.statement, declared)).await?;
             Ok((parameters, None))
         }
         Statement::Insert(insert) => Ok((insert::parameter_types(session, insert).await?, None)),
@@ -212,6 +219,35 @@ async fn types(session: &mut Session, statement: &Statement) -> Result<Types, Wi
         }
         _ => Ok((Vec::new(), None)),
     }
+}
+
+/// A plan whose parameters have the types that the client declares, or else that casts give them.
+fn with_types(plan: LogicalPlan, declared: &[Option<DataType>]) -> Result<LogicalPlan, WireError> {
+    let typed = |placeholder: &Placeholder, cast: Option<&DataType>| -> Option<PlanExpr> {
+        let number = placeholder.id.trim_start_matches('$').parse::<usize>().ok()?.checked_sub(1)?;
+        let data_type = declared.get(number).cloned().flatten().or_else(|| cast.cloned())?;
+        let field = Some(Arc::new(Field::new("", data_type, true)));
+        Some(PlanExpr::Placeholder(Placeholder::new_with_field(placeholder.id.clone(), field)))
+    };
+    let with_type = |expr: PlanExpr| {
+        expr.transform_down(|expr| {
+            let found = match &expr {
+                PlanExpr::Cast(cast) => match cast.expr.as_ref() {
+                    PlanExpr::Placeholder(p) if p.field.is_none() => typed(p, Some(cast.field.data_type()))
+                        .map(|inner| PlanExpr::Cast(Cast { expr: Box::new(inner), field: Arc::clone(&cast.field) })),
+                    _ => None,
+                },
+                PlanExpr::Placeholder(p) if p.field.is_none() => typed(p, None),
+                _ => None,
+            };
+            Ok(found.map_or_else(|| Transformed::no(expr), Transformed::yes))
+        })
+    };
+    let plan = plan.transform_up_with_subqueries(|node| {
+        let node = node.map_expressions(with_type)?;
+        if node.transformed { Ok(Transformed::yes(node.data.recompute_schema()?)) } else { Ok(node) }
+    })?;
+    Ok(plan.data.recompute_schema()?)
 }
 
 /// Types of `$1`, `$2`, … as the plan needs them; text where it does not say, as PostgreSQL.

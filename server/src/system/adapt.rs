@@ -12,7 +12,7 @@ use crate::settings::{Settings, display_name};
 use planner::Catalog;
 use sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CaseWhen, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    Array, ArrayElemTypeDef, BinaryOperator, CaseWhen, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
     SetExpr, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
@@ -68,8 +68,22 @@ pub(crate) fn settings_made(query: &sql::Query) -> Vec<(String, String)> {
     found.0
 }
 
-/// `'name'::regclass` as a column of its own is shown as the name it is.
+/// `'name'::regclass` as a column of its own is shown as the name it is; a call that is put in keeps the
+/// name of its column.
 fn shown_as_named(item: &mut SelectItem) {
+    let name = match item {
+        SelectItem::UnnamedExpr(Expr::Function(function)) => {
+            let name = function.name.0.last().map(ToString::to_string).unwrap_or_default().to_lowercase();
+            KNOWN.contains(&name.as_str()).then_some(name)
+        }
+        SelectItem::UnnamedExpr(Expr::Cast { expr, data_type, .. }) if literal(expr).is_some() => {
+            registry(data_type)
+        }
+        _ => None,
+    };
+    if let (Some(name), SelectItem::UnnamedExpr(expr)) = (name, &*item) {
+        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(name) };
+    }
     if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
         && let Expr::Cast { expr: inner, data_type, .. } = expr
         && registry(data_type).is_some()
@@ -78,6 +92,17 @@ fn shown_as_named(item: &mut SelectItem) {
         *expr = cast_to(inner, DataType::Text);
     }
 }
+
+/// Calls that the session or the catalog decides.
+const KNOWN: [&str; 7] = [
+    "current_setting",
+    "set_config",
+    "pg_backend_pid",
+    "to_regclass",
+    "to_regtype",
+    "to_regnamespace",
+    "to_regrole",
+];
 
 /// Which catalog a type of PostgreSQL's looks names up in.
 fn registry(data_type: &DataType) -> Option<String> {
@@ -164,6 +189,22 @@ impl VisitorMut for Functions<'_> {
                 }
             }
         }
+        if let Expr::BinaryOp { left, right, .. } = expr {
+            // Two of one kind are compared as what they are: numbers.
+            let kind = |e: &Expr| if let Expr::Cast { data_type, .. } = e { registry(data_type) } else { None };
+            let is_literal = |e: &Expr| matches!(e, Expr::Cast { expr, .. } if literal(expr).is_some());
+            if kind(left).is_some() && kind(left) == kind(right) && is_literal(left) != is_literal(right) {
+                let side = if is_literal(left) { right } else { left };
+                if let Expr::Cast { expr: inner, .. } = side.as_mut() {
+                    **side = inner.as_ref().clone();
+                }
+            }
+        }
+        if let Expr::Cast { expr: inner, data_type, .. } = expr
+            && let Some(ids) = self.type_list(inner, data_type)
+        {
+            *expr = ids;
+        }
         if let Expr::Cast { expr: inner, data_type, .. } = expr
             && let Some(registry) = registry(data_type)
             && let Some(name) = literal(inner)
@@ -183,6 +224,17 @@ impl VisitorMut for Functions<'_> {
 }
 
 impl Functions<'_> {
+    /// `'{int,text}'::regtype[]` as numbers.
+    fn type_list(&self, inner: &Expr, data_type: &DataType) -> Option<Expr> {
+        let name = data_type.to_string().to_lowercase();
+        if name.rsplit('.').next() != Some("regtype[]") {
+            return None;
+        }
+        let names = literal(inner)?.trim().strip_prefix('{')?.strip_suffix('}')?.split(',');
+        let ids = names.map(|name| oid_of(self.catalog, "regtype", name.trim()).map(number));
+        Some(Expr::Array(Array { elem: ids.collect::<Option<_>>()?, named: true }))
+    }
+
     /// The value of a call that the session or the catalog decides.
     fn known(&self, function: &Function) -> Option<Result<Expr, WireError>> {
         let name = function.name.to_string().to_lowercase();

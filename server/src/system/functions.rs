@@ -16,7 +16,7 @@ use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 use executor::Engine;
 
 use super::pg_catalog::{Definition, definition, relation_bytes, signature, source};
-use crate::pg::base_name;
+use crate::pg::{base_name, element_oid};
 use crate::settings::SERVER_VERSION;
 
 /// The engine, once it runs: some functions look things up in its catalog.
@@ -63,24 +63,7 @@ fn format_type(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let name = |row: usize| {
         let oid = u32::try_from(oids.value(row)).unwrap_or(0);
         let modifier = modifiers.as_ref().map_or(-1, |m| m.as_primitive::<Int64Type>().value(row));
-        let element = match oid {
-            1000 => 16,
-            1005 => 21,
-            1007 => 23,
-            1016 => 20,
-            1021 => 700,
-            1022 => 701,
-            1231 => 1700,
-            1009 => 25,
-            1182 => 1082,
-            1183 => 1083,
-            1115 => 1114,
-            1185 => 1184,
-            1187 => 1186,
-            1001 => 17,
-            _ => 0,
-        };
-        if element != 0 {
+        if let Some(element) = element_oid(oid) {
             return format!("{}[]", base_name(element));
         }
         // NUMERIC(38,10) is what NUMERIC without digits is kept as.
@@ -93,14 +76,15 @@ fn format_type(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     Ok(Arc::new((0..rows).map(|row| oids.is_valid(row).then(|| name(row))).collect::<StringArray>()))
 }
 
+/// A name as SQL has to write it.
+fn quoted(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit());
+    if plain && !name.is_empty() { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
 fn quote_ident(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let names = cast(&args[0], &DataType::Utf8)?;
     let names = names.as_string::<i32>();
-    let quoted = |name: &str| {
-        let plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
-            && !name.is_empty();
-        if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-    };
     Ok(Arc::new(
         (0..rows).map(|row| names.is_valid(row).then(|| quoted(names.value(row)))).collect::<StringArray>(),
     ))
@@ -163,6 +147,40 @@ fn sizes(engine: &EngineCell) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef>
         };
         Ok(Arc::new((0..rows).map(size).collect::<Int64Array>()))
     }
+}
+
+/// format(): %s, %I and %L, in the order of the arguments.
+fn format_text(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let columns = args.iter().map(|a| Ok(cast(a, &DataType::Utf8)?)).collect::<Result<Vec<_>>>()?;
+    let value = |column: usize, row: usize| -> Option<&str> {
+        let texts = columns.get(column)?.as_string::<i32>();
+        texts.is_valid(row).then(|| texts.value(row))
+    };
+    let formatted = |row: usize| -> Option<String> {
+        let (mut out, mut next) = (String::new(), 1);
+        let mut template = value(0, row)?.chars();
+        while let Some(c) = template.next() {
+            if c != '%' {
+                out.push(c);
+                continue;
+            }
+            let kind = template.next()?;
+            if kind == '%' {
+                out.push('%');
+                continue;
+            }
+            let argument = value(next, row);
+            next += 1;
+            match (kind, argument) {
+                ('I', Some(name)) => out.push_str(&quoted(name)),
+                ('L', None) => out.push_str("NULL"),
+                ('L', Some(text)) => out.push_str(&format!("'{}'", text.replace('\'', "''"))),
+                (_, text) => out.push_str(text.unwrap_or_default()),
+            }
+        }
+        Some(out)
+    };
+    Ok(Arc::new((0..rows).map(formatted).collect::<StringArray>()))
 }
 
 /// The largest index of an array's first dimension.
@@ -293,6 +311,7 @@ pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
     functions.push(function("pg_stat_get_numscans", DataType::Int64, |_, rows| {
         Ok(Arc::new(Int64Array::from_value(0, rows)))
     }));
+    functions.push(function("format", DataType::Utf8, format_text));
     functions.push(function("getdatabaseencoding", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
     functions.push(function("pg_client_encoding", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
     functions.push(function("pg_blocking_pids", text_list(), |_, rows| Ok(new_null_array(&text_list(), rows))));

@@ -29,8 +29,7 @@ pub(in super::super) fn definition(catalog: &Catalog, what: Definition, id: i64)
         }
         Definition::View => {
             let r = relation_of(id)?;
-            let at = r.text.to_ascii_lowercase().find(" as ")? + 4;
-            let text = r.text[at..].trim();
+            let text = r.text[query_at(&r.text)?..].trim();
             // Tools look for the keyword as PostgreSQL prints it.
             let body = text.strip_prefix("select").map(|rest| format!("SELECT{rest}"));
             Some(format!(" {};", body.as_deref().unwrap_or(text)))
@@ -41,6 +40,16 @@ pub(in super::super) fn definition(catalog: &Catalog, what: Definition, id: i64)
             None => shapes::all().find(|shape| shape.oid == id).map(|shape| shape.name.to_owned()),
         },
     }
+}
+
+/// Where the query begins in the statement that made a view: behind the first AS.
+fn query_at(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let space = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_whitespace);
+    let is_as = |at: &usize| {
+        space(*at) && bytes[*at + 1..].get(..2).is_some_and(|w| w.eq_ignore_ascii_case(b"as")) && space(*at + 3)
+    };
+    (0..bytes.len()).find(is_as).map(|at| at + 4)
 }
 
 /// The id of what a name names in the catalog that the type `registry` looks things up in; with or
