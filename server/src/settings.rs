@@ -60,7 +60,10 @@ pub const SETTINGS: &[Setting] = &[
     reported("is_superuser", "on"),
     accepted("jit", "off"),
     accepted("lock_timeout", "0"),
+    accepted("lc_collate", "C.UTF-8"),
+    accepted("lc_ctype", "C.UTF-8"),
     accepted("max_identifier_length", "63"),
+    accepted("max_index_keys", "32"),
     own("read_timeout", "60s", "How long a SELECT waits for a view to hold the session's own writes."),
     accepted("row_security", "off"),
     accepted("search_path", "\"$user\", public"),
@@ -128,6 +131,10 @@ impl Settings {
                 WireError::unsupported(format!("the time zone \"{zone}\"")).hint("Times are shown in UTC.")
             );
         }
+        let value = match value {
+            Some(value) if name == "client_encoding" => Some(encoding(&value)?),
+            value => value,
+        };
         let before = match value {
             Some(value) => self.changed.insert(name.to_owned(), value),
             None => self.changed.remove(name),
@@ -180,6 +187,16 @@ fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Some(Duration::from_millis(number.checked_mul(factor)?))
+}
+
+/// The one encoding there is, however it is written.
+fn encoding(value: &str) -> Result<String, WireError> {
+    let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_uppercase();
+    if matches!(plain.as_str(), "UTF8" | "UNICODE" | "SQLASCII") {
+        return Ok("UTF8".to_owned());
+    }
+    let message = format!("invalid value for parameter \"client_encoding\": \"{value}\"");
+    Err(WireError::new("22023", message).hint("Texts are UTF8 here."))
 }
 
 fn unknown(name: &str) -> WireError {

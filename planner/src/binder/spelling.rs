@@ -3,7 +3,7 @@
 use sql::sqlparser::ast::{
     Array, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Query,
-    SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
+    SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value, ValueWithSpan,
 };
 
 use super::ksql;
@@ -45,6 +45,17 @@ pub(super) fn expression(expr: &mut Expr) {
         Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
             if let Some(array) = array_literal(right) {
                 **right = array;
+            }
+        }
+        // Only the backslash escapes.
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            if let Some(with) = escape_char.as_ref().and_then(escape_of)
+                && with != '\\'
+                && let Expr::Value(value) = pattern.as_mut()
+                && let Value::SingleQuotedString(text) = &mut value.value
+            {
+                *text = with_backslashes(text, with);
+                *escape_char = None;
             }
         }
         // A row among the rows of a query; NOT IN has other rules for NULL, and stays refused.
@@ -128,6 +139,30 @@ pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
 }
 
 /// PostgreSQL takes times without seconds.
+fn escape_of(value: &ValueWithSpan) -> Option<char> {
+    match &value.value {
+        Value::SingleQuotedString(text) => text.chars().next().filter(|c| text.len() == c.len_utf8()),
+        _ => None,
+    }
+}
+
+/// A pattern in which `escape` escapes, as one in which the backslash does.
+fn with_backslashes(pattern: &str, escape: char) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if c == escape => {
+                out.push('\\');
+                out.extend(chars.next());
+            }
+            '\\' => out.push_str("\\\\"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 /// `'{1,2}'` as `ARRAY[1,2]`; only for elements without quotes and braces.
 fn array_literal(expr: &Expr) -> Option<Expr> {
     let text = match expr {

@@ -114,7 +114,8 @@ impl ColumnBuilder {
             }
             Self::Bytes(b) => b.append_value(bytea(text).ok_or_else(|| invalid("bytea", text))?),
             Self::Date(b) => b.append_value(
-                Date32Type::parse(trimmed)
+                // A time or a zone behind the date says nothing of it.
+                Date32Type::parse(trimmed.split([' ', 'T']).next().unwrap_or(trimmed))
                     .or_else(|| date_of(trimmed))
                     .ok_or_else(|| datetime("date", text))?,
             ),
@@ -146,6 +147,9 @@ impl ColumnBuilder {
             Self::Decimal(..) => {
                 let text = numeric_text(bytes).ok_or_else(incorrect)?;
                 return self.append_text(&text);
+            }
+            Self::Cast(b, DataType::List(field)) => {
+                b.append_value(array_text::from_binary(bytes, field.data_type())?);
             }
             Self::Text(b) | Self::Cast(b, _) => {
                 b.append_value(

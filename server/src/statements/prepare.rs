@@ -7,9 +7,10 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::{Cast, Expr as PlanExpr, LogicalPlan};
+use datafusion::common::{DFSchema, ParamValues, ScalarValue};
+use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Cast, Expr as PlanExpr, ExprSchemable, LogicalPlan};
 use futures::StreamExt;
 use sql::sqlparser::ast::Expr;
 use sql::{CopyDirection, Parsed, Prepare, Statement};
@@ -229,12 +230,23 @@ fn with_types(plan: LogicalPlan, declared: &[Option<DataType>]) -> Result<Logica
         let field = Some(Arc::new(Field::new("", data_type, true)));
         Some(PlanExpr::Placeholder(Placeholder::new_with_field(placeholder.id.clone(), field)))
     };
-    let with_type = |expr: PlanExpr| {
+    let with_type = |expr: PlanExpr, schema: &DFSchema| {
         expr.transform_down(|expr| {
             let found = match &expr {
                 PlanExpr::Cast(cast) => match cast.expr.as_ref() {
                     PlanExpr::Placeholder(p) if p.field.is_none() => typed(p, Some(cast.field.data_type()))
                         .map(|inner| PlanExpr::Cast(Cast { expr: Box::new(inner), field: Arc::clone(&cast.field) })),
+                    _ => None,
+                },
+                // `x = ANY($1)`: the parameter holds values like x.
+                PlanExpr::ScalarFunction(f) if f.func.name() == "array_has" => match f.args.as_slice() {
+                    [PlanExpr::Placeholder(p), value] if p.field.is_none() => {
+                        let list = value.get_type(schema).map(|t| list_of(&t)).ok();
+                        typed(p, list.as_ref()).map(|list| {
+                            let args = vec![list, value.clone()];
+                            PlanExpr::ScalarFunction(ScalarFunction { args, ..f.clone() })
+                        })
+                    }
                     _ => None,
                 },
                 PlanExpr::Placeholder(p) if p.field.is_none() => typed(p, None),
@@ -244,10 +256,15 @@ fn with_types(plan: LogicalPlan, declared: &[Option<DataType>]) -> Result<Logica
         })
     };
     let plan = plan.transform_up_with_subqueries(|node| {
-        let node = node.map_expressions(with_type)?;
+        let schema = merge_schema(&node.inputs());
+        let node = node.map_expressions(|expr| with_type(expr, &schema))?;
         if node.transformed { Ok(Transformed::yes(node.data.recompute_schema()?)) } else { Ok(node) }
     })?;
     Ok(plan.data.recompute_schema()?)
+}
+
+fn list_of(element: &DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(element.clone(), true)))
 }
 
 /// Types of `$1`, `$2`, … as the plan needs them; text where it does not say, as PostgreSQL.

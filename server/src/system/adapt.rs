@@ -14,7 +14,7 @@ use sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use sql::sqlparser::ast::{
     Array, ArrayElemTypeDef, BinaryOperator, CaseWhen, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SetExpr, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    SetExpr, TableFactor, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 /// The query as it can be planned.
@@ -28,7 +28,7 @@ pub(crate) fn adapt(
 ) -> Result<sql::Query, WireError> {
     let mut adapted = query.clone();
     if let SetExpr::Select(select) = adapted.ast.body.as_mut() {
-        select.projection.iter_mut().for_each(shown_as_named);
+        select.projection.iter_mut().for_each(|item| shown(item, catalog));
     }
     // Names of system functions are nobody else's.
     let mut functions = Functions { catalog, settings, pid };
@@ -70,7 +70,9 @@ pub(crate) fn settings_made(query: &sql::Query) -> Vec<(String, String)> {
 
 /// `'name'::regclass` as a column of its own is shown as the name it is; a call that is put in keeps the
 /// name of its column.
-fn shown_as_named(item: &mut SelectItem) {
+///
+/// A number is an integer where it fits into one, as in PostgreSQL: clients read the types of results.
+fn shown(item: &mut SelectItem, catalog: &Catalog) {
     let name = match item {
         SelectItem::UnnamedExpr(Expr::Function(function)) => {
             let name = function.name.0.last().map(ToString::to_string).unwrap_or_default().to_lowercase();
@@ -84,12 +86,62 @@ fn shown_as_named(item: &mut SelectItem) {
     if let (Some(name), SelectItem::UnnamedExpr(expr)) = (name, &*item) {
         *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(name) };
     }
-    if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
-        && let Expr::Cast { expr: inner, data_type, .. } = expr
-        && registry(data_type).is_some()
-        && literal(inner).is_some()
+    if let SelectItem::UnnamedExpr(expr) = item
+        && is_small_integer(expr)
     {
-        *expr = cast_to(inner, DataType::Text);
+        let expr = expr.clone();
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', "?column?") };
+    }
+    let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else { return };
+    let replaced = match &*expr {
+        number if is_small_integer(number) => Some(cast_to(number, DataType::Int(None))),
+        Expr::Cast { expr: inner, data_type, .. }
+            if registry(data_type).is_some() && literal(inner).is_some() =>
+        {
+            Some(cast_to(inner, DataType::Text))
+        }
+        Expr::Function(function) => {
+            let name = function.name.0.last().map(ToString::to_string).unwrap_or_default().to_lowercase();
+            let registry = name.strip_prefix("to_").filter(|registry| registry.starts_with("reg"));
+            let argument = arguments(function).first().and_then(|argument| literal(argument));
+            registry.zip(argument).map(|(registry, name)| {
+                let there = oid_of(catalog, registry, name).map(|_| name.to_owned());
+                there.map_or_else(
+                    || null(DataType::Text),
+                    |name| Expr::value(Value::SingleQuotedString(name)),
+                )
+            })
+        }
+        _ => None,
+    };
+    if let Some(replaced) = replaced {
+        *expr = replaced;
+    }
+}
+
+/// Whether an expression is made of integers alone, and its value is one of four bytes.
+fn is_small_integer(expr: &Expr) -> bool {
+    integer(expr).is_some_and(|n| i32::try_from(n).is_ok())
+}
+
+fn integer(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Number(number, _) => number.parse().ok(),
+            _ => None,
+        },
+        Expr::Nested(inner) => integer(inner),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => integer(expr)?.checked_neg(),
+        Expr::BinaryOp { left, op, right } => {
+            let (left, right) = (integer(left)?, integer(right)?);
+            match op {
+                BinaryOperator::Plus => left.checked_add(right),
+                BinaryOperator::Minus => left.checked_sub(right),
+                BinaryOperator::Multiply => left.checked_mul(right),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 
@@ -182,6 +234,13 @@ impl VisitorMut for Functions<'_> {
             {
                 function.name.0.remove(0);
             }
+            // Gives pairs of a value and its place.
+            if function.name.to_string().eq_ignore_ascii_case("_pg_expandarray")
+                && let [array] = arguments(function).as_slice()
+            {
+                *expr = call("unnest", call("millpond_expand_array", (*array).clone()));
+                return ControlFlow::Continue(());
+            }
             if let Some(known) = self.known(function) {
                 match known {
                     Ok(value) => *expr = value,
@@ -243,7 +302,6 @@ impl Functions<'_> {
             Some(value) => Expr::value(Value::SingleQuotedString(value)),
             None => null(DataType::Text),
         };
-        let of = |registry: &str| arguments.first().and_then(|a| literal(a)).map(|n| (registry.to_owned(), n));
         match (name.as_str(), arguments.as_slice()) {
             ("current_setting", [setting, rest @ ..]) => match literal(setting) {
                 Some(setting) => match self.settings.get(&setting.to_lowercase()) {
@@ -255,10 +313,13 @@ impl Functions<'_> {
             },
             ("set_config", [_, value, ..]) => literal(value).map(|value| Ok(text(Some(value.to_owned())))),
             ("pg_backend_pid", []) => Some(Ok(number(i64::from(self.pid)))),
-            ("to_regclass" | "to_regtype" | "to_regnamespace" | "to_regproc" | "to_regrole", _) => {
-                let (registry, name) = of(name.trim_start_matches("to_"))?;
-                Some(Ok(text(oid_of(self.catalog, &registry, name).map(|_| name.to_owned()))))
+            ("current_schema", []) => {
+                let path = self.settings.get("search_path").unwrap_or_default();
+                let named = path.split(',').map(|s| s.trim().trim_matches('"').to_owned());
+                let there = |schema: &String| oid_of(self.catalog, "regnamespace", schema).is_some();
+                Some(Ok(text(named.into_iter().find(there))))
             }
+            ("pg_typeof", [value]) if is_small_integer(value) => Some(Ok(text(Some("integer".to_owned())))),
             _ => None,
         }
     }

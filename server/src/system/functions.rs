@@ -5,17 +5,19 @@
 use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, ListBuilder, StringArray,
+    StringBuilder, StructArray,
     TimestampMicrosecondArray, new_null_array,
 };
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type, TimeUnit};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Int64Type, TimeUnit};
 use datafusion::common::Result;
 use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 
 use executor::Engine;
 
-use super::pg_catalog::{Definition, definition, relation_bytes, signature, source};
+use super::pg_catalog::{Definition, definition, oid_of, relation_bytes, signature, source};
 use crate::pg::{base_name, element_oid};
 use crate::settings::SERVER_VERSION;
 
@@ -183,6 +185,70 @@ fn format_text(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     Ok(Arc::new((0..rows).map(formatted).collect::<StringArray>()))
 }
 
+/// Ids of what names name; NULL where there is nothing.
+fn oids_of(
+    engine: &EngineCell,
+    registry: &'static str,
+) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |args, rows| {
+        let names = cast(&args[0], &DataType::Utf8)?;
+        let names = names.as_string::<i32>();
+        let catalog = engine.get().map(|e| e.catalog());
+        let oid = |row: usize| {
+            let catalog = catalog.as_ref().filter(|_| names.is_valid(row))?;
+            oid_of(catalog, registry, names.value(row))
+        };
+        Ok(Arc::new((0..rows).map(oid).collect::<Int64Array>()))
+    }
+}
+
+/// json_build_object(): keys and values by turns.
+fn json_object(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let texts = args.iter().map(|a| Ok(cast(a, &DataType::Utf8)?)).collect::<Result<Vec<_>>>()?;
+    let value = |column: usize, row: usize| -> serde_json::Value {
+        let text = texts[column].as_string::<i32>();
+        if text.is_null(row) {
+            return serde_json::Value::Null;
+        }
+        let plain = args[column].data_type().is_numeric() || *args[column].data_type() == DataType::Boolean;
+        let parsed = plain.then(|| serde_json::from_str(text.value(row)).ok()).flatten();
+        parsed.unwrap_or_else(|| text.value(row).into())
+    };
+    let object = |row: usize| {
+        let pairs = (0..args.len() / 2).map(|pair| {
+            let key = texts[2 * pair].as_string::<i32>();
+            format!("{} : {}", serde_json::Value::from(key.value(row)), value(2 * pair + 1, row))
+        });
+        Some(format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")))
+    };
+    Ok(Arc::new((0..rows).map(object).collect::<StringArray>()))
+}
+
+fn expanded_fields() -> Fields {
+    vec![Field::new("x", DataType::Int64, true), Field::new("n", DataType::Int64, true)].into()
+}
+
+fn expanded_type() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(expanded_fields()), true)))
+}
+
+/// Each value of a list with its place, from 1: what information_schema._pg_expandarray() gives.
+fn expand_array(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let Some(list) = args[0].as_list_opt::<i32>() else { return Ok(new_null_array(&expanded_type(), rows)) };
+    let (mut values, mut places, mut lengths) = (Vec::new(), Vec::new(), Vec::with_capacity(rows));
+    for row in 0..rows {
+        let items = cast(&list.value(row), &DataType::Int64)?;
+        lengths.push(items.len());
+        values.extend(items.as_primitive::<Int64Type>().iter());
+        places.extend((1i64..).take(items.len()));
+    }
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(values)), Arc::new(Int64Array::from(places))];
+    let pairs = StructArray::try_new(expanded_fields(), columns, None)?;
+    let field = Arc::new(Field::new_list_field(DataType::Struct(expanded_fields()), true));
+    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), Arc::new(pairs), None)?))
+}
+
 /// The largest index of an array's first dimension.
 fn array_upper(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let Some(list) = args[0].as_list_opt::<i32>() else {
@@ -312,6 +378,12 @@ pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
         Ok(Arc::new(Int64Array::from_value(0, rows)))
     }));
     functions.push(function("format", DataType::Utf8, format_text));
+    functions.push(function("json_build_object", DataType::Utf8, json_object));
+    functions.push(function("pg_advisory_unlock_all", DataType::Utf8, nothing));
+    functions.push(function("millpond_expand_array", expanded_type(), expand_array));
+    for name in ["to_regclass", "to_regtype", "to_regnamespace", "to_regrole", "to_regproc"] {
+        functions.push(function(name, DataType::Int64, oids_of(engine, name.trim_start_matches("to_"))));
+    }
     functions.push(function("getdatabaseencoding", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
     functions.push(function("pg_client_encoding", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
     functions.push(function("pg_blocking_pids", text_list(), |_, rows| Ok(new_null_array(&text_list(), rows))));
