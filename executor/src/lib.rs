@@ -27,8 +27,8 @@ mod window;
 
 pub use change::ChangeBatch;
 pub use engine::{
-    CheckpointPolicy, CheckpointStatus, Checkpoints, DdlTurn, Engine, EngineConfig, Halt, Progress, QueryStatus,
-    Receipt, Snapshot,
+    CheckpointPolicy, CheckpointStatus, Checkpoints, DdlTurn, Engine, EngineConfig, Halt, Progress,
+    QueryStatus, Receipt, Snapshot,
 };
 pub use error::{Class, Error, Lateness, Result};
 pub use format::{Undecodable, decode_batches, encode_batches};

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Compiled;
+use crate::channels::Channels;
 use crate::config::Config;
 use crate::http;
 use crate::pg::{Listener, Registry, serve};
-use crate::channels::Channels;
 use crate::session::{Sessions, Shared, TableLocks};
 
 /// Time for clients to hear that the server stops.
@@ -79,9 +79,15 @@ async fn open(config: &Config) -> Result<Running, RunError> {
     let cell = crate::system::EngineCell::default();
     // It is empty until here.
     let _ = cell.set(Arc::clone(&engine));
-    let state = crate::system::session_state(config.shards, &cell);
-    let shared = Arc::new(Shared { engine: Arc::clone(&engine), state, locks: TableLocks::default(), sessions: Sessions::default(), channels: Channels::default() });
     let registry = Arc::new(Registry::default());
+    let state = crate::system::session_state(config.shards, &cell, &registry);
+    let shared = Arc::new(Shared {
+        engine: Arc::clone(&engine),
+        state,
+        locks: TableLocks::default(),
+        sessions: Sessions::default(),
+        channels: Channels::default(),
+    });
     let (stop, stopped) = watch::channel(false);
     let listen = |address| move |source| RunError::Listen { address, source };
     let listener = Listener::bind(config.listen).await.map_err(listen(config.listen))?;

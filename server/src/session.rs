@@ -13,8 +13,8 @@ use planner::RelationId;
 use sql::{Savepoint, Statement};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
-use crate::pg::WireError;
 use crate::channels::{self, Channels, Notification};
+use crate::pg::WireError;
 use crate::settings::Settings;
 use crate::statements::{Cursors, Prepared};
 

@@ -24,7 +24,10 @@ impl Setting {
     /// Whether nobody can change it.
     pub(crate) fn is_fixed(&self) -> bool {
         self.name.starts_with("server_")
-            || matches!(self.name, "in_hot_standby" | "integer_datetimes" | "is_superuser" | "max_identifier_length")
+            || matches!(
+                self.name,
+                "in_hot_standby" | "integer_datetimes" | "is_superuser" | "max_identifier_length"
+            )
     }
 }
 
@@ -50,7 +53,9 @@ pub const SETTINGS: &[Setting] = &[
     reported("client_encoding", "UTF8"),
     accepted("client_min_messages", "notice"),
     reported("datestyle", "ISO, MDY"),
-    accepted("default_transaction_isolation", "repeatable read"),
+    accepted("default_table_access_method", "heap"),
+    accepted("default_tablespace", ""),
+    accepted("default_transaction_isolation", "read committed"),
     accepted("default_transaction_read_only", "off"),
     accepted("extra_float_digits", "1"),
     accepted("idle_in_transaction_session_timeout", "0"),
@@ -75,7 +80,8 @@ pub const SETTINGS: &[Setting] = &[
     own("statement_timeout", "0", "Longest time for one statement; 0 is no limit. Push queries are exempt."),
     accepted("synchronize_seqscans", "on"),
     reported("timezone", "UTC"),
-    accepted("transaction_isolation", "repeatable read"),
+    // Any level gives what repeatable read promises: a transaction reads one epoch.
+    accepted("transaction_isolation", "read committed"),
     accepted("transaction_read_only", "off"),
     accepted("xmloption", "content"),
 ];

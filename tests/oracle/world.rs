@@ -11,7 +11,9 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::session_state::SessionState;
-use executor::{CheckpointPolicy, Engine, EngineConfig, Halt, PullContext, RejectRetention, Snapshot, Subscription, Write};
+use executor::{
+    CheckpointPolicy, Engine, EngineConfig, Halt, PullContext, RejectRetention, Snapshot, Subscription, Write,
+};
 use futures::{FutureExt, TryStreamExt};
 use planner::{Binder, Dataflow, Joins, Relation};
 use sql::Statement;

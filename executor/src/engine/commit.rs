@@ -98,7 +98,12 @@ pub(crate) struct SubscribeRequest {
 
 /// What the step thread is given, in order.
 enum Work {
-    Epoch { epoch: Epoch, now_ms: i64, arrivals: Arrivals, permits: Vec<OwnedSemaphorePermit> },
+    Epoch {
+        epoch: Epoch,
+        now_ms: i64,
+        arrivals: Arrivals,
+        permits: Vec<OwnedSemaphorePermit>,
+    },
     /// With its entry in the journal.
     Ddl(DdlRequest, u64),
     Subscribe(SubscribeRequest),
@@ -516,7 +521,12 @@ impl Committer {
         let covered = self.covers.revision >= self.revision;
         if covered {
             let ticks = TopicPartition { topic: ticks::relation().log_name(), partition: 0 };
-            self.let_go(&ticks, Retention { max_bytes: Some(0), max_age_ms: None }, now_ms, self.covers.ticks);
+            self.let_go(
+                &ticks,
+                Retention { max_bytes: Some(0), max_age_ms: None },
+                now_ms,
+                self.covers.ticks,
+            );
         }
         for relation in self.catalog.iter().filter(|r| r.is_stream() && r.is_base()) {
             let retention = Retention { max_age_ms: relation.retention.0, max_bytes: relation.retention.1 };

@@ -133,8 +133,7 @@ impl Engine {
         };
         let (committer, stepper) = (recovered.committer, recovered.stepper);
         let requests = (sender.downgrade(), receiver);
-        let threads =
-            commit::spawn(committer, stepper, requests, publish, (config.checkpoints, target))?;
+        let threads = commit::spawn(committer, stepper, requests, publish, (config.checkpoints, target))?;
         Ok(Self {
             requests: sender,
             snapshots,

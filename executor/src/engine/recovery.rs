@@ -118,9 +118,8 @@ fn from_checkpoint(
 ) -> Result<Stepper> {
     while let Some(manifest) = checkpoints.manifests().first().cloned() {
         let mut stepper = Stepper::new(Arc::clone(log), config);
-        let restored = catch_unwind(AssertUnwindSafe(|| {
-            restore(&mut stepper, checkpoints, &manifest, live, log)
-        }));
+        let restored =
+            catch_unwind(AssertUnwindSafe(|| restore(&mut stepper, checkpoints, &manifest, live, log)));
         match restored.unwrap_or_else(|_| Err(Error::bug("checkpoint", "reading it panicked"))) {
             Ok(()) => return Ok(stepper),
             Err(error) => {

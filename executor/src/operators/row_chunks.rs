@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
+};
 use datafusion::arrow::compute::{concat_batches, interleave, take, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 

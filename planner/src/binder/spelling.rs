@@ -1,9 +1,9 @@
 //! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
 
 use sql::sqlparser::ast::{
-    Array, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Query,
-    SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value, ValueWithSpan,
+    AccessExpr, Array, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr,
+    OrderByOptions, Query, SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
 
 use super::ksql;
@@ -49,13 +49,15 @@ pub(super) fn expression(expr: &mut Expr) {
         }
         // Only the backslash escapes.
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
-            if let Some(with) = escape_char.as_ref().and_then(escape_of)
-                && with != '\\'
-                && let Expr::Value(value) = pattern.as_mut()
-                && let Value::SingleQuotedString(text) = &mut value.value
-            {
-                *text = with_backslashes(text, with);
-                *escape_char = None;
+            if let Some(escape) = escape_char.take() {
+                **pattern = call("like_pattern", vec![pattern.as_ref().clone(), Expr::Value(escape)]);
+            }
+        }
+        // A field of what is in parentheses.
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() {
+                let field = Expr::value(Value::SingleQuotedString(sql::fold(field)));
+                *expr = call("get_field", vec![root.as_ref().clone(), field]);
             }
         }
         // A row among the rows of a query; NOT IN has other rules for NULL, and stays refused.
@@ -139,30 +141,6 @@ pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
 }
 
 /// PostgreSQL takes times without seconds.
-fn escape_of(value: &ValueWithSpan) -> Option<char> {
-    match &value.value {
-        Value::SingleQuotedString(text) => text.chars().next().filter(|c| text.len() == c.len_utf8()),
-        _ => None,
-    }
-}
-
-/// A pattern in which `escape` escapes, as one in which the backslash does.
-fn with_backslashes(pattern: &str, escape: char) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            c if c == escape => {
-                out.push('\\');
-                out.extend(chars.next());
-            }
-            '\\' => out.push_str("\\\\"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
 /// `'{1,2}'` as `ARRAY[1,2]`; only for elements without quotes and braces.
 fn array_literal(expr: &Expr) -> Option<Expr> {
     let text = match expr {

@@ -25,6 +25,33 @@ fn texts() -> DataType {
     DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
 }
 
+/// Patterns of LIKE in which another character escapes, as those in which the backslash does.
+fn like_patterns(args: &[ArrayRef]) -> ArrayRef {
+    let (patterns, escapes) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
+    let pairs = patterns.iter().zip(escapes);
+    let pattern = |(pattern, escape): (Option<&str>, Option<&str>)| {
+        Some(like_pattern(pattern?, escape?.chars().next()))
+    };
+    Arc::new(pairs.map(pattern).collect::<StringArray>())
+}
+
+/// A pattern in which `escape` escapes, or nothing does.
+fn like_pattern(pattern: &str, escape: Option<char>) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if Some(c) == escape => {
+                out.push('\\');
+                out.extend(chars.next());
+            }
+            '\\' => out.push_str("\\\\"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     use DataType::{Binary, Int64, Utf8};
@@ -38,6 +65,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         scalar_function("bytea_in", Signature::any(1, Volatility::Immutable), Binary, |args, _| {
             bytea_in(&args[0])
         }),
+        scalar_function("like_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| Ok(like_patterns(args))),
         scalar_function("regexp_split_to_array", two_or_three(), texts(), |args, _| split(args)),
         scalar_function("regexp_match_list", exact(vec![Utf8; 3]), matches_type(), |args, _| matches(args)),
         scalar_function("convert_from", Signature::any(2, Volatility::Immutable), Utf8, |args, _| {

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use datafusion::arrow::array::{Array, ArrayRef, ListArray, NullBufferBuilder, StringArray, StringBuilder};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use bytes::BytesMut;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 
 use super::{ColumnBuilder, WireError, write_text};

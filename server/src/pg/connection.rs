@@ -82,6 +82,21 @@ impl Registry {
         }
     }
 
+    /// Stops what a session runs, or ends it. False when there is no such session.
+    pub(crate) fn signal(&self, pid: i32, ends: bool) -> bool {
+        let sessions = self.sessions.lock();
+        let Some((_, interrupt)) = sessions.get(&pid) else { return false };
+        let wanted = if ends { Interrupt::Shutdown } else { Interrupt::Cancel };
+        interrupt.send_if_modified(|state| {
+            let goes = *state == Interrupt::None || ends;
+            if goes {
+                *state = wanted;
+            }
+            goes
+        });
+        true
+    }
+
     fn remove(&self, pid: i32) {
         self.sessions.lock().remove(&pid);
     }
@@ -239,11 +254,12 @@ fn startup_options(options: &str) -> Vec<(String, String)> {
     let mut words = options.split_whitespace();
     let mut found = Vec::new();
     while let Some(word) = words.next() {
-        let setting = match word.strip_prefix("--").or_else(|| word.strip_prefix("-c").filter(|s| !s.is_empty())) {
-            Some(setting) => Some(setting),
-            None if word == "-c" => words.next(),
-            None => None,
-        };
+        let setting =
+            match word.strip_prefix("--").or_else(|| word.strip_prefix("-c").filter(|s| !s.is_empty())) {
+                Some(setting) => Some(setting),
+                None if word == "-c" => words.next(),
+                None => None,
+            };
         if let Some((name, value)) = setting.and_then(|s| s.split_once('=')) {
             found.push((name.replace('-', "_").to_lowercase(), value.to_owned()));
         }

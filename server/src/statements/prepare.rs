@@ -235,7 +235,9 @@ fn with_types(plan: LogicalPlan, declared: &[Option<DataType>]) -> Result<Logica
             let found = match &expr {
                 PlanExpr::Cast(cast) => match cast.expr.as_ref() {
                     PlanExpr::Placeholder(p) if p.field.is_none() => typed(p, Some(cast.field.data_type()))
-                        .map(|inner| PlanExpr::Cast(Cast { expr: Box::new(inner), field: Arc::clone(&cast.field) })),
+                        .map(|inner| {
+                            PlanExpr::Cast(Cast { expr: Box::new(inner), field: Arc::clone(&cast.field) })
+                        }),
                     _ => None,
                 },
                 // `x = ANY($1)`: the parameter holds values like x.

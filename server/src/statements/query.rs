@@ -69,7 +69,14 @@ pub(crate) async fn pull(
     let context = PullContext { snapshot, state: session.state() };
     let answer = context.answer(plan).await?;
     let batches = answer.rows.map(|batch| batch.map_err(WireError::from)).boxed();
-    Ok(Rows { names: bound.names, schema: answer.schema, batches, endless: false, tag: "SELECT", binary: false })
+    Ok(Rows {
+        names: bound.names,
+        schema: answer.schema,
+        batches,
+        endless: false,
+        tag: "SELECT",
+        binary: false,
+    })
 }
 
 /// A transaction's rows are not there before it ends; a SELECT that should see them would be wrong.

@@ -12,9 +12,9 @@ use crate::settings::{Settings, display_name};
 use planner::Catalog;
 use sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use sql::sqlparser::ast::{
-    Array, ArrayElemTypeDef, BinaryOperator, CaseWhen, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SetExpr, TableFactor, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
+    Array, ArrayElemTypeDef, BinaryOperator, CaseWhen, DataType, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query,
+    Select, SelectItem, SetExpr, TableFactor, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 /// The query as it can be planned.
@@ -106,10 +106,8 @@ fn shown(item: &mut SelectItem, catalog: &Catalog) {
             let argument = arguments(function).first().and_then(|argument| literal(argument));
             registry.zip(argument).map(|(registry, name)| {
                 let there = oid_of(catalog, registry, name).map(|_| name.to_owned());
-                there.map_or_else(
-                    || null(DataType::Text),
-                    |name| Expr::value(Value::SingleQuotedString(name)),
-                )
+                there
+                    .map_or_else(|| null(DataType::Text), |name| Expr::value(Value::SingleQuotedString(name)))
             })
         }
         _ => None,
@@ -250,7 +248,8 @@ impl VisitorMut for Functions<'_> {
         }
         if let Expr::BinaryOp { left, right, .. } = expr {
             // Two of one kind are compared as what they are: numbers.
-            let kind = |e: &Expr| if let Expr::Cast { data_type, .. } = e { registry(data_type) } else { None };
+            let kind =
+                |e: &Expr| if let Expr::Cast { data_type, .. } = e { registry(data_type) } else { None };
             let is_literal = |e: &Expr| matches!(e, Expr::Cast { expr, .. } if literal(expr).is_some());
             if kind(left).is_some() && kind(left) == kind(right) && is_literal(left) != is_literal(right) {
                 let side = if is_literal(left) { right } else { left };
@@ -430,10 +429,17 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
         "regtype" => Some(call("format_type", inner.clone())),
         "regnamespace" => Some(call("millpond_namespace_name", inner.clone())),
         "regrole" => Some(call("pg_get_userbyid", inner.clone())),
-        "regproc" | "regprocedure" | "name" | "text" | "\"char\"" | "char" | "aclitem" | "pg_node_tree"
-        | "information_schema.sql_identifier" | "sql_identifier" | "character_data" => {
-            Some(cast_to(inner, DataType::Text))
-        }
+        "regproc"
+        | "regprocedure"
+        | "name"
+        | "text"
+        | "\"char\""
+        | "char"
+        | "aclitem"
+        | "pg_node_tree"
+        | "information_schema.sql_identifier"
+        | "sql_identifier"
+        | "character_data" => Some(cast_to(inner, DataType::Text)),
         "regtype[]" | "name[]" | "aclitem[]" | "\"char\"[]" | "oid[]" => Some(cast_to(inner, text_list())),
         "oid" | "xid" => Some(cast_to(inner, DataType::BigInt(None))),
         _ => None,
@@ -525,9 +531,8 @@ fn has_aggregate(expr: &Expr) -> bool {
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
             match function.name.to_string().to_lowercase().as_str() {
-                "count" | "max" | "min" | "sum" | "avg" | "string_agg" | "array_agg" | "bool_or" | "bool_and" => {
-                    ControlFlow::Break(())
-                }
+                "count" | "max" | "min" | "sum" | "avg" | "string_agg" | "array_agg" | "bool_or"
+                | "bool_and" => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         }

@@ -6,11 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, ListBuilder, StringArray,
-    StringBuilder, StructArray,
-    TimestampMicrosecondArray, new_null_array,
+    StringBuilder, StructArray, TimestampMicrosecondArray, new_null_array,
 };
-use datafusion::arrow::compute::cast;
 use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Int64Type, TimeUnit};
 use datafusion::common::Result;
 use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
@@ -18,7 +17,7 @@ use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 use executor::Engine;
 
 use super::pg_catalog::{Definition, definition, oid_of, relation_bytes, signature, source};
-use crate::pg::{base_name, element_oid};
+use crate::pg::{Registry, base_name, element_oid};
 use crate::settings::SERVER_VERSION;
 
 /// The engine, once it runs: some functions look things up in its catalog.
@@ -121,7 +120,9 @@ fn of_ids(args: &[ArrayRef], rows: usize, text: impl Fn(i64) -> Option<String>) 
 fn namespace_names(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     of_ids(args, rows, |id| {
         let names = super::pg_catalog::NAMESPACES;
-        Some(names.iter().find(|(oid, _)| *oid == id).map_or_else(|| id.to_string(), |(_, n)| (*n).to_owned()))
+        Some(
+            names.iter().find(|(oid, _)| *oid == id).map_or_else(|| id.to_string(), |(_, n)| (*n).to_owned()),
+        )
     })
 }
 
@@ -254,7 +255,8 @@ fn array_upper(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let Some(list) = args[0].as_list_opt::<i32>() else {
         return Ok(Arc::new(Int32Array::from(vec![None; rows])));
     };
-    let length = |row: usize| (list.is_valid(row) && list.value_length(row) > 0).then(|| list.value_length(row));
+    let length =
+        |row: usize| (list.is_valid(row) && list.value_length(row) > 0).then(|| list.value_length(row));
     Ok(Arc::new((0..rows).map(length).collect::<Int32Array>()))
 }
 
@@ -275,9 +277,28 @@ fn started(engine: &EngineCell) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRe
     }
 }
 
+/// Stops what other sessions run, or the sessions.
+fn signal(name: &'static str, ends: bool, registry: &Arc<Registry>) -> Arc<ScalarUDF> {
+    let registry = Arc::clone(registry);
+    let signature = Signature::variadic_any(Volatility::Volatile);
+    planner::scalar_function(name, signature, DataType::Boolean, move |args, rows| {
+        let pids = cast(&args[0], &DataType::Int64)?;
+        let pids = pids.as_primitive::<Int64Type>();
+        let signal = |row: usize| {
+            pids.is_valid(row)
+                .then(|| i32::try_from(pids.value(row)).is_ok_and(|pid| registry.signal(pid, ends)))
+        };
+        // A constant comes once for all rows.
+        Ok(Arc::new((0..rows).map(|row| signal(row.min(pids.len() - 1))).collect::<BooleanArray>()))
+    })
+}
+
 /// All system functions.
-pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
+pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<ScalarUDF>> {
     let mut functions = Vec::new();
+    for (name, ends) in [("pg_cancel_backend", false), ("pg_terminate_backend", true)] {
+        functions.push(signal(name, ends, registry));
+    }
     for name in [
         "pg_table_is_visible",
         "pg_type_is_visible",
@@ -386,7 +407,8 @@ pub(super) fn all(engine: &EngineCell) -> Vec<Arc<ScalarUDF>> {
     }
     functions.push(function("getdatabaseencoding", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
     functions.push(function("pg_client_encoding", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
-    functions.push(function("pg_blocking_pids", text_list(), |_, rows| Ok(new_null_array(&text_list(), rows))));
+    functions
+        .push(function("pg_blocking_pids", text_list(), |_, rows| Ok(new_null_array(&text_list(), rows))));
     functions.push(function("array_upper", DataType::Int32, array_upper));
     functions.push(function("pg_postmaster_start_time", started_type(), started(engine)));
     functions.push(function("pg_conf_load_time", started_type(), started(engine)));

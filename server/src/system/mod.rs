@@ -21,14 +21,19 @@ use executor::{Checkpoints, Rejects, Snapshot};
 pub(crate) use adapt::{adapt, settings_made};
 pub(crate) use functions::EngineCell;
 
+use crate::pg::Registry;
 use crate::session::{Session, SessionInfo};
 use crate::settings::Settings;
 
 /// The state every session plans with: DataFusion's functions and PostgreSQL's system functions.
-pub(crate) fn session_state(partitions: usize, engine: &EngineCell) -> SessionState {
+pub(crate) fn session_state(
+    partitions: usize,
+    engine: &EngineCell,
+    registry: &Arc<Registry>,
+) -> SessionState {
     let state = planner::session_state(partitions);
     let mut functions: Vec<_> = state.scalar_functions().values().cloned().collect();
-    functions.extend(functions::all(engine));
+    functions.extend(functions::all(engine, registry));
     SessionStateBuilder::new_from_existing(state).with_scalar_functions(functions).build()
 }
 

@@ -47,7 +47,9 @@ fn query_at(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let space = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_whitespace);
     let is_as = |at: &usize| {
-        space(*at) && bytes[*at + 1..].get(..2).is_some_and(|w| w.eq_ignore_ascii_case(b"as")) && space(*at + 3)
+        space(*at)
+            && bytes[*at + 1..].get(..2).is_some_and(|w| w.eq_ignore_ascii_case(b"as"))
+            && space(*at + 3)
     };
     (0..bytes.len()).find(is_as).map(|at| at + 4)
 }

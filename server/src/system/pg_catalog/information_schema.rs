@@ -61,11 +61,7 @@ pub(in super::super) fn information_schema(system: &SystemRelations, name: &str)
 }
 
 fn schema(name: &str) -> Row {
-    vec![
-        ("catalog_name", DATABASE.into()),
-        ("schema_name", name.into()),
-        ("schema_owner", DATABASE.into()),
-    ]
+    vec![("catalog_name", DATABASE.into()), ("schema_name", name.into()), ("schema_owner", DATABASE.into())]
 }
 
 /// What is said of a relation, with its name.
@@ -96,8 +92,7 @@ fn table(relation: &Relation) -> Row {
 fn key_columns(relation: &Relation) -> Vec<Row> {
     let column = |(position, key): (i64, &usize)| -> Row {
         let name = relation.columns[*key].name.clone();
-        let mut row =
-            named(relation, [("column_name", name.into()), ("ordinal_position", position.into())]);
+        let mut row = named(relation, [("column_name", name.into()), ("ordinal_position", position.into())]);
         row.extend(constraint(relation));
         row
     };

@@ -28,12 +28,8 @@ const FIRST_OID: i64 = 16_384;
 const INDEX_OFFSET: i64 = 1_000_000_000;
 const PG_CATALOG: i64 = 11;
 const PUBLIC: i64 = 2200;
-pub(super) const NAMESPACES: [(i64, &str); 4] = [
-    (PG_CATALOG, "pg_catalog"),
-    (PUBLIC, "public"),
-    (13_000, "information_schema"),
-    (13_001, "millpond"),
-];
+pub(super) const NAMESPACES: [(i64, &str); 4] =
+    [(PG_CATALOG, "pg_catalog"), (PUBLIC, "public"), (13_000, "information_schema"), (13_001, "millpond")];
 const OWNER: i64 = 10;
 const HEAP: i64 = 2;
 const BTREE: i64 = 403;

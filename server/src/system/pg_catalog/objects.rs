@@ -75,9 +75,8 @@ pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
             rows.push(class(id + INDEX_OFFSET, name, PUBLIC, "i", relation.key.len()));
         }
     }
-    let system = shapes::all().map(|shape| {
-        class(shape.oid, shape.name.to_owned(), PG_CATALOG, shape.kind, shape.columns.len())
-    });
+    let system = shapes::all()
+        .map(|shape| class(shape.oid, shape.name.to_owned(), PG_CATALOG, shape.kind, shape.columns.len()));
     rows.extend(system);
     rows
 }

@@ -28,14 +28,15 @@ static PROCEDURES: LazyLock<Vec<Procedure>> = LazyLock::new(|| {
     let state = planner::session_state(1);
     let mut all: Vec<Procedure> = Vec::new();
     for (name, function) in state.scalar_functions() {
-        let arguments = example(&function.signature().type_signature);
-        let result = catch_unwind(AssertUnwindSafe(|| function.return_type(&arguments)));
-        all.push(procedure(name, "f", &arguments, result.ok().and_then(Result::ok)));
+        let signature = &function.signature().type_signature;
+        let arguments = example(signature);
+        let result = result(signature, &arguments, || function.return_type(&arguments).ok());
+        all.push(procedure(name, "f", &arguments, result));
     }
     for (name, function) in state.aggregate_functions() {
-        let arguments = example(&function.signature().type_signature);
-        let result = catch_unwind(AssertUnwindSafe(|| function.return_type(&arguments)));
-        let result = result.ok().and_then(Result::ok);
+        let signature = &function.signature().type_signature;
+        let arguments = example(signature);
+        let result = result(signature, &arguments, || function.return_type(&arguments).ok());
         let arguments = if name == "count" { Vec::new() } else { arguments };
         all.push(procedure(name, "a", &arguments, result.or((name == "count").then_some(DataType::Int64))));
     }
@@ -60,21 +61,30 @@ static PROCEDURES: LazyLock<Vec<Procedure>> = LazyLock::new(|| {
     all
 });
 
+/// The type of a function's result. Functions of arrays, whose arguments nobody can say, look at them
+/// without asking whether they are there.
+fn result(
+    signature: &TypeSignature,
+    arguments: &[DataType],
+    of_function: impl FnOnce() -> Option<DataType>,
+) -> Option<DataType> {
+    let known = !arguments.is_empty() || matches!(signature, TypeSignature::Nullary);
+    if !known {
+        return None;
+    }
+    catch_unwind(AssertUnwindSafe(of_function)).ok().flatten()
+}
+
 /// Types that a function takes, the shortest form first.
 fn example(signature: &TypeSignature) -> Vec<DataType> {
-    let mut examples = catch_unwind(AssertUnwindSafe(|| signature.get_example_types())).unwrap_or_default();
+    let mut examples = signature.get_example_types();
     // Of several forms the one with plain text.
     let views = |types: &Vec<DataType>| types.iter().filter(|t| **t != DataType::Utf8).count();
     examples.sort_by_key(|types| (types.len(), views(types)));
     examples.into_iter().next().unwrap_or_default()
 }
 
-fn procedure(
-    name: &str,
-    kind: &'static str,
-    arguments: &[DataType],
-    result: Option<DataType>,
-) -> Procedure {
+fn procedure(name: &str, kind: &'static str, arguments: &[DataType], result: Option<DataType>) -> Procedure {
     let oid = |data_type: &DataType| i64::from(pg_type(data_type).oid);
     let any = if kind == "a" && arguments.is_empty() { vec![ANY] } else { Vec::new() };
     let arguments = if any.is_empty() { arguments.iter().map(oid).collect() } else { any };

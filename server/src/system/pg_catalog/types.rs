@@ -164,7 +164,8 @@ pub(super) fn operators() -> Vec<Row> {
 
 /// How keys are ordered: one class for each type, in a family of its own.
 pub(super) fn operator_classes(name: &str) -> Vec<Row> {
-    let ordered = ["bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "date", "timestamp"];
+    let ordered =
+        ["bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "date", "timestamp"];
     let row = |(number, of): (i64, &str)| -> Row {
         let type_oid = oid_of(of).unwrap_or(0);
         match name {
