@@ -254,7 +254,8 @@ impl Stateful for SessionIndex {
 
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         self.keys.load(state)?;
-        let (sessions, alive): (Vec<(Slot, (i64, i64))>, Vec<u8>) = (state.vector()?, state.vector()?);
+        let sessions: Vec<(Slot, (i64, i64))> = state.vector()?;
+        let alive: Vec<u8> = state.vector()?;
         let session = |((key, (start, end)), alive): ((Slot, (i64, i64)), u8)| Session {
             key,
             start,
