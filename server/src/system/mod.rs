@@ -5,9 +5,12 @@
 //! a statement over user data never is.
 
 mod adapt;
+mod expressions;
 mod functions;
+mod known;
 mod millpond;
 mod pg_catalog;
+mod select_list;
 mod table;
 
 use std::sync::Arc;
@@ -18,8 +21,9 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::TableSource;
 use executor::{Checkpoints, Rejects, Snapshot};
 
-pub(crate) use adapt::{adapt, settings_made};
+pub(crate) use adapt::adapt;
 pub(crate) use functions::EngineCell;
+pub(crate) use known::settings_made;
 
 use crate::pg::Registry;
 use crate::session::{Session, SessionInfo};

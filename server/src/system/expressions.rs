@@ -1,0 +1,59 @@
+//! Expressions of statements, taken apart and made.
+
+use sql::sqlparser::ast::{
+    ArrayElemTypeDef, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, Value,
+};
+
+pub(super) fn literal(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+pub(super) fn arguments(function: &Function) -> Vec<&Expr> {
+    let FunctionArguments::List(list) = &function.args else { return Vec::new() };
+    let mut arguments = Vec::with_capacity(list.args.len());
+    for argument in &list.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+            arguments.push(expr);
+        }
+    }
+    arguments
+}
+
+pub(super) fn number(n: i64) -> Expr {
+    cast_to(&Expr::value(Value::Number(n.to_string(), false)), DataType::BigInt(None))
+}
+
+pub(super) fn cast_to(inner: &Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(inner.clone()), data_type, array: false, format: None }
+}
+
+pub(super) fn text_list() -> DataType {
+    DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None))
+}
+
+pub(super) fn null(data_type: DataType) -> Expr {
+    cast_to(&Expr::value(Value::Null), data_type)
+}
+
+/// A call of a function with one argument.
+pub(super) fn call(name: &str, argument: Expr) -> Expr {
+    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
+    let list = FunctionArgumentList { duplicate_treatment: None, args: vec![argument], clauses: Vec::new() };
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(list),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
