@@ -135,7 +135,7 @@ async fn nothing_acknowledged_is_lost() {
     for statement in SETUP {
         server.connect().await.batch_execute(statement).await.unwrap();
     }
-    for cycle in 0..times("KILL_CYCLES", 20) {
+    for cycle in 0..times("KILL_CYCLES", 50) {
         let writers: Vec<_> = (0..3)
             .map(|_| {
                 tokio::spawn(write(

@@ -36,6 +36,8 @@ pub(super) const HEAD: &str = "engine";
 pub(super) const REJECTS: &str = "rejects";
 /// Between two checkpoints lies at least so many times what the last one took.
 const SPACING: u32 = 10;
+/// And so many times as long as the epochs waited: fewer than one in a hundred waits at all.
+const PAUSES_APART: u32 = 100;
 /// How often it is looked whether one is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How much later one is tried that could not be made.
@@ -275,6 +277,7 @@ fn write(store: &mut CheckpointStore, log: &Arc<dyn Log>, capture: Capture) -> R
 /// What the writing thread tells when a checkpoint is done, or not.
 struct Done {
     took: Duration,
+    pause: Duration,
 }
 
 /// Makes checkpoints: decides when, and has a thread that writes them.
@@ -333,7 +336,7 @@ impl Checkpointer {
         let Some(every) = self.policy.every else { return };
         if let Ok(done) = self.done.try_recv() {
             self.busy = false;
-            self.due = self.begun + every.max(done.took * SPACING);
+            self.due = self.begun + every.max(done.took * SPACING).max(done.pause * PAUSES_APART);
         }
         let now = (stepper.epoch(), stepper.revision);
         if !self.busy && now != self.covered && Instant::now() >= self.due {
@@ -390,7 +393,7 @@ fn write_all(mut target: CheckpointTarget, captures: &Receiver<Capture>, told: &
             }
             Err(error) => tracing::error!(%error, epoch, "could not write a checkpoint"),
         }
-        if told.send(Done { took: started.elapsed() + pause }).is_err() {
+        if told.send(Done { took: started.elapsed(), pause }).is_err() {
             return;
         }
     }
