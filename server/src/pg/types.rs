@@ -54,9 +54,7 @@ pub fn pg_type(data_type: &DataType) -> PgType {
 
 fn list_of(element: u32) -> Option<DataType> {
     let element = arrow_type(element)?;
-    Some(DataType::List(std::sync::Arc::new(datafusion::arrow::datatypes::Field::new_list_field(
-        element, true,
-    ))))
+    Some(DataType::new_list(element, true))
 }
 
 /// What an array's type holds.

@@ -243,7 +243,7 @@ fn with_types(plan: LogicalPlan, declared: &[Option<DataType>]) -> Result<Logica
                 // `x = ANY($1)`: the parameter holds values like x.
                 PlanExpr::ScalarFunction(f) if f.func.name() == "array_has" => match f.args.as_slice() {
                     [PlanExpr::Placeholder(p), value] if p.field.is_none() => {
-                        let list = value.get_type(schema).map(|t| list_of(&t)).ok();
+                        let list = value.get_type(schema).map(|t| DataType::new_list(t, true)).ok();
                         typed(p, list.as_ref()).map(|list| {
                             let args = vec![list, value.clone()];
                             PlanExpr::ScalarFunction(ScalarFunction { args, ..f.clone() })
@@ -263,10 +263,6 @@ fn with_types(plan: LogicalPlan, declared: &[Option<DataType>]) -> Result<Logica
         if node.transformed { Ok(Transformed::yes(node.data.recompute_schema()?)) } else { Ok(node) }
     })?;
     Ok(plan.data.recompute_schema()?)
-}
-
-fn list_of(element: &DataType) -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(element.clone(), true)))
 }
 
 /// Types of `$1`, `$2`, … as the plan needs them; text where it does not say, as PostgreSQL.

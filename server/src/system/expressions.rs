@@ -38,6 +38,16 @@ pub(super) fn text_list() -> DataType {
     DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None))
 }
 
+/// A text, or NULL.
+pub(super) fn text(value: Option<String>) -> Expr {
+    value.map_or_else(|| null(DataType::Text), |value| Expr::value(Value::SingleQuotedString(value)))
+}
+
+/// The name of a call without its schema, in lower case.
+pub(super) fn bare_name(function: &Function) -> String {
+    function.name.0.last().map(ToString::to_string).unwrap_or_default().to_lowercase()
+}
+
 pub(super) fn null(data_type: DataType) -> Expr {
     cast_to(&Expr::value(Value::Null), data_type)
 }

@@ -98,14 +98,8 @@ fn definitions(
 ) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
     let engine = Arc::clone(engine);
     move |args, rows| {
-        let ids = cast(&args[0], &DataType::Int64)?;
-        let ids = ids.as_primitive::<Int64Type>();
         let catalog = engine.get().map(|e| e.catalog());
-        let text = |row: usize| {
-            let catalog = catalog.as_ref().filter(|_| ids.is_valid(row))?;
-            definition(catalog, what, ids.value(row))
-        };
-        Ok(Arc::new((0..rows).map(text).collect::<StringArray>()))
+        of_ids(args, rows, |id| definition(catalog.as_ref()?, what, id))
     }
 }
 
@@ -231,7 +225,7 @@ fn expanded_fields() -> Fields {
 }
 
 fn expanded_type() -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(expanded_fields()), true)))
+    DataType::new_list(DataType::Struct(expanded_fields()), true)
 }
 
 /// Each value of a list with its place, from 1: what information_schema._pg_expandarray() gives.
@@ -261,7 +255,7 @@ fn array_upper(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
 }
 
 fn text_list() -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
+    DataType::new_list(DataType::Utf8, true)
 }
 
 fn started_type() -> DataType {

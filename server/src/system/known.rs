@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use planner::Catalog;
 use sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use sql::sqlparser::ast::{
-    Array, CaseWhen, DataType, Expr, Function, Ident, ObjectName, ObjectNamePart, TableFactor, Value, Visit,
+    Array, CaseWhen, DataType, Expr, Function, Ident, ObjectName, ObjectNamePart, TableFactor, Visit,
     Visitor, VisitorMut,
 };
 
-use super::expressions::{arguments, call, literal, null, number};
+use super::expressions::{arguments, call, literal, number, text};
 use super::pg_catalog::oid_of;
 use super::select_list::is_small_integer;
 use crate::pg::WireError;
@@ -165,10 +165,6 @@ impl Functions<'_> {
     fn known(&self, function: &Function) -> Option<Result<Expr, WireError>> {
         let name = function.name.to_string().to_lowercase();
         let arguments = arguments(function);
-        let text = |value: Option<String>| match value {
-            Some(value) => Expr::value(Value::SingleQuotedString(value)),
-            None => null(DataType::Text),
-        };
         match (name.as_str(), arguments.as_slice()) {
             ("current_setting", [setting, rest @ ..]) => match literal(setting) {
                 Some(setting) => match self.settings.get(&setting.to_lowercase()) {
@@ -193,10 +189,9 @@ impl Functions<'_> {
 
     /// The value of the setting that an expression names.
     fn setting_of(&self, name: &Expr) -> Expr {
-        let text = |text: String| Expr::value(Value::SingleQuotedString(text));
         let condition = |(setting, value): (&crate::settings::Setting, String)| CaseWhen {
-            condition: text(display_name(setting.name).to_owned()),
-            result: text(value),
+            condition: text(Some(display_name(setting.name).to_owned())),
+            result: text(Some(value)),
         };
         Expr::Case {
             case_token: AttachedToken::empty(),

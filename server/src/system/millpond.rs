@@ -205,7 +205,7 @@ fn partitions(system: &SystemRelations) -> Option<RecordBatch> {
 }
 
 fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
-    let rows = system.rejects.list().into_iter().map(|r| {
+    let rows = system.engine().rejects().list().into_iter().map(|r| {
         vec![
             r.relation.into(),
             r.place.map(|(partition, _)| i64::from(partition)).into(),
@@ -248,7 +248,7 @@ fn status(system: &SystemRelations) -> Option<RecordBatch> {
 /// The last checkpoints, newest last.
 fn checkpoints(system: &SystemRelations) -> Option<RecordBatch> {
     let us = |time: std::time::Duration| Cell::from(i64::try_from(time.as_micros()).ok());
-    let rows = system.checkpoints.list().into_iter().map(|c| {
+    let rows = system.engine().checkpoints().list().into_iter().map(|c| {
         let (bytes, new) = (number(c.written.bytes), number(c.written.new_bytes));
         vec![number(c.epoch), bytes, new, number(c.copied as u64), us(c.pause), us(c.took)]
     });

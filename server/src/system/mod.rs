@@ -19,14 +19,14 @@ use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::TableSource;
-use executor::{Checkpoints, Rejects, Snapshot};
+use executor::{Engine, Snapshot};
 
 pub(crate) use adapt::adapt;
 pub(crate) use functions::EngineCell;
 pub(crate) use known::settings_made;
 
 use crate::pg::Registry;
-use crate::session::{Session, SessionInfo};
+use crate::session::{Session, Shared};
 use crate::settings::Settings;
 
 /// The state every session plans with: DataFusion's functions and PostgreSQL's system functions.
@@ -45,17 +45,16 @@ pub(crate) fn session_state(
 pub(crate) struct SystemRelations {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) settings: Settings,
-    pub(crate) rejects: Rejects,
-    pub(crate) checkpoints: Checkpoints,
-    pub(crate) sessions: Vec<SessionInfo>,
+    shared: Arc<Shared>,
 }
 
 impl SystemRelations {
     pub(crate) fn new(snapshot: Arc<Snapshot>, session: &Session) -> Self {
-        let engine = session.engine();
-        let (rejects, checkpoints) = (engine.rejects().clone(), engine.checkpoints().clone());
-        let sessions = session.shared.sessions.list();
-        Self { snapshot, settings: session.settings.clone(), rejects, checkpoints, sessions }
+        Self { snapshot, settings: session.settings.clone(), shared: Arc::clone(&session.shared) }
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.shared.engine
     }
 }
 

@@ -3,7 +3,7 @@
 use planner::Catalog;
 use sql::sqlparser::ast::{BinaryOperator, DataType, Expr, Ident, SelectItem, UnaryOperator, Value};
 
-use super::expressions::{arguments, cast_to, literal, null};
+use super::expressions::{arguments, bare_name, cast_to, literal, text};
 use super::known::{is_known, registry};
 use super::pg_catalog::oid_of;
 
@@ -14,7 +14,7 @@ use super::pg_catalog::oid_of;
 pub(super) fn shown(item: &mut SelectItem, catalog: &Catalog) {
     let name = match item {
         SelectItem::UnnamedExpr(Expr::Function(function)) => {
-            let name = function.name.0.last().map(ToString::to_string).unwrap_or_default().to_lowercase();
+            let name = bare_name(function);
             is_known(&name).then_some(name)
         }
         SelectItem::UnnamedExpr(Expr::Cast { expr, data_type, .. }) if literal(expr).is_some() => {
@@ -40,14 +40,12 @@ pub(super) fn shown(item: &mut SelectItem, catalog: &Catalog) {
             Some(cast_to(inner, DataType::Text))
         }
         Expr::Function(function) => {
-            let name = function.name.0.last().map(ToString::to_string).unwrap_or_default().to_lowercase();
+            let name = bare_name(function);
             let registry = name.strip_prefix("to_").filter(|registry| registry.starts_with("reg"));
             let argument = arguments(function).first().and_then(|argument| literal(argument));
-            registry.zip(argument).map(|(registry, name)| {
-                let there = oid_of(catalog, registry, name).map(|_| name.to_owned());
-                there
-                    .map_or_else(|| null(DataType::Text), |name| Expr::value(Value::SingleQuotedString(name)))
-            })
+            registry
+                .zip(argument)
+                .map(|(registry, name)| text(oid_of(catalog, registry, name).map(|_| name.to_owned())))
         }
         _ => None,
     };

@@ -41,11 +41,11 @@ pub(super) fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
             ("utc_offset", "00:00:00".into()),
             ("is_dst", false.into()),
         ]],
-        "pg_stat_activity" => system.sessions.iter().map(session).collect(),
+        "pg_stat_activity" => system.shared.sessions.list().iter().map(session).collect(),
         "pg_stat_database" => vec![vec![
             ("datid", DATABASE.into()),
             ("datname", "millpond".into()),
-            ("numbackends", (system.sessions.len() as u64).into()),
+            ("numbackends", (system.shared.sessions.list().len() as u64).into()),
             ("xact_commit", system.snapshot.epoch.into()),
             ("xact_rollback", 0.into()),
         ]],
