@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
-use sql::{CreateAs, CreateRelation, Options, RelationKind, fold};
+use sql::{CreateAs, CreateRelation, Options, RelationKind, TextType, fold};
 
 use crate::binder::{BindOptions, Binder, ROW_TIME, partition, visible_name};
 use crate::catalog::{
@@ -67,6 +67,7 @@ pub fn plan_create(
         columns.push(Column {
             name: column_name,
             data_type: sql::arrow_type(&column.data_type)?,
+            text_type: TextType::of_sql(&column.data_type),
             not_null: column.not_null || (is_key && statement.kind == RelationKind::Table),
             default: column.default.as_ref().map(ToString::to_string),
         });
@@ -380,6 +381,7 @@ fn result_columns(
         .map(|(i, field)| Column {
             name: names.get(i).map_or_else(|| visible_name(field.name()).to_owned(), fold),
             data_type: field.data_type().clone(),
+            text_type: TextType::of(field),
             not_null: false,
             default: None,
         })

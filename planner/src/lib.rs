@@ -27,7 +27,9 @@ pub use dataflow::{
     explain_with,
 };
 pub use error::{Error, Result};
-pub use functions::{scalar_function, session_state, state_at};
+pub use functions::{
+    json_value, parse_uuid, read_uuids, reads_as, scalar_function, session_state, state_at, uuid_texts, write_uuid,
+};
 pub use insert::plan_insert;
 pub use session_assign::{SessionAssign, SessionSpec, expand_sessions};
 pub use source::{RelationSource, sources};

@@ -244,6 +244,7 @@ fn is_written(data_type: &DataType) -> bool {
             is_written(field.data_type())
         }
         DataType::Struct(fields) => fields.iter().all(|field| is_written(field.data_type())),
+        DataType::Map(entries, _) => is_written(entries.data_type()),
         other => !other.is_nested(),
     }
 }

@@ -1,6 +1,6 @@
 //! Statements, top-down. Queries and expressions inside them are sqlparser's.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::Field;
 use sqlparser::ast::{Expr, Ident, ObjectName};
 
 use crate::clauses::Emit;
@@ -155,7 +155,7 @@ pub struct Prepare {
     /// Its name.
     pub name: String,
     /// Types of its parameters, as far as they are given.
-    pub types: Vec<DataType>,
+    pub types: Vec<Field>,
     /// The statement.
     pub prepared: Box<Parsed>,
 }

@@ -2,9 +2,13 @@
 
 use std::any::TypeId;
 
+use sqlparser::ast::{CastKind, Expr};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+use crate::parser::parse_type;
 
 /// The dialect every text is tokenised and parsed with.
 #[derive(Debug, Default, Clone, Copy)]
@@ -50,6 +54,12 @@ impl Dialect for MillpondDialect {
         POSTGRES.get_next_precedence(parser)
     }
 
+    // ksqlDB's nested types are no types of PostgreSQL's, in a cast neither.
+    fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        let opens = parser.peek_nth_token_ref(1).token == Token::LParen;
+        (opens && parser.parse_keyword(Keyword::CAST)).then(|| cast(parser))
+    }
+
     fn prec_value(&self, precedence: Precedence) -> u8 {
         POSTGRES.prec_value(precedence)
     }
@@ -89,4 +99,14 @@ impl Dialect for MillpondDialect {
         supports_insert_table_alias,
         supports_comma_separated_trim,
     );
+}
+
+/// What follows the word CAST.
+fn cast(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    let expr = Box::new(parser.parse_expr()?);
+    parser.expect_keyword(Keyword::AS)?;
+    let data_type = parse_type(parser)?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None })
 }

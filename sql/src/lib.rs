@@ -23,4 +23,4 @@ pub use options::{OptionValue, Options};
 pub use parser::{fold, parse, parse_condition, parse_expressions, parse_query};
 pub use settings::normalize_setting;
 pub use sqlparser;
-pub use types::{SqlType, arrow_type};
+pub use types::{SqlType, TextType, UUID, arrow_field, arrow_type, text_map};

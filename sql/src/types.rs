@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
-use sqlparser::ast::{ArrayElemTypeDef, DataType as SqlDataType, ExactNumberInfo, StructField, TimezoneInfo};
+use sqlparser::ast::{
+    ArrayElemTypeDef, CharacterLength, DataType as SqlDataType, ExactNumberInfo, StructField, TimezoneInfo,
+};
 
 use crate::error::{Error, Result};
 
@@ -13,6 +15,82 @@ pub type SqlType = SqlDataType;
 /// Precision and scale of NUMERIC without either. PostgreSQL's has no bound; ours holds 28 digits
 /// before the point and 10 after.
 const UNBOUNDED_NUMERIC: (u8, i8) = (38, 10);
+
+/// UUID is the only type of sixteen bytes.
+pub const UUID: DataType = DataType::FixedSizeBinary(16);
+
+/// What a column of text is besides: types that Arrow has no type for, kept as text.
+///
+/// A field says it in its metadata, which goes through a plan with the column and is lost where an
+/// expression makes a new value, as PostgreSQL makes text of varchar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextType {
+    /// VARCHAR, with the most characters it has.
+    Varchar(Option<u32>),
+    /// JSON: the text as it was written.
+    Json,
+    /// JSONB: the text in one form for each value.
+    Jsonb,
+}
+
+/// Key of a field's metadata.
+const TEXT_TYPE: &str = "millpond.type";
+
+impl TextType {
+    /// What a SQL type says.
+    pub fn of_sql(sql: &SqlType) -> Option<Self> {
+        match sql {
+            SqlDataType::Varchar(length)
+            | SqlDataType::CharVarying(length)
+            | SqlDataType::CharacterVarying(length) => Some(Self::Varchar(most_characters(*length))),
+            SqlDataType::JSON => Some(Self::Json),
+            SqlDataType::JSONB => Some(Self::Jsonb),
+            _ => None,
+        }
+    }
+
+    /// What a field's metadata says.
+    pub fn of(field: &Field) -> Option<Self> {
+        let text = field.metadata().get(TEXT_TYPE)?;
+        match (text.as_str(), text.strip_prefix("varchar ")) {
+            ("json", _) => Some(Self::Json),
+            ("jsonb", _) => Some(Self::Jsonb),
+            (_, Some(most)) => Some(Self::Varchar(most.parse().ok())),
+            _ => Some(Self::Varchar(None)),
+        }
+    }
+
+    /// Says it in a field's metadata.
+    #[must_use]
+    pub fn on(self, field: Field) -> Field {
+        let text = match self {
+            Self::Varchar(None) => "varchar".to_owned(),
+            Self::Varchar(Some(most)) => format!("varchar {most}"),
+            Self::Json => "json".to_owned(),
+            Self::Jsonb => "jsonb".to_owned(),
+        };
+        field.with_metadata([(TEXT_TYPE.to_owned(), text)].into())
+    }
+}
+
+fn most_characters(length: Option<CharacterLength>) -> Option<u32> {
+    match length? {
+        CharacterLength::IntegerLength { length, .. } => u32::try_from(length).ok(),
+        CharacterLength::Max => None,
+    }
+}
+
+/// A column of a SQL type that may be NULL.
+///
+/// # Errors
+/// As [`arrow_type`].
+pub fn arrow_field(name: &str, sql: &SqlType) -> Result<Field> {
+    let field = Field::new(name, arrow_type(sql)?, true);
+    Ok(match TextType::of_sql(sql) {
+        Some(text) => text.on(field),
+        None => field,
+    })
+}
 
 /// The Arrow type of a SQL type: PostgreSQL's names and ksqlDB's (STRING, BYTES, ARRAY<…>, STRUCT<…>, MAP<…>).
 ///
@@ -37,6 +115,8 @@ pub fn arrow_type(sql: &SqlType) -> Result<DataType> {
         | SqlDataType::CharacterVarying(_)
         | SqlDataType::Text
         | SqlDataType::Nvarchar(_)
+        | SqlDataType::JSON
+        | SqlDataType::JSONB
         | SqlDataType::String(_) => DataType::Utf8,
         SqlDataType::Bytea | SqlDataType::Bytes(_) | SqlDataType::Binary(_) | SqlDataType::Varbinary(_) => {
             DataType::Binary
@@ -55,7 +135,9 @@ pub fn arrow_type(sql: &SqlType) -> Result<DataType> {
             DataType::Timestamp(TimeUnit::Microsecond, None)
         }
         SqlDataType::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
+        SqlDataType::Uuid => UUID,
         SqlDataType::Array(element) => list(element)?,
+        SqlDataType::Map(key, value) => map(&arrow_type(key)?, arrow_type(value)?)?,
         SqlDataType::Struct(fields, _) => {
             DataType::Struct(fields.iter().map(struct_field).collect::<Result<Vec<_>>>()?.into())
         }
@@ -105,6 +187,21 @@ fn list(element: &ArrayElemTypeDef) -> Result<DataType> {
         ArrayElemTypeDef::None => return Err(Error::UnknownType { name: "array".into() }),
     };
     Ok(DataType::List(Arc::new(Field::new_list_field(inner, true))))
+}
+
+/// A map; its keys are texts, as ksqlDB has them in every format but one.
+fn map(key: &DataType, value: DataType) -> Result<DataType> {
+    if *key != DataType::Utf8 {
+        let reason = "the keys of a map are of type VARCHAR".to_owned();
+        return Err(Error::InvalidOption { option: "map".into(), reason });
+    }
+    Ok(text_map(value))
+}
+
+/// A map from texts to values, its parts named as DataFusion names them.
+pub fn text_map(value: DataType) -> DataType {
+    let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
 }
 
 fn struct_field(field: &StructField) -> Result<Field> {

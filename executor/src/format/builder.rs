@@ -8,9 +8,10 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use datafusion::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int16Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, StringBuilder,
-    StructArray, Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
+    FixedSizeBinaryBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
+    ListArray, MapArray, NullBufferBuilder, StringBuilder, StructArray, Time64MicrosecondBuilder,
+    TimestampMicrosecondBuilder,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
@@ -18,6 +19,10 @@ use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, FieldRef, Fields, Time64MicrosecondType, TimeUnit,
 };
 
+use planner::Column;
+use sql::TextType;
+
+use super::plain_type::plain_type;
 use crate::error::{Error, Result};
 
 /// Why a text is no value of a type.
@@ -37,8 +42,12 @@ pub(super) enum Builder {
     Date(Date32Builder),
     Time(Time64MicrosecondBuilder),
     Timestamp(TimestampMicrosecondBuilder),
+    Uuid(FixedSizeBinaryBuilder),
+    /// JSON as it stands, or in jsonb's one form.
+    Json(StringBuilder, TextType),
     List(ListBuilder),
     Struct(StructBuilder),
+    Map(MapBuilder),
 }
 
 /// A column of lists.
@@ -54,6 +63,23 @@ pub(super) struct StructBuilder {
     pub(super) fields: Fields,
     pub(super) columns: Vec<Builder>,
     valid: NullBufferBuilder,
+}
+
+/// A column of maps from texts.
+pub(super) struct MapBuilder {
+    entries: FieldRef,
+    offsets: Vec<i32>,
+    valid: NullBufferBuilder,
+    pub(super) keys: StringBuilder,
+    pub(super) values: Box<Builder>,
+}
+
+impl MapBuilder {
+    /// Ends a map: its entries are those appended to `keys` and `values` since the last one.
+    pub(super) fn end(&mut self, valid: bool) {
+        self.offsets.push(i32::try_from(self.keys.len()).unwrap_or(i32::MAX));
+        self.valid.append(valid);
+    }
 }
 
 impl ListBuilder {
@@ -73,11 +99,24 @@ impl StructBuilder {
 }
 
 impl Builder {
+    /// The builder of a relation's column.
+    ///
+    /// # Errors
+    /// As [`Builder::new`].
+    pub(super) fn of(column: &Column, rows: usize) -> Result<Self> {
+        match column.text_type {
+            Some(json @ (TextType::Json | TextType::Jsonb)) => {
+                Ok(Self::Json(StringBuilder::with_capacity(rows, rows * 64), json))
+            }
+            _ => Self::new(&plain_type(&column.data_type), rows),
+        }
+    }
+
     /// A column of a type.
     ///
     /// # Errors
     /// [`Error::Bug`] for a type that no format holds: the planner refuses those.
-    pub(super) fn new(data_type: &DataType, rows: usize) -> Result<Self> {
+    fn new(data_type: &DataType, rows: usize) -> Result<Self> {
         Ok(match data_type {
             DataType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
             DataType::Int16 => Self::Int16(Int16Builder::with_capacity(rows)),
@@ -110,6 +149,20 @@ impl Builder {
                 columns: fields.iter().map(|f| Self::new(f.data_type(), rows)).collect::<Result<_>>()?,
                 valid: NullBufferBuilder::new(rows),
             }),
+            DataType::FixedSizeBinary(16) => Self::Uuid(FixedSizeBinaryBuilder::with_capacity(rows, 16)),
+            DataType::Map(entries, _) => {
+                let DataType::Struct(fields) = entries.data_type() else {
+                    return Err(Error::bug("format", "a map without entries"));
+                };
+                let value = fields.last().map(|f| f.data_type()).unwrap_or(&DataType::Null);
+                Self::Map(MapBuilder {
+                    entries: Arc::clone(entries),
+                    offsets: vec![0],
+                    valid: NullBufferBuilder::new(rows),
+                    keys: StringBuilder::new(),
+                    values: Box::new(Self::new(value, rows)?),
+                })
+            }
             other => return Err(Error::bug("format", format!("no format holds {other}"))),
         })
     }
@@ -128,6 +181,9 @@ impl Builder {
             Self::Date(b) => b.append_null(),
             Self::Time(b) => b.append_null(),
             Self::Timestamp(b) => b.append_null(),
+            Self::Uuid(b) => b.append_null(),
+            Self::Json(b, _) => b.append_null(),
+            Self::Map(b) => b.end(false),
             Self::List(b) => b.end(0, false),
             Self::Struct(b) => {
                 b.columns.iter_mut().for_each(Self::append_null);
@@ -180,9 +236,26 @@ impl Builder {
             Self::Date(b) => parsed!(b, date(text), "a date"),
             Self::Time(b) => parsed!(b, time(text), "a time"),
             Self::Timestamp(b) => parsed!(b, timestamp(text), "a timestamp"),
-            Self::List(_) | Self::Struct(_) => {
+            Self::Uuid(b) => match planner::parse_uuid(text) {
+                Some(uuid) => b.append_value(uuid).map_err(|error| error.to_string()),
+                None => {
+                    b.append_null();
+                    Err(unreadable(text, "a uuid"))
+                }
+            },
+            Self::Json(b, json) => match planner::json_value(text, *json) {
+                Ok(json) => {
+                    b.append_value(json);
+                    Ok(())
+                }
+                Err(_) => {
+                    b.append_null();
+                    Err(unreadable(text, "JSON"))
+                }
+            },
+            Self::List(_) | Self::Struct(_) | Self::Map(_) => {
                 self.append_null();
-                Err(unreadable(text, "a list or struct"))
+                Err(unreadable(text, "a list, map or struct"))
             }
         }
     }
@@ -202,6 +275,17 @@ impl Builder {
             Self::Date(mut b) => Arc::new(b.finish()),
             Self::Time(mut b) => Arc::new(b.finish()),
             Self::Timestamp(mut b) => Arc::new(b.finish()),
+            Self::Uuid(mut b) => Arc::new(b.finish()),
+            Self::Json(mut b, _) => Arc::new(b.finish()),
+            Self::Map(mut b) => {
+                let DataType::Struct(fields) = b.entries.data_type() else {
+                    return Err(Error::bug("format", "a map without entries"));
+                };
+                let columns: Vec<ArrayRef> = vec![Arc::new(b.keys.finish()), b.values.finish()?];
+                let entries = StructArray::try_new(fields.clone(), columns, None)?;
+                let offsets = OffsetBuffer::new(b.offsets.into());
+                Arc::new(MapArray::try_new(b.entries, offsets, entries, b.valid.finish(), false)?)
+            }
             Self::List(mut b) => {
                 let offsets = OffsetBuffer::new(b.offsets.into());
                 Arc::new(ListArray::try_new(b.field, offsets, b.items.finish()?, b.valid.finish())?)

@@ -3,14 +3,17 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use datafusion::arrow::array::{
-    Array, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int16Array, Int32Array, Int64Array, ListArray, StringArray, StructArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray,
+    Array, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
+    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringArray,
+    StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
+
+use planner::Column;
+use sql::TextType;
 
 use super::json::quoted;
 use crate::error::{Error, Result};
@@ -29,14 +32,30 @@ pub(super) enum Cells<'a> {
     Date(&'a Date32Array),
     Time(&'a Time64MicrosecondArray),
     Timestamp(&'a TimestampMicrosecondArray),
+    Uuid(&'a FixedSizeBinaryArray),
+    /// JSON, which stands in JSON as it is.
+    Json(&'a StringArray),
     List(&'a ListArray, Box<Cells<'a>>),
     Struct(&'a StructArray, Vec<(Vec<u8>, Cells<'a>)>),
+    /// A map's keys and values.
+    Map(&'a MapArray, &'a StringArray, Box<Cells<'a>>),
 }
 
 impl<'a> Cells<'a> {
+    /// The cells of a relation's column.
+    ///
+    /// # Errors
+    /// As [`Cells::new`].
+    pub(super) fn of(column: &Column, array: &'a dyn Array) -> Result<Self> {
+        match (column.text_type, array.as_string_opt::<i32>()) {
+            (Some(TextType::Json | TextType::Jsonb), Some(json)) => Ok(Self::Json(json)),
+            _ => Self::new(array),
+        }
+    }
+
     /// # Errors
     /// [`Error::Bug`] for a type that no format holds: the planner refuses those.
-    pub(super) fn new(array: &'a dyn Array) -> Result<Self> {
+    fn new(array: &'a dyn Array) -> Result<Self> {
         Ok(match array.data_type() {
             DataType::Boolean => Self::Boolean(array.as_boolean()),
             DataType::Int16 => Self::Int16(array.as_primitive::<Int16Type>()),
@@ -64,6 +83,14 @@ impl<'a> Cells<'a> {
                 let columns = columns.map(|(f, c)| Ok((quoted(f.name()), Self::new(c.as_ref())?)));
                 Self::Struct(record, columns.collect::<Result<_>>()?)
             }
+            DataType::FixedSizeBinary(16) => Self::Uuid(array.as_fixed_size_binary()),
+            DataType::Map(..) => {
+                let map = array.as_map();
+                let Some(keys) = map.keys().as_string_opt::<i32>() else {
+                    return Err(Error::bug("format", "a map whose keys are no texts"));
+                };
+                Self::Map(map, keys, Box::new(Self::new(map.values().as_ref())?))
+            }
             other => return Err(Error::bug("format", format!("no format holds {other}"))),
         })
     }
@@ -82,6 +109,9 @@ impl<'a> Cells<'a> {
             Self::Date(a) => a.is_null(row),
             Self::Time(a) => a.is_null(row),
             Self::Timestamp(a) => a.is_null(row),
+            Self::Uuid(a) => a.is_null(row),
+            Self::Json(a) => a.is_null(row),
+            Self::Map(a, ..) => a.is_null(row),
             Self::List(a, _) => a.is_null(row),
             Self::Struct(a, _) => a.is_null(row),
         }
@@ -90,7 +120,7 @@ impl<'a> Cells<'a> {
     /// Whether JSON has the value without quotes.
     pub(super) fn is_bare(&self, row: usize) -> bool {
         match self {
-            Self::Text(_) | Self::Bytes(_) => false,
+            Self::Text(_) | Self::Bytes(_) | Self::Uuid(_) => false,
             Self::Float32(a) => a.value(row).is_finite(),
             Self::Float64(a) => a.value(row).is_finite(),
             _ => true,
@@ -112,8 +142,15 @@ impl<'a> Cells<'a> {
             Self::Date(a) => plain(out, a.value(row)),
             Self::Time(a) => milliseconds(out, a.value(row)),
             Self::Timestamp(a) => milliseconds(out, a.value(row)),
+            Self::Json(a) => out.extend_from_slice(a.value(row).as_bytes()),
+            Self::Uuid(a) => {
+                let mut text = String::with_capacity(36);
+                // Writing to memory does not fail.
+                let _ = planner::write_uuid(a.value(row), &mut text);
+                out.extend_from_slice(text.as_bytes());
+            }
             // Only JSON holds them, and writes them itself.
-            Self::List(..) | Self::Struct(..) => {}
+            Self::List(..) | Self::Struct(..) | Self::Map(..) => {}
         }
     }
 }

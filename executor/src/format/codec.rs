@@ -293,7 +293,7 @@ impl Side {
         let mut builders = self
             .columns
             .iter()
-            .map(|c| Builder::new(&plain_type(&column(c).data_type), bytes.len()))
+            .map(|c| Builder::of(column(c), bytes.len()))
             .collect::<Result<Vec<_>>>()?;
         let names = json::Names::new(self.columns.iter().map(|c| column(c).name.as_str()));
         let mut fields: Vec<Option<&RawValue>> = Vec::new();
@@ -387,10 +387,10 @@ impl Side {
         let mut out = BinaryBuilder::with_capacity(n, n * 32);
         let plain = |c: &usize| converted(rows.column(*c), &plain_type(rows.column(*c).data_type()));
         let columns = self.columns.iter().map(plain).collect::<Result<Vec<_>>>()?;
-        let names = self.columns.iter().map(|c| json::quoted(&relation.columns[*c].name));
-        let cells = names
+        let of_relation = self.columns.iter().map(|c| &relation.columns[*c]);
+        let cells = of_relation
             .zip(&columns)
-            .map(|(name, column)| Ok((name, Cells::new(column.as_ref())?)))
+            .map(|(column, array)| Ok((json::quoted(&column.name), Cells::of(column, array.as_ref())?)))
             .collect::<Result<Vec<_>>>()?;
         let mut bytes = Vec::new();
         for row in 0..n {

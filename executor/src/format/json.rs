@@ -5,6 +5,8 @@
 //! value as its text. Bytes are base64, dates days, times and timestamps milliseconds.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -145,11 +147,14 @@ pub(super) fn append(column: &mut Builder, raw: &str) -> Result<(), Reason> {
     match column {
         Builder::List(_) => list(column, raw),
         Builder::Struct(_) => record(column, raw),
+        Builder::Map(_) => map(column, raw),
+        Builder::Json(..) => column.append_text(raw),
         Builder::Text(_)
         | Builder::Bytes(_)
         | Builder::Date(_)
         | Builder::Time(_)
         | Builder::Timestamp(_)
+        | Builder::Uuid(_)
             if first == b'"' =>
         {
             quoted_text(column, raw, |text| text)
@@ -215,6 +220,50 @@ fn record(column: &mut Builder, raw: &str) -> Result<(), Reason> {
     first_error
 }
 
+fn map(column: &mut Builder, raw: &str) -> Result<(), Reason> {
+    let read = serde_json::Deserializer::from_str(raw).deserialize_map(Entries);
+    let (Builder::Map(map), Ok(entries)) = (&mut *column, read) else {
+        column.append_null();
+        return Err(unreadable(raw, "an object"));
+    };
+    let mut first_error = Ok(());
+    for (key, value) in entries {
+        map.keys.append_value(key);
+        first_error = first_error.and(append(&mut map.values, value.get()));
+    }
+    map.end(true);
+    first_error
+}
+
+/// The members of an object, of equal names the last, where the first stood.
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Vec<(String, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        let mut places = HashMap::new();
+        while let Some((key, value)) = map.next_entry::<String, _>()? {
+            match places.entry(key.clone()) {
+                Entry::Occupied(place) => {
+                    let place: usize = *place.get();
+                    entries[place] = (key, value);
+                }
+                Entry::Vacant(place) => {
+                    place.insert(entries.len());
+                    entries.push((key, value));
+                }
+            }
+        }
+        Ok(entries)
+    }
+}
+
 /// Reads one value, whatever stands in it.
 ///
 /// # Errors
@@ -258,6 +307,20 @@ pub(super) fn write(cells: &Cells<'_>, row: usize, out: &mut Vec<u8>) {
             out.push(b']');
         }
         Cells::Struct(_, fields) => write_object(fields, row, out),
+        Cells::Map(map, keys, values) => {
+            out.push(b'{');
+            let offsets = map.value_offsets();
+            for at in offsets[row]..offsets[row + 1] {
+                if at > offsets[row] {
+                    out.push(b',');
+                }
+                let at = usize::try_from(at).unwrap_or(0);
+                write_string(keys.value(at), out);
+                out.push(b':');
+                write(values, at, out);
+            }
+            out.push(b'}');
+        }
         Cells::Text(text) => write_string(text.value(row), out),
         _ if cells.is_bare(row) => cells.write_text(row, out),
         _ => {

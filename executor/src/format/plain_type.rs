@@ -17,7 +17,8 @@ pub(super) fn plain_type(data_type: &DataType) -> DataType {
         DataType::UInt64 => DataType::Decimal128(20, 0),
         DataType::Float16 => DataType::Float32,
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        DataType::FixedSizeBinary(_) if *data_type != sql::UUID => DataType::Binary,
         DataType::Date64 => DataType::Date32,
         DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
@@ -30,6 +31,12 @@ pub(super) fn plain_type(data_type: &DataType) -> DataType {
             DataType::List(Arc::new(plain_field(field)))
         }
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(|f| plain_field(f)).collect()),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => {
+                sql::text_map(plain_type(fields[1].data_type()))
+            }
+            _ => data_type.clone(),
+        },
         other => other.clone(),
     }
 }

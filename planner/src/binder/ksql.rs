@@ -65,6 +65,17 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
             let fields: Vec<Expr> = arguments.iter().map(field).collect::<Option<Vec<_>>>()?.concat();
             Some(call("named_struct", fields))
         }
+        ("map", pairs) if pairs.iter().all(is_assignment) => {
+            let side = |left: bool| {
+                let values = pairs.iter().filter_map(|pair| match pair {
+                    Expr::BinaryOp { left: key, right, .. } => Some(if left { key } else { right }),
+                    _ => None,
+                });
+                call("make_array", values.map(|value| value.as_ref().clone()).collect())
+            };
+            Some(call("map", vec![side(true), side(false)]))
+        }
+        ("as_map", [keys, values]) => Some(call("map", vec![keys.clone(), values.clone()])),
         ("as_value", [value]) => Some(Expr::Nested(Box::new(value.clone()))),
         ("count_distinct", [value]) => {
             Some(aggregate("count", value, true, None, function.filter.as_deref()))
@@ -96,6 +107,10 @@ fn field(argument: &Expr) -> Option<Vec<Expr>> {
     let Expr::BinaryOp { left, op: BinaryOperator::Assignment, right } = argument else { return None };
     let Expr::Identifier(name) = left.as_ref() else { return None };
     Some(vec![Expr::value(Value::SingleQuotedString(sql::fold(name))), right.as_ref().clone()])
+}
+
+fn is_assignment(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::Assignment, .. })
 }
 
 fn arguments(function: &Function) -> Option<Vec<Expr>> {

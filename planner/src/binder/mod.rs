@@ -128,7 +128,7 @@ impl<'a> Binder<'a> {
         let options = self.parser_options();
         let statement = ast::Statement::Query(Box::new(tree));
         let plan = SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?;
-        Ok(lateral::resolve(plan)?)
+        Ok(crate::functions::read_texts(lateral::resolve(plan)?)?)
     }
 
     fn parser_options(&self) -> ParserOptions {

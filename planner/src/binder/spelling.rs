@@ -18,6 +18,16 @@ pub(super) fn expression(expr: &mut Expr) {
         Expr::Cast { expr: inner, data_type: DataType::Bytea, .. } => {
             *expr = call("bytea_in", vec![inner.as_ref().clone()]);
         }
+        Expr::Cast { expr: inner, data_type, .. } if reading(data_type).is_some() => {
+            if let Some((function, rest)) = reading(data_type) {
+                *expr = call(function, [vec![inner.as_ref().clone()], rest].concat());
+            }
+        }
+        Expr::TypedString(typed) if reading(&typed.data_type).is_some() => {
+            if let Some((function, rest)) = reading(&typed.data_type) {
+                *expr = call(function, [vec![Expr::Value(typed.value.clone())], rest].concat());
+            }
+        }
         // A number with a point is a double on its own; as NUMERIC it is exact.
         Expr::Cast { expr: inner, data_type: DataType::Numeric(_) | DataType::Decimal(_), .. } => {
             if let Expr::Value(value) = inner.as_mut()
@@ -41,9 +51,15 @@ pub(super) fn expression(expr: &mut Expr) {
                 *expr = call("get_field", vec![left.as_ref().clone(), field]);
             }
         }
+        // A path of names is an array.
+        Expr::BinaryOp { op: BinaryOperator::HashArrow | BinaryOperator::HashLongArrow, right, .. } => {
+            if let Some(array) = array_literal(right, false) {
+                **right = array;
+            }
+        }
         // The text of an array is one where an array must be.
         Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
-            if let Some(array) = array_literal(right) {
+            if let Some(array) = array_literal(right, true) {
                 **right = array;
             }
         }
@@ -80,6 +96,21 @@ pub(super) fn expression(expr: &mut Expr) {
             }
         }
         _ => {}
+    }
+}
+
+/// The function that reads a type which Arrow has not, and what it is told besides the text.
+fn reading(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
+    match data_type {
+        DataType::Uuid => Some(("uuid_in", Vec::new())),
+        DataType::JSON => Some(("json_in", Vec::new())),
+        DataType::JSONB => Some(("jsonb_in", Vec::new())),
+        _ => match sql::TextType::of_sql(data_type) {
+            Some(sql::TextType::Varchar(Some(most))) => {
+                Some(("varchar_in", vec![Expr::value(Value::Number(most.to_string(), false))]))
+            }
+            _ => None,
+        },
     }
 }
 
@@ -140,15 +171,15 @@ pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
-/// PostgreSQL takes times without seconds.
-/// `'{1,2}'` as `ARRAY[1,2]`; only for elements without quotes and braces.
-fn array_literal(expr: &Expr) -> Option<Expr> {
+/// `'{1,2}'` as `ARRAY[1,2]`, of numbers where all are and they may be; only for elements without quotes and
+/// braces.
+fn array_literal(expr: &Expr, numbers: bool) -> Option<Expr> {
     let text = match expr {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => text,
             _ => return None,
         },
-        Expr::Nested(inner) => return array_literal(inner),
+        Expr::Nested(inner) => return array_literal(inner, numbers),
         _ => return None,
     };
     let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
@@ -156,7 +187,7 @@ fn array_literal(expr: &Expr) -> Option<Expr> {
         return None;
     }
     let elements: Vec<&str> = inner.split(',').map(str::trim).collect();
-    let whole = elements.iter().all(|e| e.parse::<i64>().is_ok());
+    let whole = numbers && elements.iter().all(|e| e.parse::<i64>().is_ok());
     let element = |text: &&str| {
         Expr::value(match whole {
             true => Value::Number((*text).to_owned(), false),
@@ -166,6 +197,7 @@ fn array_literal(expr: &Expr) -> Option<Expr> {
     Some(Expr::Array(Array { elem: elements.iter().map(element).collect(), named: true }))
 }
 
+/// PostgreSQL takes times without seconds.
 fn with_seconds(value: &mut Value) {
     let Value::SingleQuotedString(text) = value else { return };
     let bytes = text.trim().as_bytes();
@@ -198,6 +230,10 @@ fn rename(function: &mut Function) {
         "mode" if list.args.is_empty() && function.within_group.len() == 1 => {
             let value = function.within_group.remove(0).expr;
             list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(value)));
+        }
+        "gen_random_uuid" if list.args.is_empty() => {
+            *list = one_argument(call("uuid", Vec::new()));
+            function.name = ObjectName::from(vec![Ident::new("uuid_in")]);
         }
         "every" => function.name = ObjectName::from(vec![Ident::new("bool_and")]),
         "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => {
@@ -340,6 +376,14 @@ pub(super) fn call_of(name: &str, arguments: Vec<Expr>) -> Function {
             clauses: Vec::new(),
         }),
         ..empty_call()
+    }
+}
+
+fn one_argument(argument: Expr) -> FunctionArgumentList {
+    FunctionArgumentList {
+        duplicate_treatment: None,
+        args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))],
+        clauses: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
+use sql::TextType;
 
 use super::topic::{Encoding, RecordFormat, TopicRef};
 use crate::dataflow::Dataflow;
@@ -24,10 +25,23 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub data_type: DataType,
+    /// What a column of text is besides.
+    pub text_type: Option<TextType>,
     /// NOT NULL or part of the primary key.
     pub not_null: bool,
     /// DEFAULT, as SQL text.
     pub default: Option<String>,
+}
+
+impl Column {
+    /// The column as a field of a plan.
+    pub fn field(&self) -> Field {
+        let field = Field::new(&self.name, self.data_type.clone(), !self.not_null);
+        match self.text_type {
+            Some(text) => text.on(field),
+            None => field,
+        }
+    }
 }
 
 /// The query of a view.
@@ -164,7 +178,7 @@ impl Relation {
     }
 
     fn fields(&self) -> Vec<Field> {
-        self.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), !c.not_null)).collect()
+        self.columns.iter().map(Column::field).collect()
     }
 
     /// Index of a column by name.

@@ -3,12 +3,15 @@
 
 mod digest;
 mod interval;
+mod json;
+mod json_functions;
 mod mode;
 mod numeric;
 mod scalar;
 mod template;
 mod text;
 mod text_times;
+mod text_types;
 mod time;
 mod within;
 
@@ -25,7 +28,10 @@ use datafusion::prelude::SessionConfig;
 use interval::IntervalPlanner;
 use numeric::NumericPlanner;
 pub use scalar::scalar_function;
+use json_functions::JsonPlanner;
 use text_times::TextTimePlanner;
+pub(crate) use text_types::read_texts;
+pub use text_types::{json_value, parse_uuid, read_uuids, reads_as, uuid_texts, write_uuid};
 pub(crate) use within::WITHIN;
 
 use crate::binder::WindowFunctions;
@@ -48,7 +54,9 @@ pub fn session_state(partitions: usize) -> SessionState {
     let own = [
         digest::functions(),
         interval::functions(),
+        json_functions::functions(),
         text::functions(),
+        text_types::functions(),
         time::functions(),
         vec![within::function()],
     ]
@@ -60,8 +68,12 @@ pub fn session_state(partitions: usize) -> SessionState {
         let _ = state.register_udf(function);
     }
     let _ = state.register_udaf(Arc::new(mode::function()));
-    let planners: [Arc<dyn ExprPlanner>; 3] =
-        [Arc::new(TextTimePlanner), Arc::new(NumericPlanner), Arc::new(IntervalPlanner)];
+    let planners: [Arc<dyn ExprPlanner>; 4] = [
+        Arc::new(JsonPlanner),
+        Arc::new(TextTimePlanner),
+        Arc::new(NumericPlanner),
+        Arc::new(IntervalPlanner),
+    ];
     for planner in planners {
         let _ = state.register_expr_planner(planner);
     }

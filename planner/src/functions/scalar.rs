@@ -5,10 +5,15 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+};
+use sql::TextType;
 
+/// What a text result is besides, as the arguments say.
+type Texts = fn(&ReturnFieldArgs<'_>) -> Option<TextType>;
 type Body = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
 type ReturnType = Arc<dyn Fn(&[DataType]) -> Result<DataType> + Send + Sync>;
 
@@ -16,6 +21,7 @@ struct Function {
     name: &'static str,
     signature: Signature,
     result: ReturnType,
+    texts: Texts,
     body: Body,
 }
 
@@ -53,6 +59,15 @@ impl ScalarUDFImpl for Function {
         (self.result)(arguments)
     }
 
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        let field = Field::new(self.name, (self.result)(&types)?, true);
+        Ok(Arc::new(match (self.texts)(&args) {
+            Some(text) => text.on(field),
+            None => field,
+        }))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
@@ -61,7 +76,7 @@ impl ScalarUDFImpl for Function {
         let arrays = args.args.into_iter().map(|a| a.into_array(n)).collect::<Result<Vec<_>>>()?;
         let result = (self.body)(&arrays, n)?;
         if constant && self.signature.volatility != datafusion::logical_expr::Volatility::Volatile {
-            let value = datafusion::common::ScalarValue::try_from_array(&result, 0)?;
+            let value = ScalarValue::try_from_array(&result, 0)?;
             return Ok(ColumnarValue::Scalar(value));
         }
         Ok(ColumnarValue::Array(result))
@@ -86,5 +101,16 @@ pub(super) fn scalar_function_of(
     body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
 ) -> Arc<ScalarUDF> {
     let (result, body): (ReturnType, Body) = (Arc::new(result), Arc::new(body));
-    Arc::new(ScalarUDF::new_from_impl(Function { name, signature, result, body }))
+    Arc::new(ScalarUDF::new_from_impl(Function { name, signature, result, texts: |_| None, body }))
+}
+
+/// A function whose result is text of a type of its own.
+pub(super) fn text_function(
+    name: &'static str,
+    signature: Signature,
+    texts: Texts,
+    body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
+) -> Arc<ScalarUDF> {
+    let (result, body): (ReturnType, Body) = (Arc::new(|_| Ok(DataType::Utf8)), Arc::new(body));
+    Arc::new(ScalarUDF::new_from_impl(Function { name, signature, result, texts, body }))
 }

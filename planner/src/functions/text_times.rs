@@ -1,14 +1,17 @@
-//! Times written as text, compared with a column of times: they are read as the column's type is.
-//! DataFusion would read both in nanoseconds, which end in the year 2262.
+//! Times and uuids written as text, compared with a column of them: they are read as the column's type is.
+//! DataFusion would read times in nanoseconds, which end in the year 2262, and a uuid not at all.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 
-use super::interval::comparison;
+use sql::UUID;
 
-/// Plans comparisons of times with text.
+use super::interval::comparison;
+use super::text_types::as_uuid;
+
+/// Plans comparisons of times and uuids with text.
 #[derive(Debug)]
 pub(super) struct TextTimePlanner;
 
@@ -26,6 +29,10 @@ impl ExprPlanner for TextTimePlanner {
                 expr.right = cast(expr.right, left);
             } else if matches!(right, DataType::Timestamp(..)) && is_text(&expr.left) {
                 expr.left = cast(expr.left, right);
+            } else if left == UUID && right != UUID {
+                expr.right = as_uuid(expr.right);
+            } else if right == UUID && left != UUID {
+                expr.left = as_uuid(expr.left);
             }
         }
         Ok(PlannerResult::Original(expr))

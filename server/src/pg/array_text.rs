@@ -73,7 +73,7 @@ pub(super) fn from_binary(bytes: &[u8], element: &DataType) -> Result<String, Wi
         };
         let (value, tail) = rest.split_at_checked(size).ok_or_else(malformed)?;
         rest = tail;
-        let mut column = ColumnBuilder::new(element);
+        let mut column = ColumnBuilder::of_type(element);
         column.append_binary(value)?;
         let mut text = BytesMut::new();
         write_text(&column.finish()?, 0, &mut text);

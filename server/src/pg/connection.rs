@@ -554,7 +554,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         formats: &[Format],
         most: usize,
     ) -> Result<bool, WireError> {
-        let encoder = RowEncoder::new(formats.to_vec());
+        let encoder = RowEncoder::new(&running.rows.schema, formats);
         let mut left = if most == 0 { usize::MAX } else { most };
         let limit =
             if running.rows.endless { None } else { self.session.settings.milliseconds("statement_timeout") };
@@ -668,12 +668,13 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             line.put_u8(b'\n');
             self.put(Backend::CopyData(CopyData::new(line.split().freeze())));
         }
+        let encoder = RowEncoder::binary(&rows.schema);
         let mut sent = 0;
         while let Some(batch) = self.next_batch(&mut rows, None).await? {
             let prepared = RowEncoder::prepare(&batch)?;
             for row in 0..batch.num_rows() {
                 if binary {
-                    RowEncoder::copy_tuple(&prepared, row, &mut line);
+                    encoder.copy_tuple(&prepared, row, &mut line);
                 } else {
                     copy_line(&prepared, row, options, &mut line);
                 }
@@ -704,7 +705,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             return Err(WireError::new("42601", "cannot insert multiple commands into a prepared statement"));
         }
         let parsed = statements.pop();
-        let declared: Vec<_> = parse.type_oids.iter().map(|oid| types::arrow_type(*oid)).collect();
+        let declared: Vec<_> = parse.type_oids.iter().map(|oid| types::parameter(*oid)).collect();
         let mut interrupt = self.interrupt.clone();
         let run = guarded(prepare(&mut self.session, parsed, &declared));
         let prepared = race(run, &mut interrupt, None).await.map_err(|e| e.placed(&parse.query))?;
@@ -746,7 +747,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         let name = describe.name.as_deref().unwrap_or_default();
         let (result, formats) = if describe.target_type == b'S' {
             let prepared = self.statement(name)?.clone();
-            let oids = prepared.parameters.iter().map(|t| types::pg_type(t).oid).collect();
+            let oids = prepared.parameters.iter().map(|field| types::column_type(field).oid).collect();
             self.put(Backend::ParameterDescription(ParameterDescription::new(oids)));
             let width = prepared.result.as_ref().map_or(0, |(names, _)| names.len());
             (prepared.result, vec![Format::Text; width])

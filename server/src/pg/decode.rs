@@ -1,9 +1,11 @@
 //! PostgreSQL values, in text and in binary, into Arrow columns: for COPY, INSERT and parameters.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::builder::{
-    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, FixedSizeBinaryBuilder, Float32Builder,
+    Float64Builder,
     Int16Builder, Int32Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
     TimestampMicrosecondBuilder,
 };
@@ -11,9 +13,11 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, SchemaRef, Time64MicrosecondType, TimeUnit,
+    DataType, Date32Type, Decimal128Type, Field, SchemaRef, Time64MicrosecondType, TimeUnit,
 };
+use sql::TextType;
 
+use super::encode::JSONB_VERSION;
 use super::types::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, type_name};
 use super::{WireError, array_text};
 
@@ -35,6 +39,10 @@ pub enum ColumnBuilder {
     Decimal(Decimal128Builder, u8, i8),
     /// text
     Text(StringBuilder),
+    /// json, jsonb, varchar(n)
+    TextOf(StringBuilder, TextType),
+    /// uuid
+    Uuid(FixedSizeBinaryBuilder),
     /// bytea
     Bytes(BinaryBuilder),
     /// date
@@ -48,9 +56,18 @@ pub enum ColumnBuilder {
 }
 
 impl ColumnBuilder {
+    /// A builder of a column's values.
+    pub fn new(field: &Field) -> Self {
+        match TextType::of(field) {
+            None | Some(TextType::Varchar(None)) => Self::of_type(field.data_type()),
+            Some(text) => Self::TextOf(StringBuilder::new(), text),
+        }
+    }
+
     /// A builder of values of `data_type`.
-    pub fn new(data_type: &DataType) -> Self {
+    pub(super) fn of_type(data_type: &DataType) -> Self {
         match data_type {
+            uuid if *uuid == sql::UUID => Self::Uuid(FixedSizeBinaryBuilder::new(16)),
             DataType::Boolean => Self::Bool(BooleanBuilder::new()),
             DataType::Int16 => Self::Int16(Int16Builder::new()),
             DataType::Int32 => Self::Int32(Int32Builder::new()),
@@ -82,7 +99,8 @@ impl ColumnBuilder {
             Self::Float32(b) => b.append_null(),
             Self::Float64(b) => b.append_null(),
             Self::Decimal(b, ..) => b.append_null(),
-            Self::Text(b) | Self::Cast(b, _) => b.append_null(),
+            Self::Text(b) | Self::Cast(b, _) | Self::TextOf(b, _) => b.append_null(),
+            Self::Uuid(b) => b.append_null(),
             Self::Bytes(b) => b.append_null(),
             Self::Date(b) => b.append_null(),
             Self::Time(b) => b.append_null(),
@@ -98,6 +116,11 @@ impl ColumnBuilder {
         let trimmed = text.trim();
         match self {
             Self::Text(b) | Self::Cast(b, _) => b.append_value(text),
+            Self::TextOf(b, text_type) => b.append_value(text_of(text, *text_type)?),
+            Self::Uuid(b) => {
+                let uuid = planner::parse_uuid(trimmed).ok_or_else(|| invalid("uuid", text))?;
+                b.append_value(uuid)?;
+            }
             Self::Bool(b) => b.append_value(boolean(trimmed).ok_or_else(|| invalid("boolean", text))?),
             Self::Int16(b) => b.append_value(integer(trimmed, "smallint", text)?),
             Self::Int32(b) => b.append_value(integer(trimmed, "integer", text)?),
@@ -136,6 +159,17 @@ impl ColumnBuilder {
     pub fn append_binary(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         match self {
             Self::Bool(b) => b.append_value(fixed::<1>(bytes)?[0] != 0),
+            Self::Uuid(b) => b.append_value(fixed::<16>(bytes)?)?,
+            Self::TextOf(_, text_type) => {
+                let bytes = match (text_type, bytes) {
+                    (TextType::Jsonb, [JSONB_VERSION, text @ ..]) => text,
+                    (TextType::Jsonb, _) => {
+                        return Err(WireError::new("22P03", "unsupported jsonb version number"));
+                    }
+                    _ => bytes,
+                };
+                return self.append_text(utf8(bytes)?);
+            }
             Self::Int16(b) => b.append_value(i16::try_from(int_of(bytes)?).map_err(|_| range("smallint"))?),
             Self::Int32(b) => b.append_value(i32::try_from(int_of(bytes)?).map_err(|_| range("integer"))?),
             Self::Int64(b) => b.append_value(int_of(bytes)?),
@@ -152,11 +186,7 @@ impl ColumnBuilder {
                 b.append_value(array_text::from_binary(bytes, field.data_type())?);
             }
             Self::Text(b) | Self::Cast(b, _) => {
-                b.append_value(
-                    std::str::from_utf8(bytes).map_err(|_| {
-                        WireError::new("22021", "invalid byte sequence for encoding \"UTF8\"")
-                    })?,
-                );
+                b.append_value(utf8(bytes)?);
             }
             Self::Bytes(b) => b.append_value(bytes),
             Self::Date(b) => {
@@ -183,7 +213,8 @@ impl ColumnBuilder {
             Self::Float32(b) => Arc::new(b.finish()),
             Self::Float64(b) => Arc::new(b.finish()),
             Self::Decimal(b, ..) => Arc::new(b.finish()),
-            Self::Text(b) => Arc::new(b.finish()),
+            Self::Text(b) | Self::TextOf(b, _) => Arc::new(b.finish()),
+            Self::Uuid(b) => Arc::new(b.finish()),
             Self::Bytes(b) => Arc::new(b.finish()),
             Self::Date(b) => Arc::new(b.finish()),
             Self::Time(b) => Arc::new(b.finish()),
@@ -210,7 +241,7 @@ pub struct RowBuilder {
 impl RowBuilder {
     /// Rows of `schema`.
     pub fn new(schema: SchemaRef) -> Self {
-        let columns = schema.fields().iter().map(|f| ColumnBuilder::new(f.data_type())).collect();
+        let columns = schema.fields().iter().map(|f| ColumnBuilder::new(f)).collect();
         Self { schema, columns, rows: 0 }
     }
 
@@ -243,6 +274,41 @@ impl RowBuilder {
         let columns = self.columns.iter_mut().map(ColumnBuilder::finish).collect::<Result<Vec<_>, _>>()?;
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
+}
+
+/// A text as a value of its type.
+///
+/// # Errors
+/// 22P02 for what is no JSON, 22001 for more characters than the type has.
+pub(crate) fn text_of(text: &str, text_type: TextType) -> Result<Cow<'_, str>, WireError> {
+    match text_type {
+        TextType::Json | TextType::Jsonb => match planner::json_value(text, text_type) {
+            Ok(json) => Ok(Cow::Owned(json)),
+            Err(reason) => {
+                let mut error = WireError::new("22P02", "invalid input syntax for type json");
+                error.detail = Some(reason);
+                Err(error)
+            }
+        },
+        TextType::Varchar(Some(most)) => {
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            match text.char_indices().nth(most) {
+                None => Ok(Cow::Borrowed(text)),
+                // Spaces too many are cut off, as the standard has it.
+                Some((end, _)) if text[end..].bytes().all(|b| b == b' ') => Ok(Cow::Borrowed(&text[..end])),
+                Some(_) => {
+                    let message = format!("value too long for type character varying({most})");
+                    Err(WireError::new("22001", message))
+                }
+            }
+        }
+        TextType::Varchar(None) => Ok(Cow::Borrowed(text)),
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, WireError> {
+    std::str::from_utf8(bytes)
+        .map_err(|_| WireError::new("22021", "invalid byte sequence for encoding \"UTF8\""))
 }
 
 fn invalid(name: &str, text: &str) -> WireError {

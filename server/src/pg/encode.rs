@@ -13,14 +13,18 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     IntervalMonthDayNanoType, IntervalUnit, SchemaRef, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
 };
+use datafusion::arrow::json::writer::{EncoderOptions, make_encoder};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::WireError;
-use super::types::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, pg_type};
+use super::types::{JSONB, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, column_type, pg_type};
+
+/// In front of each jsonb in binary.
+pub(super) const JSONB_VERSION: u8 = 1;
 
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +38,20 @@ pub enum Format {
 /// Writes rows of one layout.
 #[derive(Debug, Clone)]
 pub struct RowEncoder {
-    formats: Vec<Format>,
+    /// Of each column its format, and whether it is jsonb.
+    columns: Vec<(Format, bool)>,
 }
 
 impl RowEncoder {
-    /// One format for each column.
-    pub fn new(formats: Vec<Format>) -> Self {
-        Self { formats }
+    /// For rows of a layout, with one format for each column.
+    pub fn new(schema: &SchemaRef, formats: &[Format]) -> Self {
+        let jsonb = columns(schema).into_iter().map(|pg| pg.oid == JSONB);
+        Self { columns: formats.iter().copied().zip(jsonb).collect() }
+    }
+
+    /// For rows of a layout that go out in binary.
+    pub fn binary(schema: &SchemaRef) -> Self {
+        Self::new(schema, &vec![Format::Binary; schema.fields().len()])
     }
 
     /// The columns of a batch in the types they are written from.
@@ -57,25 +68,34 @@ impl RowEncoder {
         let start = out.len();
         out.put_i32(0);
         out.put_i16(i16::try_from(columns.len()).unwrap_or(i16::MAX));
-        for (column, format) in columns.iter().zip(&self.formats) {
-            value(column, row, *format, out);
-        }
+        self.values(columns, row, out);
         let length = i32::try_from(out.len() - start).unwrap_or(i32::MAX);
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }
 
-    /// Appends one row as a tuple of binary COPY.
-    pub fn copy_tuple(columns: &[ArrayRef], row: usize, out: &mut BytesMut) {
+    /// Appends one row as a tuple of COPY.
+    pub fn copy_tuple(&self, columns: &[ArrayRef], row: usize, out: &mut BytesMut) {
         out.put_i16(i16::try_from(columns.len()).unwrap_or(i16::MAX));
-        for column in columns {
-            value(column, row, Format::Binary, out);
+        self.values(columns, row, out);
+    }
+
+    fn values(&self, columns: &[ArrayRef], row: usize, out: &mut BytesMut) {
+        for (column, (format, jsonb)) in columns.iter().zip(&self.columns) {
+            if *jsonb && *format == Format::Binary && column.is_valid(row) {
+                counted(out, |out| {
+                    out.put_u8(JSONB_VERSION);
+                    text(column, row, out);
+                });
+            } else {
+                value(column, row, *format, out);
+            }
         }
     }
 }
 
 /// The wire types of a layout.
 pub(crate) fn columns(schema: &SchemaRef) -> Vec<super::PgType> {
-    schema.fields().iter().map(|f| pg_type(f.data_type())).collect()
+    schema.fields().iter().map(|f| column_type(f)).collect()
 }
 
 /// Casts a column to the one Arrow type its wire type is written from.
@@ -87,7 +107,9 @@ fn canonical(column: &ArrayRef) -> Result<ArrayRef, WireError> {
         DataType::UInt64 => DataType::Decimal128(20, 0),
         DataType::Float16 => DataType::Float32,
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        uuid if *uuid == sql::UUID => return Ok(Arc::clone(column)),
+        DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Date64 => DataType::Date32,
         DataType::Time32(_) | DataType::Time64(TimeUnit::Nanosecond) => {
             DataType::Time64(TimeUnit::Microsecond)
@@ -125,12 +147,17 @@ fn value(column: &ArrayRef, row: usize, format: Format, out: &mut BytesMut) {
         out.put_i32(-1);
         return;
     }
-    let start = out.len();
-    out.put_i32(0);
-    match format {
+    counted(out, |out| match format {
         Format::Text => text(column, row, out),
         Format::Binary => binary(column, row, out),
-    }
+    });
+}
+
+/// Appends what `write` appends, behind its length.
+fn counted(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.put_i32(0);
+    write(out);
     let length = i32::try_from(out.len() - start - 4).unwrap_or(i32::MAX);
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
@@ -183,6 +210,11 @@ pub(crate) fn text(column: &ArrayRef, row: usize, out: &mut BytesMut) {
             record_text(column.as_struct(), row, out);
             Ok(())
         }
+        uuid if *uuid == sql::UUID => planner::write_uuid(column.as_fixed_size_binary().value(row), out),
+        DataType::Map(..) => {
+            map_text(column, row, out);
+            Ok(())
+        }
         _ => out.write_str(&other_text(column, row)),
     };
 }
@@ -215,6 +247,17 @@ fn record_text(record: &StructArray, row: usize, out: &mut BytesMut) {
         out.put_u8(b'"');
     }
     out.put_u8(b')');
+}
+
+/// A map as a JSON object: PostgreSQL has no type for it.
+fn map_text(column: &ArrayRef, row: usize, out: &mut BytesMut) {
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let field = Arc::new(Field::new("map", column.data_type().clone(), true));
+    if let Ok(mut encoder) = make_encoder(&field, column.as_ref(), &options) {
+        let mut json = Vec::new();
+        encoder.encode(row, &mut json);
+        out.put_slice(&json);
+    }
 }
 
 /// Whatever PostgreSQL has no type for, as Arrow shows it.
@@ -352,6 +395,7 @@ fn binary(column: &ArrayRef, row: usize, out: &mut BytesMut) {
             numeric(column.as_primitive::<Decimal128Type>().value(row), *scale, out)
         }
         DataType::Binary => out.put_slice(column.as_binary::<i32>().value(row)),
+        uuid if *uuid == sql::UUID => out.put_slice(column.as_fixed_size_binary().value(row)),
         DataType::Date32 => out.put_i32(column.as_primitive::<Date32Type>().value(row) - POSTGRES_EPOCH_DAYS),
         DataType::Time64(_) => out.put_i64(column.as_primitive::<Time64MicrosecondType>().value(row)),
         DataType::Timestamp(..) => {

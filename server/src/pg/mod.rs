@@ -18,5 +18,5 @@ pub(crate) use encode::text as write_text;
 pub use listener::{Listener, serve};
 pub use sqlstate::WireError;
 pub(crate) use sqlstate::reject_code;
-pub use types::{PgType, pg_type};
-pub(crate) use types::{base_name, element_oid, type_name};
+pub(crate) use types::{base_name, type_name};
+pub use types::{PgType, column_type, pg_type};

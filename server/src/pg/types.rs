@@ -1,6 +1,7 @@
 //! Arrow types and the PostgreSQL types a client sees.
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field};
+use sql::TextType;
 
 /// A PostgreSQL type: object id, size in bytes (-1 varies), type modifier (-1 none).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +19,24 @@ pub(super) const POSTGRES_EPOCH_DAYS: i32 = 10_957;
 /// The same in microseconds.
 pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+/// The only text whose binary form has a version in front.
+pub(super) const JSONB: u32 = 3802;
+
 const fn plain(oid: u32, size: i16) -> PgType {
     PgType { oid, size, modifier: -1 }
+}
+
+/// The type of a column on the wire.
+pub fn column_type(column: &Field) -> PgType {
+    match TextType::of(column) {
+        Some(TextType::Json) => plain(114, -1),
+        Some(TextType::Jsonb) => plain(JSONB, -1),
+        Some(TextType::Varchar(most)) => {
+            let modifier = most.and_then(|most| i32::try_from(most).ok()?.checked_add(4));
+            PgType { oid: 1043, size: -1, modifier: modifier.unwrap_or(-1) }
+        }
+        None => pg_type(column.data_type()),
+    }
 }
 
 /// The type under which values of an Arrow type go over the wire.
@@ -36,6 +53,7 @@ pub fn pg_type(data_type: &DataType) -> PgType {
             PgType { oid: 1700, size: -1, modifier }
         }
         DataType::UInt64 => plain(1700, -1),
+        uuid if *uuid == sql::UUID => plain(2950, 16),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             plain(17, -1)
         }
@@ -52,14 +70,10 @@ pub fn pg_type(data_type: &DataType) -> PgType {
     }
 }
 
-fn list_of(element: u32) -> Option<DataType> {
-    let element = arrow_type(element)?;
-    Some(DataType::new_list(element, true))
-}
 
 /// What an array's type holds.
-pub(crate) fn element_oid(array: u32) -> Option<u32> {
-    let elements = [16, 17, 20, 21, 23, 25, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700];
+fn element_oid(array: u32) -> Option<u32> {
+    let elements = [16, 17, 20, 21, 23, 25, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700, 2950];
     elements.into_iter().find(|element| array_oid(*element) == array)
 }
 
@@ -78,12 +92,27 @@ fn array_oid(element: u32) -> u32 {
         1114 => 1115,
         1184 => 1185,
         1186 => 1187,
+        2950 => 2951,
         _ => 1009,
     }
 }
 
-/// The Arrow type of a parameter a client declares; None for one it leaves open.
-pub(crate) fn arrow_type(oid: u32) -> Option<DataType> {
+/// The field of a parameter whose type a client declares; None for one it leaves open.
+pub(crate) fn parameter(oid: u32) -> Option<Field> {
+    let field = Field::new("", arrow_type(oid)?, true);
+    Some(match oid {
+        114 => TextType::Json.on(field),
+        JSONB => TextType::Jsonb.on(field),
+        1043 => TextType::Varchar(None).on(field),
+        _ => field,
+    })
+}
+
+fn list_of(element: u32) -> Option<DataType> {
+    Some(DataType::new_list(arrow_type(element)?, true))
+}
+
+fn arrow_type(oid: u32) -> Option<DataType> {
     use datafusion::arrow::datatypes::{IntervalUnit, TimeUnit};
     Some(match oid {
         16 => DataType::Boolean,
@@ -93,7 +122,8 @@ pub(crate) fn arrow_type(oid: u32) -> Option<DataType> {
         700 => DataType::Float32,
         701 => DataType::Float64,
         1700 => DataType::Decimal128(38, 10),
-        25 | 1043 | 1042 | 19 => DataType::Utf8,
+        25 | 1043 | 1042 | 19 | 114 | JSONB => DataType::Utf8,
+        2950 => sql::UUID,
         17 => DataType::Binary,
         1082 => DataType::Date32,
         1083 => DataType::Time64(TimeUnit::Microsecond),
@@ -106,14 +136,26 @@ pub(crate) fn arrow_type(oid: u32) -> Option<DataType> {
     })
 }
 
-/// The name PostgreSQL gives the type, as `format_type` does.
-pub(crate) fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Decimal128(38, 10) | DataType::UInt64 => "numeric".into(),
-        DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => format!("numeric({p},{s})"),
-        DataType::List(field) => format!("{}[]", type_name(field.data_type())),
-        other => base_name(pg_type(other).oid).into(),
+impl PgType {
+    /// The name PostgreSQL gives the type, as `format_type` does.
+    pub(crate) fn name(self) -> String {
+        if let Some(element) = element_oid(self.oid) {
+            return format!("{}[]", base_name(element));
+        }
+        let digits = self.modifier - 4;
+        match (self.oid, digits >> 16, digits & 0xffff) {
+            // What NUMERIC without digits has.
+            (1700, 38, 10) => "numeric".into(),
+            (1700, precision, scale) if digits > 0 => format!("numeric({precision},{scale})"),
+            (1043, _, most) if digits > 0 => format!("character varying({most})"),
+            (oid, ..) => base_name(oid).into(),
+        }
     }
+}
+
+/// The name PostgreSQL gives the type of values.
+pub(crate) fn type_name(data_type: &DataType) -> String {
+    pg_type(data_type).name()
 }
 
 pub(crate) fn base_name(oid: u32) -> &'static str {
@@ -131,6 +173,10 @@ pub(crate) fn base_name(oid: u32) -> &'static str {
         1184 => "timestamp with time zone",
         1186 => "interval",
         1700 => "numeric",
+        114 => "json",
+        1043 => "character varying",
+        2950 => "uuid",
+        JSONB => "jsonb",
         _ => "text",
     }
 }

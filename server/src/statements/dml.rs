@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::Field;
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
 use planner::{Binder, Relation};
@@ -40,7 +40,7 @@ pub(crate) async fn update(
     let old = rows.project(&(0..width).collect::<Vec<_>>())?;
     let mut columns: Vec<ArrayRef> = old.columns().to_vec();
     for (i, target) in targets.iter().enumerate() {
-        columns[*target] = strict_cast(rows.column(width + i), &relation.columns[*target].data_type)?;
+        columns[*target] = strict_cast(rows.column(width + i), &relation.columns[*target].field())?;
     }
     let new = RecordBatch::try_new(Write::memory_schema(&relation), columns)?;
     let now = session.engine().now_ms();
@@ -192,7 +192,7 @@ async fn read(
 pub(super) async fn parameter_types(
     session: &mut Session,
     statement: &Statement,
-) -> Result<Vec<DataType>, WireError> {
+) -> Result<Vec<Field>, WireError> {
     let (name, change) = match statement {
         Statement::Update(update) => (update.name.clone(), change_of_update(update)),
         Statement::Delete(delete) => (delete.name.clone(), change_of_delete(delete)),
@@ -213,7 +213,7 @@ pub(super) async fn parameter_types(
             && let Some(slot) =
                 p.trim_start_matches('$').parse::<usize>().ok().and_then(|n| types.get_mut(n.wrapping_sub(1)))
         {
-            *slot = relation.columns[index].data_type.clone();
+            *slot = relation.columns[index].field();
         }
     }
     Ok(types)

@@ -11,11 +11,11 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
 use planner::{Relation, RelationKind};
-use sql::Insert;
+use sql::{Insert, TextType};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SetExpr, UnaryOperator, Value};
 
 use super::{Outcome, Parameters, query};
-use crate::pg::{RowBuilder, WireError};
+use crate::pg::{ColumnBuilder, RowBuilder, WireError};
 use crate::session::Session;
 
 /// Where the values of an INSERT or COPY go.
@@ -60,16 +60,16 @@ impl Target {
         Ok(Self { relation, columns, named: !names.is_empty() })
     }
 
-    fn type_of(&self, column: Option<usize>) -> DataType {
-        column.map_or(DataType::Int64, |c| self.relation.columns[c].data_type.clone())
+    fn field(&self, column: Option<usize>) -> Field {
+        match column {
+            Some(column) => self.relation.columns[column].field().with_nullable(true),
+            None => Field::new("rowtime", DataType::Int64, true),
+        }
     }
 
     /// The layout of the values.
     pub(super) fn schema(&self) -> Arc<Schema> {
-        let name = |c: Option<usize>| c.map_or("rowtime", |c| self.relation.columns[c].name.as_str());
-        let fields: Vec<_> =
-            self.columns.iter().map(|c| Field::new(name(*c), self.type_of(*c), true)).collect();
-        Arc::new(Schema::new(fields))
+        Arc::new(Schema::new(self.columns.iter().map(|c| self.field(*c)).collect::<Vec<_>>()))
     }
 
     /// Rows of values become rows of the relation: what is not given is its default.
@@ -110,41 +110,48 @@ impl Target {
             &datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows)),
         )?;
         let value = physical.evaluate(&one)?.into_array(rows)?;
-        strict_cast(&value, &column.data_type)
+        strict_cast(&value, &column.field())
     }
 }
 
-pub(super) fn strict_cast(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, WireError> {
+/// Values as those of a column.
+///
+/// # Errors
+/// A value that the column's type does not hold.
+pub(super) fn strict_cast(array: &ArrayRef, column: &Field) -> Result<ArrayRef, WireError> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let data_type = column.data_type();
+    let text_type = TextType::of(column).filter(|text| *text != TextType::Varchar(None));
+    // A text that becomes bytea, uuid or json is read as one.
+    if array.data_type().is_string() && (text_type.is_some() || *data_type == DataType::Binary) {
+        let text = cast_with_options(array, &DataType::Utf8, &options)?;
+        return read(text.as_string::<i32>(), column);
+    }
+    if *data_type == sql::UUID {
+        return Ok(planner::read_uuids(array)?);
+    }
     if array.data_type() == data_type {
         return Ok(Arc::clone(array));
-    }
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    if *data_type == DataType::Binary && array.data_type().is_string() {
-        // A text that becomes bytea is read as one.
-        let text = cast_with_options(array, &DataType::Utf8, &options)?;
-        return bytea_of(text.as_string::<i32>());
     }
     Ok(cast_with_options(array, data_type, &options)?)
 }
 
-fn bytea_of(text: &StringArray) -> Result<ArrayRef, WireError> {
-    let mut out = RowBuilder::new(Arc::new(Schema::new(vec![Field::new("bytes", DataType::Binary, true)])));
+fn read(text: &StringArray, column: &Field) -> Result<ArrayRef, WireError> {
+    let mut out = ColumnBuilder::new(column);
     for value in text {
-        let column = &mut out.columns()[0];
         match value {
-            Some(text) => column.append_text(text)?,
-            None => column.append_null(),
+            Some(text) => out.append_text(text)?,
+            None => out.append_null(),
         }
-        out.end_row();
     }
-    Ok(Arc::clone(out.finish()?.column(0)))
+    out.finish()
 }
 
 /// Types of the parameters among literal values: those of their columns.
 pub(super) async fn parameter_types(
     session: &mut Session,
     insert: &Insert,
-) -> Result<Vec<DataType>, WireError> {
+) -> Result<Vec<Field>, WireError> {
     let target = Target::new(relation(session, &insert.name)?, &insert.columns)?;
     let Some(source) = &insert.source else { return Ok(Vec::new()) };
     let SetExpr::Values(values) = source.ast.body.as_ref() else {
@@ -152,12 +159,13 @@ pub(super) async fn parameter_types(
         let bound = query::bind(session, &snapshot, source)?;
         return super::prepare::parameter_types(&bound.plan);
     };
-    let mut types: Vec<DataType> = Vec::new();
+    let text = || Field::new("", DataType::Utf8, true);
+    let mut types: Vec<Field> = Vec::new();
     for row in &values.rows {
         for (column, expr) in row.content.iter().enumerate() {
             if let Some(index) = placeholder(expr) {
-                types.resize(types.len().max(index), DataType::Utf8);
-                types[index - 1] = target.columns.get(column).map_or(DataType::Utf8, |c| target.type_of(*c));
+                types.resize_with(types.len().max(index), text);
+                types[index - 1] = target.columns.get(column).map_or_else(text, |c| target.field(*c));
             }
         }
     }
@@ -304,7 +312,7 @@ async fn query_rows(
         .iter()
         .enumerate()
         .map(|(i, field)| match all.columns().get(i) {
-            Some(column) => strict_cast(column, field.data_type()),
+            Some(column) => strict_cast(column, field),
             None => Ok(new_null_array(field.data_type(), all.num_rows())),
         })
         .collect::<Result<Vec<_>, WireError>>()?;

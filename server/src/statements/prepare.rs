@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr as PlanExpr, ExprSchemable, LogicalPlan};
 use futures::StreamExt;
 use sql::sqlparser::ast::Expr;
-use sql::{CopyDirection, Parsed, Prepare, Statement};
+use sql::{CopyDirection, Parsed, Prepare, Statement, TextType};
 
 use super::{Outcome, insert, no_statement, query};
 use crate::pg::{ColumnBuilder, Format, WireError};
@@ -27,7 +26,7 @@ const MAX_NAMED: usize = 10_000;
 pub(crate) struct Prepared {
     /// None for an empty text.
     pub(crate) parsed: Option<Parsed>,
-    pub(crate) parameters: Vec<DataType>,
+    pub(crate) parameters: Vec<Field>,
     /// Names and types of the result; None for a statement without rows.
     pub(crate) result: Option<(Vec<String>, SchemaRef)>,
 }
@@ -47,7 +46,7 @@ impl Parameters {
 
     /// Decodes the values of a Bind message.
     pub(crate) fn decode(
-        types: &[DataType],
+        types: &[Field],
         values: &[Option<bytes::Bytes>],
         formats: &[Format],
     ) -> Result<Self, WireError> {
@@ -59,8 +58,8 @@ impl Parameters {
             );
             return Err(WireError::new("08P01", message));
         }
-        let decode = |(index, (data_type, value)): (usize, (&DataType, &Option<bytes::Bytes>))| {
-            let mut column = ColumnBuilder::new(data_type);
+        let decode = |(index, (field, value)): (usize, (&Field, &Option<bytes::Bytes>))| {
+            let mut column = ColumnBuilder::new(field);
             let format = match formats {
                 [] => Format::Text,
                 [all] => *all,
@@ -86,7 +85,7 @@ impl Parameters {
 pub(crate) async fn prepare(
     session: &mut Session,
     parsed: Option<Parsed>,
-    declared: &[Option<DataType>],
+    declared: &[Option<Field>],
 ) -> Result<Prepared, WireError> {
     let Some(parsed) = parsed else {
         return Ok(Prepared { parsed: None, parameters: Vec::new(), result: None });
@@ -95,7 +94,7 @@ pub(crate) async fn prepare(
     for (index, declared) in declared.iter().enumerate() {
         match (parameters.get_mut(index), declared) {
             (Some(slot), Some(declared)) => *slot = declared.clone(),
-            (None, declared) => parameters.push(declared.clone().unwrap_or(DataType::Utf8)),
+            (None, declared) => parameters.push(declared.clone().unwrap_or_else(text)),
             _ => {}
         }
     }
@@ -146,7 +145,7 @@ pub(super) async fn execute_named(
 async fn argument_values(
     session: &mut Session,
     arguments: &[Expr],
-    types: &[DataType],
+    types: &[Field],
 ) -> Result<Parameters, WireError> {
     if arguments.is_empty() {
         return Ok(Parameters::default());
@@ -156,18 +155,18 @@ async fn argument_values(
     let mut rows = Box::pin(query::pull(session, &values, &Parameters::default())).await?;
     let row = rows.batches.next().await.transpose()?;
     let row = row.ok_or_else(|| WireError::new("42601", "the arguments have no values"))?;
-    let value = |(column, data_type): (&ArrayRef, &DataType)| -> Result<ScalarValue, WireError> {
-        Ok(ScalarValue::try_from_array(&cast(column, data_type)?, 0)?)
+    let value = |(column, field): (&ArrayRef, &Field)| -> Result<ScalarValue, WireError> {
+        Ok(ScalarValue::try_from_array(&insert::strict_cast(column, field)?, 0)?)
     };
     row.columns().iter().zip(types).map(value).collect::<Result<_, _>>().map(Parameters)
 }
 
-type Types = (Vec<DataType>, Option<(Vec<String>, SchemaRef)>);
+type Types = (Vec<Field>, Option<(Vec<String>, SchemaRef)>);
 
 async fn types(
     session: &mut Session,
     statement: &Statement,
-    declared: &[Option<DataType>],
+    declared: &[Option<Field>],
 ) -> Result<Types, WireError> {
     match statement {
         Statement::Query(q) if q.emit.is_some() => {
@@ -223,27 +222,41 @@ async fn types(
 }
 
 /// A plan whose parameters have the types that the client declares, or else that casts give them.
-fn with_types(plan: LogicalPlan, declared: &[Option<DataType>]) -> Result<LogicalPlan, WireError> {
-    let typed = |placeholder: &Placeholder, cast: Option<&DataType>| -> Option<PlanExpr> {
+fn with_types(plan: LogicalPlan, declared: &[Option<Field>]) -> Result<LogicalPlan, WireError> {
+    let typed = |placeholder: &Placeholder, cast: Option<&Field>| -> Option<PlanExpr> {
         let number = placeholder.id.trim_start_matches('$').parse::<usize>().ok()?.checked_sub(1)?;
-        let data_type = declared.get(number).cloned().flatten().or_else(|| cast.cloned())?;
-        let field = Some(Arc::new(Field::new("", data_type, true)));
+        let field = declared.get(number).cloned().flatten().or_else(|| cast.cloned())?;
+        let field = Some(Arc::new(field));
         Some(PlanExpr::Placeholder(Placeholder::new_with_field(placeholder.id.clone(), field)))
     };
+    let parameter = |data_type: DataType| Field::new("", data_type, true);
     let with_type = |expr: PlanExpr, schema: &DFSchema| {
         expr.transform_down(|expr| {
             let found = match &expr {
                 PlanExpr::Cast(cast) => match cast.expr.as_ref() {
-                    PlanExpr::Placeholder(p) if p.field.is_none() => typed(p, Some(cast.field.data_type()))
-                        .map(|inner| {
+                    PlanExpr::Placeholder(p) if p.field.is_none() => {
+                        typed(p, Some(&parameter(cast.field.data_type().clone()))).map(|inner| {
                             PlanExpr::Cast(Cast { expr: Box::new(inner), field: Arc::clone(&cast.field) })
-                        }),
+                        })
+                    }
                     _ => None,
                 },
+                // A cast to a type that a function reads.
+                PlanExpr::ScalarFunction(f) if planner::reads_as(f.func.name()).is_some() => {
+                    match (planner::reads_as(f.func.name()), f.args.first()) {
+                        (Some(field), Some(PlanExpr::Placeholder(p))) if p.field.is_none() => {
+                            typed(p, Some(&field)).map(|read| {
+                                let args = [&[read], &f.args[1..]].concat();
+                                PlanExpr::ScalarFunction(ScalarFunction { args, ..f.clone() })
+                            })
+                        }
+                        _ => None,
+                    }
+                }
                 // `x = ANY($1)`: the parameter holds values like x.
                 PlanExpr::ScalarFunction(f) if f.func.name() == "array_has" => match f.args.as_slice() {
                     [PlanExpr::Placeholder(p), value] if p.field.is_none() => {
-                        let list = value.get_type(schema).map(|t| DataType::new_list(t, true)).ok();
+                        let list = value.get_type(schema).map(|t| parameter(DataType::new_list(t, true))).ok();
                         typed(p, list.as_ref()).map(|list| {
                             let args = vec![list, value.clone()];
                             PlanExpr::ScalarFunction(ScalarFunction { args, ..f.clone() })
@@ -266,11 +279,34 @@ fn with_types(plan: LogicalPlan, declared: &[Option<DataType>]) -> Result<Logica
 }
 
 /// Types of `$1`, `$2`, … as the plan needs them; text where it does not say, as PostgreSQL.
-pub(super) fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>, WireError> {
-    let found: HashMap<String, Option<DataType>> = plan.get_parameter_types()?;
-    let count =
-        found.keys().filter_map(|k| k.trim_start_matches('$').parse::<usize>().ok()).max().unwrap_or(0);
-    Ok((1..=count)
-        .map(|n| found.get(&format!("${n}")).cloned().flatten().unwrap_or(DataType::Utf8))
-        .collect())
+pub(super) fn parameter_types(plan: &LogicalPlan) -> Result<Vec<Field>, WireError> {
+    let mut found: HashMap<usize, Option<FieldRef>> = HashMap::new();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let PlanExpr::Placeholder(placeholder) = expr
+                    && let Ok(number) = placeholder.id.trim_start_matches('$').parse()
+                {
+                    let known = found.entry(number).or_default();
+                    *known = known.take().or_else(|| placeholder.field.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    let count = found.keys().copied().max().unwrap_or(0);
+    let field = |number: usize| match found.get(&number).and_then(Option::as_ref) {
+        // What is compared with varchar is text.
+        Some(field) => match TextType::of(field) {
+            Some(TextType::Varchar(_)) | None => Field::new("", field.data_type().clone(), true),
+            Some(json) => json.on(Field::new("", DataType::Utf8, true)),
+        },
+        None => text(),
+    };
+    Ok((1..=count).map(field).collect())
+}
+
+/// A parameter of which nothing is said.
+fn text() -> Field {
+    Field::new("", DataType::Utf8, true)
 }

@@ -97,7 +97,7 @@ pub(super) async fn describe(session: &mut Session, name: &ObjectName) -> Result
             if let Some(default) = &column.default {
                 notes.push(format!("default {default}"));
             }
-            let data_type = crate::pg::type_name(&column.data_type);
+            let data_type = crate::pg::column_type(&column.field()).name();
             vec![Some(column.name.clone()), Some(data_type), Some(notes.join(", "))]
         })
         .collect();

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 use executor::Engine;
 
 use super::pg_catalog::{Definition, definition, oid_of, relation_bytes, signature, source};
-use crate::pg::{Registry, base_name, element_oid};
+use crate::pg::{PgType, Registry};
 use crate::settings::SERVER_VERSION;
 
 /// The engine, once it runs: some functions look things up in its catalog.
@@ -64,15 +64,7 @@ fn format_type(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let name = |row: usize| {
         let oid = u32::try_from(oids.value(row)).unwrap_or(0);
         let modifier = modifiers.as_ref().map_or(-1, |m| m.as_primitive::<Int64Type>().value(row));
-        if let Some(element) = element_oid(oid) {
-            return format!("{}[]", base_name(element));
-        }
-        // NUMERIC(38,10) is what NUMERIC without digits is kept as.
-        if oid == 1700 && modifier > 4 && modifier != (38 << 16 | 10) + 4 {
-            let digits = modifier - 4;
-            return format!("numeric({},{})", digits >> 16, digits & 0xffff);
-        }
-        base_name(oid).to_owned()
+        PgType { oid, size: -1, modifier: i32::try_from(modifier).unwrap_or(-1) }.name()
     };
     Ok(Arc::new((0..rows).map(|row| oids.is_valid(row).then(|| name(row))).collect::<StringArray>()))
 }

@@ -7,6 +7,8 @@ mod dml;
 mod session;
 mod types;
 
+pub(crate) use types::parse_type;
+
 use sqlparser::ast::{Expr, Ident, ObjectName};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};

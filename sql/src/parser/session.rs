@@ -5,7 +5,7 @@ use sqlparser::tokenizer::Token;
 use super::{StatementParser, fold};
 use crate::ast::{Declare, Fetch, FetchCount, Parsed, Prepare, Savepoint, Statement};
 use crate::error::{Error, Result};
-use crate::types::arrow_type;
+use crate::types::arrow_field;
 
 impl StatementParser<'_, '_> {
     /// One of these, if the next word begins one.
@@ -138,7 +138,7 @@ impl StatementParser<'_, '_> {
         let mut types = Vec::new();
         if self.symbol(&Token::LParen) {
             loop {
-                types.push(arrow_type(&self.data_type()?)?);
+                types.push(arrow_field("", &self.data_type()?)?);
                 if !self.symbol(&Token::Comma) {
                     break;
                 }

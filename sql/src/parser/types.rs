@@ -1,10 +1,12 @@
-//! ksqlDB's nested types: `ARRAY<…>`, `STRUCT<name …, …>`. All other types are sqlparser's.
+//! ksqlDB's nested types: `ARRAY<…>`, `STRUCT<name …, …>`, `MAP<…, …>`. All other types are sqlparser's.
 
 use sqlparser::ast::{ArrayElemTypeDef, StructBracketKind, StructField};
+use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
 use super::StatementParser;
-use crate::error::{Error, Result};
+use crate::clauses::word_is;
+use crate::error::Result;
 use crate::types::SqlType;
 
 /// Deepest nesting of a type.
@@ -13,49 +15,76 @@ const DEEPEST: usize = 32;
 impl StatementParser<'_, '_> {
     /// A type.
     pub(super) fn data_type(&mut self) -> Result<SqlType> {
-        match self.nested_type(0)? {
-            (data_type, 0) => Ok(data_type),
-            _ => self.unexpected("the end of a type"),
-        }
+        self.with(parse_type)
     }
+}
 
-    /// A type, and how many brackets behind its own are closed already: `>>` is one token.
-    fn nested_type(&mut self, depth: usize) -> Result<(SqlType, usize)> {
-        if depth > DEEPEST {
-            return Err(Error::TooComplex { what: "the nesting of a type", limit: DEEPEST });
+/// Reads a type.
+pub(crate) fn parse_type(parser: &mut Parser<'_>) -> std::result::Result<SqlType, ParserError> {
+    match nested_type(parser, 0)? {
+        (data_type, 0) => Ok(data_type),
+        _ => parser.expected_ref("the end of a type", parser.peek_token_ref()),
+    }
+}
+
+/// A type, and how many brackets behind its own are closed already: `>>` is one token.
+fn nested_type(
+    parser: &mut Parser<'_>,
+    depth: usize,
+) -> std::result::Result<(SqlType, usize), ParserError> {
+    if depth > DEEPEST {
+        return Err(ParserError::RecursionLimitExceeded);
+    }
+    let word = match parser.peek_nth_token_ref(1).token {
+        Token::Lt => ["ARRAY", "STRUCT", "MAP"].into_iter().find(|w| word_is(parser.peek_token_ref(), w)),
+        _ => None,
+    };
+    let Some(word) = word else { return Ok((parser.parse_data_type()?, 0)) };
+    parser.next_token();
+    parser.next_token();
+    let (data_type, closed) = match word {
+        "ARRAY" => {
+            let (element, closed) = nested_type(parser, depth + 1)?;
+            (SqlType::Array(ArrayElemTypeDef::AngleBracket(Box::new(element))), closed)
         }
-        let opens = matches!(self.parser.peek_nth_token_ref(1).token, Token::Lt);
-        if opens && self.word("ARRAY") {
-            self.with(|p| p.expect_token(&Token::Lt))?;
-            let (element, closed) = self.nested_type(depth + 1)?;
-            let closed = self.close(closed)?;
-            return Ok((SqlType::Array(ArrayElemTypeDef::AngleBracket(Box::new(element))), closed));
-        }
-        if opens && self.word("STRUCT") {
-            self.with(|p| p.expect_token(&Token::Lt))?;
-            let mut fields = Vec::new();
-            loop {
-                let field_name = Some(self.ident()?);
-                let (field_type, closed) = self.nested_type(depth + 1)?;
-                fields.push(StructField { field_name, field_type, options: None });
-                if closed > 0 || !self.parser.consume_token(&Token::Comma) {
-                    let closed = self.close(closed)?;
-                    return Ok((SqlType::Struct(fields, StructBracketKind::AngleBrackets), closed));
-                }
+        "MAP" => {
+            let (key, closed) = nested_type(parser, depth + 1)?;
+            if closed > 0 {
+                return parser.expected_ref("a comma", parser.peek_token_ref());
             }
+            parser.expect_token(&Token::Comma)?;
+            let (value, closed) = nested_type(parser, depth + 1)?;
+            (SqlType::Map(Box::new(key), Box::new(value)), closed)
         }
-        Ok((self.with(|p| p.parse_data_type())?, 0))
-    }
+        _ => fields(parser, depth)?,
+    };
+    let closed = close(parser, closed)?;
+    Ok((data_type, closed))
+}
 
-    /// Closes a bracket; `closed` of them have been.
-    fn close(&mut self, closed: usize) -> Result<usize> {
-        if closed > 0 {
-            return Ok(closed - 1);
+fn fields(parser: &mut Parser<'_>, depth: usize) -> std::result::Result<(SqlType, usize), ParserError> {
+    let mut fields = Vec::new();
+    loop {
+        let field_name = Some(parser.parse_identifier()?);
+        let (field_type, closed) = nested_type(parser, depth + 1)?;
+        fields.push(StructField { field_name, field_type, options: None });
+        if closed > 0 || !parser.consume_token(&Token::Comma) {
+            return Ok((SqlType::Struct(fields, StructBracketKind::AngleBrackets), closed));
         }
-        if self.parser.consume_token(&Token::ShiftRight) {
-            return Ok(1);
-        }
-        self.with(|p| p.expect_token(&Token::Gt))?;
-        Ok(0)
     }
+}
+
+/// Closes a bracket; `closed` of them have been.
+fn close(parser: &mut Parser<'_>, closed: usize) -> std::result::Result<usize, ParserError> {
+    if closed > 0 {
+        return Ok(closed - 1);
+    }
+    let brackets = match &parser.peek_token_ref().token {
+        Token::Gt => 1,
+        Token::ShiftRight => 2,
+        Token::CustomBinaryOperator(operator) if operator.bytes().all(|b| b == b'>') => operator.len(),
+        _ => return parser.expected_ref(">", parser.peek_token_ref()),
+    };
+    parser.next_token();
+    Ok(brackets - 1)
 }

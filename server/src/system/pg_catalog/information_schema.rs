@@ -6,7 +6,7 @@ use planner::{Relation, RelationKind};
 use super::definitions::{Definition, definition};
 use super::objects::{has_key, oid};
 use super::{NAMESPACES, shapes, types};
-use crate::pg::{pg_type, type_name};
+use crate::pg::column_type;
 use crate::system::SystemRelations;
 use crate::system::table::{Cell, Row};
 
@@ -101,7 +101,7 @@ fn key_columns(relation: &Relation) -> Vec<Row> {
 
 fn columns(relation: &Relation) -> Vec<Row> {
     let column = |(position, column): (i64, &planner::Column)| -> Row {
-        let pg = pg_type(&column.data_type);
+        let pg = column_type(&column.field());
         let digits = i64::from(pg.modifier - 4);
         let (precision, scale, radix) = match pg.oid {
             21 => (Some(16), Some(0), Some(2)),
@@ -112,8 +112,9 @@ fn columns(relation: &Relation) -> Vec<Row> {
             1700 if pg.modifier > 0 => (Some(digits >> 16), Some(digits & 0xffff), Some(10)),
             _ => (None, None, None),
         };
-        let list = type_name(&column.data_type).ends_with("[]");
-        let shown = if list { "ARRAY".to_owned() } else { type_name(&column.data_type) };
+        let name = pg.name();
+        let shown = if name.ends_with("[]") { "ARRAY".to_owned() } else { name };
+        let most = (pg.oid == 1043 && pg.modifier > 0).then_some(digits);
         let shown = shown.split('(').next().unwrap_or_default().to_owned();
         named(
             relation,
@@ -123,6 +124,7 @@ fn columns(relation: &Relation) -> Vec<Row> {
                 ("column_default", column.default.clone().into()),
                 ("is_nullable", if column.not_null { "NO" } else { "YES" }.into()),
                 ("data_type", shown.into()),
+                ("character_maximum_length", most.into()),
                 ("numeric_precision", precision.into()),
                 ("numeric_scale", scale.into()),
                 ("numeric_precision_radix", radix.into()),

@@ -6,7 +6,7 @@ use planner::{Relation, RelationKind};
 
 use super::definitions::{Definition, definition};
 use super::{BTREE, FIRST_OID, HEAP, INDEX_OFFSET, NAMESPACES, OWNER, PG_CATALOG, PUBLIC, shapes};
-use crate::pg::pg_type;
+use crate::pg::column_type;
 use crate::system::table::{Cell, Row};
 
 /// Where the rewrite rules of views are numbered from.
@@ -90,7 +90,7 @@ pub(super) fn attributes(snapshot: &Snapshot) -> Vec<Row> {
             columns.extend((1i64..).zip(key).map(|c| (oid(relation) + INDEX_OFFSET, c)));
         }
         for (relation_oid, (number, column)) in columns {
-            let pg = pg_type(&column.data_type);
+            let pg = column_type(&column.field());
             let of_table = relation_oid == oid(relation);
             rows.push(vec![
                 ("attrelid", relation_oid.into()),
