@@ -36,6 +36,7 @@ pub struct Query {
     /// The result's changes need no consolidation.
     net: bool,
     shards: usize,
+    fingerprint: u64,
     /// What each node has done.
     work: Vec<Work>,
 }
@@ -79,7 +80,8 @@ impl Query {
         let work = vec![Work::default(); dataflow.nodes.len()];
         let sources = dataflow.sources();
         let timed = dataflow.is_timed();
-        Ok(Self { dataflow, sources, timed, operators, readers, schema, net, shards, work })
+        let fingerprint = fingerprint(&dataflow);
+        Ok(Self { dataflow, sources, timed, operators, readers, schema, net, shards, fingerprint, work })
     }
 
     /// What it runs.
@@ -195,12 +197,7 @@ impl Query {
 
     /// What its state belongs to: a query with another one has another state.
     pub(crate) fn fingerprint(&self) -> u64 {
-        let mut text = planner::explain(&self.dataflow);
-        for (id, node) in self.dataflow.nodes.iter().enumerate() {
-            let (name, grows) = (node.kind.name(), self.dataflow.append_only_at(id));
-            text.push_str(&format!("{name} {:?} {grows} {:?}\n", node.inputs, node.schema.inner()));
-        }
-        crate::keys::hash(text.as_bytes())
+        self.fingerprint
     }
 
     /// Copies the state of all operators.
@@ -258,4 +255,14 @@ fn source(changes: Option<&Arc<Changes>>, columns: &[usize], schema: &SchemaRef)
             Ok(ChangeBatch { rows, weights: batch.weights.clone() })
         })
         .collect()
+}
+
+/// Of everything in a dataflow that its state depends on.
+fn fingerprint(dataflow: &Dataflow) -> u64 {
+    let mut text = planner::explain(dataflow);
+    for (id, node) in dataflow.nodes.iter().enumerate() {
+        let (name, grows) = (node.kind.name(), dataflow.append_only_at(id));
+        text.push_str(&format!("{name} {:?} {grows} {:?}\n", node.inputs, node.schema.inner()));
+    }
+    crate::keys::hash(text.as_bytes())
 }

@@ -104,9 +104,13 @@ impl Rejects {
         Self(Arc::new(Mutex::new(Inner { retention, code_of, ..Inner::default() })))
     }
 
-    /// Those that are kept, as bytes.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
-        let code_of = self.0.lock().code_of;
+    /// Those that are kept, to be encoded some time later.
+    pub(crate) fn encoded(&self) -> impl FnOnce() -> Result<Vec<u8>> + Send + 'static {
+        let (kept, code_of) = (self.list(), self.0.lock().code_of);
+        move || Self::encode(kept, code_of)
+    }
+
+    fn encode(kept: Vec<Reject>, code_of: Option<CodeOf>) -> Result<Vec<u8>> {
         let record = |reject: Reject| {
             let (text, code) = match reject.reason {
                 Reason::Error(error) => (error.to_string(), code_of.map_or("", |of| of(&error)).to_owned()),
@@ -115,7 +119,7 @@ impl Rejects {
             let Reject { relation, place, epoch, now_ms, row, raw, .. } = reject;
             Record { relation, place, epoch, now_ms, text, code, row, raw: raw.map(|raw| raw.to_vec()) }
         };
-        let records: Vec<Record> = self.list().into_iter().map(record).collect();
+        let records: Vec<Record> = kept.into_iter().map(record).collect();
         serde_json::to_vec(&records).map_err(|e| Error::bug("rejects", e.to_string()))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 use sql::{CreateAs, CreateRelation, Options, RelationKind, TextType, fold};
@@ -21,7 +22,7 @@ use crate::window_assign::WindowAssign;
 /// Most columns of a relation, as PostgreSQL has it.
 const MAX_COLUMNS: usize = 1600;
 /// Options of WITH (…) that are understood; the rest is refused by name.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 16] = [
     "kafka_topic",
     "partitions",
     "replicas",
@@ -36,6 +37,8 @@ const OPTIONS: [&str; 14] = [
     "retention_bytes",
     "idle_timeout_ms",
     "memory_limit",
+    "window_type",
+    "window_size",
 ];
 
 /// The relation that CREATE STREAM or CREATE TABLE makes.
@@ -72,12 +75,22 @@ pub fn plan_create(
             default: column.default.as_ref().map(ToString::to_string),
         });
     }
+    let window_ms = source_window(&statement.options)?;
+    if window_ms.is_some() {
+        if key.is_empty() && key_names.is_empty() {
+            return Err(Error::invalid("option \"window_type\"", "the windows of records are in their key, and there is none"));
+        }
+        columns.extend(["windowstart", "windowend"].map(window_bound));
+    }
     check_columns(&columns)?;
     if let Some(missing) = key_names.iter().find(|k| !columns.iter().any(|c| c.name == **k)) {
         return Err(Error::UnknownColumn { column: missing.clone(), relation: name });
     }
     if !key_names.is_empty() {
         key = key_names.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
+    }
+    if window_ms.is_some() {
+        key.extend([columns.len() - 2, columns.len() - 1]);
     }
     let retention = check_options(&statement.options)?;
     if statement.options.text("memory_limit").is_some() {
@@ -97,13 +110,46 @@ pub fn plan_create(
         retention,
         idle_timeout_ms: idle_timeout(&statement.options)?,
         memory_limit: None,
+        read_only: statement.read_only,
         query: None,
         target: None,
         text: text.to_owned(),
     };
     relation.time_column = time_column(&relation, &statement.options)?;
-    topic_options::place(&mut relation, &statement.options, catalog, Inherited::default())?;
+    topic_options::place(
+        &mut relation,
+        &statement.options,
+        catalog,
+        Inherited { window_ms, ..Inherited::default() },
+    )?;
     Ok(relation)
+}
+
+/// A bound of the window that a record's key is of.
+fn window_bound(name: &str) -> Column {
+    Column { name: name.to_owned(), data_type: DataType::Int64, text_type: None, not_null: true, default: None }
+}
+
+/// The windows in the keys of a topic that others write to: their length, None in it for sessions.
+///
+/// Source: ksqlDB, CREATE STREAM, WINDOW_TYPE and WINDOW_SIZE.
+fn source_window(options: &Options) -> Result<Option<Option<i64>>> {
+    let size = options.duration_ms("window_size")?;
+    let Some(window) = options.text("window_type") else {
+        return match size {
+            None => Ok(None),
+            Some(_) => Err(Error::invalid("option \"window_size\"", "it belongs to \"window_type\"")),
+        };
+    };
+    match (window.to_ascii_lowercase().as_str(), size) {
+        ("session", None) => Ok(Some(None)),
+        ("session", Some(_)) => Err(Error::invalid("option \"window_size\"", "sessions have no fixed length")),
+        ("tumbling" | "hopping", Some(size)) => Ok(Some(Some(size))),
+        ("tumbling" | "hopping", None) => {
+            Err(Error::invalid("option \"window_type\"", format!("{window} windows need \"window_size\"")))
+        }
+        _ => Err(Error::invalid("option \"window_type\"", "SESSION, TUMBLING and HOPPING are window types")),
+    }
 }
 
 /// Whether the result is a stream or table of records, as what it reads is or as the statement says.
@@ -202,6 +248,14 @@ pub fn plan_create_as(
         (ViewQuery::Continuous(Arc::new(dataflow)), key, record_key)
     };
     check_columns(&columns)?;
+    if matches!(statement.kind, RelationKind::Stream | RelationKind::Table)
+        && let Some(column) = columns.iter().find(|c| PSEUDO_COLUMNS.iter().any(|(pseudo, _)| *pseudo == c.name))
+    {
+        return Err(Error::Definition(format!(
+            "\"{}\" is a column that every stream has: give it another name with AS",
+            column.name
+        )));
+    }
     let own = |key: Vec<usize>| key.into_iter().filter(|k| *k < columns.len()).collect();
     let (key, record_key) = (own(key), own(record_key));
     let mut relation = Relation {
@@ -217,6 +271,7 @@ pub fn plan_create_as(
         retention,
         idle_timeout_ms: idle_timeout(&statement.options)?,
         memory_limit: memory_limit(&statement.options)?,
+        read_only: false,
         query: Some(query),
         target: None,
         text: text.to_owned(),
@@ -325,6 +380,9 @@ pub fn plan_drop(catalog: &Catalog, statement: &sql::Drop) -> Result<Vec<Arc<Rel
 
 /// A topic can only go when nobody else is on it.
 fn check_delete_topic(catalog: &Catalog, relation: &Relation, dropped: &[Arc<Relation>]) -> Result<()> {
+    if relation.read_only {
+        return Err(Error::ReadOnly { name: relation.name.clone(), action: "delete the topic of" });
+    }
     let Some(topic) = catalog.topic(&relation.topic.name).filter(|_| relation.has_topic()) else {
         return Ok(());
     };
@@ -430,7 +488,6 @@ fn check_options(options: &Options) -> Result<Retention> {
 }
 
 fn time_column(relation: &Relation, options: &Options) -> Result<Option<usize>> {
-    use datafusion::arrow::datatypes::DataType;
     let Some(name) = options.text("timestamp") else { return Ok(None) };
     let name = name.to_lowercase();
     let index = relation

@@ -44,6 +44,14 @@ pub enum Error {
         /// What the statement needs.
         expected: &'static str,
     },
+    /// CREATE SOURCE made it.
+    #[error("cannot {action} \"{name}\": it is read-only")]
+    ReadOnly {
+        /// The relation.
+        name: String,
+        /// What the statement would do.
+        action: &'static str,
+    },
     /// Others read it.
     #[error("cannot drop \"{name}\" because other objects depend on it")]
     HasDependents {

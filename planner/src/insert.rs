@@ -25,6 +25,9 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
     if !target.is_stream() || target.target.is_some() {
         return Err(Error::WrongKind { name: target.name.clone(), expected: "stream" });
     }
+    if target.read_only {
+        return Err(Error::ReadOnly { name: target.name.clone(), action: "insert into" });
+    }
     let Some(query) = &insert.source else {
         return Err(Error::Definition("INSERT … EMIT needs a query".into()));
     };
@@ -52,6 +55,7 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
         retention: (None, None),
         idle_timeout_ms: None,
         memory_limit: None,
+        read_only: false,
         query: Some(ViewQuery::Continuous(Arc::new(dataflow))),
         target: Some(target.id),
         text: text.to_owned(),

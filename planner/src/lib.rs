@@ -32,5 +32,5 @@ pub use functions::{
 };
 pub use insert::plan_insert;
 pub use session_assign::{SessionAssign, SessionSpec, expand_sessions};
-pub use source::{RelationSource, sources};
+pub use source::{RelationSource, origins, sources};
 pub use window_assign::{WindowAssign, WindowSpec};

@@ -70,3 +70,40 @@ pub fn sources(plan: &LogicalPlan) -> Vec<RelationId> {
     });
     sources
 }
+
+/// Of each column of a plan's result the relation's column that it is, by its position; None for one that is
+/// made.
+pub fn origins(plan: &LogicalPlan) -> Vec<Option<(RelationId, usize)>> {
+    let of_input = || plan.inputs().first().map(|input| origins(input)).unwrap_or_default();
+    let found = match plan {
+        LogicalPlan::TableScan(scan) => {
+            let source: &dyn std::any::Any = scan.source.as_ref();
+            let Some(source) = source.downcast_ref::<RelationSource>() else { return nowhere(plan) };
+            let columns = 0..scan.source.schema().fields().len();
+            let kept = scan.projection.clone().unwrap_or_else(|| columns.collect());
+            let own = |at: usize| (at < source.relation.columns.len()).then_some((source.relation.id, at));
+            kept.into_iter().map(own).collect()
+        }
+        LogicalPlan::Projection(projection) => {
+            let (inner, schema) = (origins(&projection.input), projection.input.schema());
+            let column = |expr: &Expr| match expr.clone().unalias_nested().data {
+                Expr::Column(column) => inner.get(schema.maybe_index_of_column(&column)?).copied().flatten(),
+                _ => None,
+            };
+            projection.expr.iter().map(column).collect()
+        }
+        LogicalPlan::Filter(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Distinct(_) => of_input(),
+        LogicalPlan::Join(join) => [origins(&join.left), origins(&join.right)].concat(),
+        _ => return nowhere(plan),
+    };
+    // A join may show one side only.
+    if found.len() == plan.schema().fields().len() { found } else { nowhere(plan) }
+}
+
+fn nowhere(plan: &LogicalPlan) -> Vec<Option<(RelationId, usize)>> {
+    vec![None; plan.schema().fields().len()]
+}

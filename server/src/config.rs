@@ -248,6 +248,7 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(key: &str, value: &str) 
 pub fn usage() -> String {
     let mut text = String::from(
         "millpond serve [--KEY VALUE …]   run the server\n\
+         millpond check DIR   read everything in the data directory of a stopped server, and say what is damaged\n\
          millpond demo [--once] [--speed N] [--data DIR]   replay a month of flights\n\
          millpond bench   measure this machine\n\n\
          settings of serve: flag, MILLPOND_KEY in the environment, or key in the TOML file --config names\n",

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let (verb, rest) = args.split_first().map_or(("help", &[][..]), |(verb, rest)| (verb.as_str(), rest));
     let result = match verb {
         "serve" => serve(rest),
+        "check" => server::check(rest).map(|report| say(&report)),
         "demo" => run(server::demo(rest)),
         "bench" => run(server::bench(rest)),
         "help" | "--help" | "-h" => {

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::channels::{self, Channels, Notification};
 use crate::pg::WireError;
-use crate::settings::Settings;
+use crate::settings::{Settings, TRANSACTION_ISOLATION};
 use crate::statements::{Cursors, Prepared};
 
 /// Memory that rows of one COPY or transaction may take before they are written.
@@ -236,7 +236,8 @@ impl Session {
         }
     }
 
-    pub(crate) fn begin(&mut self) {
+    /// Begins a transaction. Every level of isolation is kept: it reads one epoch and writes as a whole.
+    pub(crate) fn begin(&mut self, isolation: Option<String>) -> Result<(), WireError> {
         if self.transaction.is_some() {
             self.notices.push(WireError::new("25001", "there is already a transaction in progress"));
         } else {
@@ -249,7 +250,9 @@ impl Session {
                 savepoints: Vec::new(),
                 notifications: Vec::new(),
             });
+            self.settings.set(TRANSACTION_ISOLATION, isolation)?;
         }
+        Ok(())
     }
 
     /// Ends the transaction; its writes become one atom. True when it was committed.
@@ -259,6 +262,7 @@ impl Session {
             return Ok(true);
         };
         self.cursors.end(!transaction.failed);
+        self.settings.set(TRANSACTION_ISOLATION, None)?;
         if transaction.failed {
             return Ok(false);
         }
@@ -276,11 +280,13 @@ impl Session {
         Ok(true)
     }
 
-    pub(crate) fn rollback(&mut self) {
+    pub(crate) fn rollback(&mut self) -> Result<(), WireError> {
         self.cursors.end(false);
+        self.settings.set(TRANSACTION_ISOLATION, None)?;
         if self.transaction.take().is_none() {
             self.notices.push(WireError::new("25P01", "there is no transaction in progress"));
         }
+        Ok(())
     }
 
     /// An error inside a transaction: nothing but its end is possible now.

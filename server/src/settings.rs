@@ -46,6 +46,9 @@ const fn accepted(name: &'static str, default: &'static str) -> Setting {
 /// The version of PostgreSQL whose behaviour clients may expect.
 pub const SERVER_VERSION: &str = "16.6";
 
+/// That of the transaction there is; until it is set, the default one.
+pub(crate) const TRANSACTION_ISOLATION: &str = "transaction_isolation";
+
 /// All settings, sorted by name.
 pub const SETTINGS: &[Setting] = &[
     reported("application_name", ""),
@@ -81,7 +84,7 @@ pub const SETTINGS: &[Setting] = &[
     accepted("synchronize_seqscans", "on"),
     reported("timezone", "UTC"),
     // Any level gives what repeatable read promises: a transaction reads one epoch.
-    accepted("transaction_isolation", "read committed"),
+    accepted(TRANSACTION_ISOLATION, "read committed"),
     accepted("transaction_read_only", "off"),
     accepted("xmloption", "content"),
 ];
@@ -106,6 +109,7 @@ impl Settings {
     pub fn get(&self, name: &str) -> Result<String, WireError> {
         match self.changed.get(name) {
             Some(value) => Ok(value.clone()),
+            None if name == TRANSACTION_ISOLATION => self.get("default_transaction_isolation"),
             None => find(name).map(|s| s.default.to_owned()).ok_or_else(|| unknown(name)),
         }
     }
@@ -173,9 +177,7 @@ impl Settings {
 
     /// Every setting with its value.
     pub fn all(&self) -> impl Iterator<Item = (&'static Setting, String)> + '_ {
-        SETTINGS
-            .iter()
-            .map(|s| (s, self.changed.get(s.name).cloned().unwrap_or_else(|| s.default.to_owned())))
+        SETTINGS.iter().map(|s| (s, self.get(s.name).unwrap_or_else(|_| s.default.to_owned())))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Statements, top-down. Queries and expressions inside them are sqlparser's.
 
 use arrow::datatypes::Field;
-use sqlparser::ast::{Expr, Ident, ObjectName};
+use sqlparser::ast::{Expr, Ident, ObjectName, SelectItem};
 
 use crate::clauses::Emit;
 use crate::options::Options;
@@ -56,8 +56,8 @@ pub enum Statement {
     },
     /// RESET; None is RESET ALL.
     Reset(Option<String>),
-    /// BEGIN.
-    Begin,
+    /// BEGIN; with its isolation level, where it names one.
+    Begin(Option<String>),
     /// COMMIT.
     Commit,
     /// ROLLBACK.
@@ -207,6 +207,8 @@ pub struct CreateRelation {
     pub if_not_exists: bool,
     /// OR REPLACE.
     pub or_replace: bool,
+    /// CREATE SOURCE: others write to its topic, and nobody here.
+    pub read_only: bool,
     /// Its columns.
     pub columns: Vec<Column>,
     /// PRIMARY KEY (a, b) beside the columns.
@@ -275,8 +277,8 @@ pub struct Insert {
     pub source: Option<Query>,
     /// ON CONFLICT DO NOTHING.
     pub on_conflict_nothing: bool,
-    /// RETURNING … was given.
-    pub returning: bool,
+    /// RETURNING; empty without it.
+    pub returning: Vec<SelectItem>,
 }
 
 /// UPDATE name SET … WHERE ….
@@ -290,6 +292,8 @@ pub struct Update {
     pub assignments: Vec<(Ident, Expr)>,
     /// WHERE.
     pub selection: Option<Expr>,
+    /// RETURNING; empty without it.
+    pub returning: Vec<SelectItem>,
 }
 
 /// DELETE FROM name WHERE ….
@@ -301,6 +305,8 @@ pub struct Delete {
     pub alias: Option<Ident>,
     /// WHERE.
     pub selection: Option<Expr>,
+    /// RETURNING; empty without it.
+    pub returning: Vec<SelectItem>,
 }
 
 /// COPY.

@@ -23,6 +23,18 @@ const ASOF_MARKER: &str = "__millpond_asof";
 const AFTER_PARTITION: [&str; 8] =
     ["EMIT", "HAVING", "LIMIT", "ORDER", "UNION", "INTERSECT", "EXCEPT", "OFFSET"];
 
+/// Units of time, ms.
+const UNITS: [(&str, i64); 5] =
+    [("millisecond", 1), ("second", 1_000), ("minute", 60_000), ("hour", 3_600_000), ("day", 86_400_000)];
+
+/// The length of `5 SECONDS` in ms.
+pub(crate) fn duration_ms(text: &str) -> Option<i64> {
+    let (number, unit) = text.trim().split_once(char::is_whitespace)?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let (_, factor) = UNITS.iter().find(|(name, _)| unit == *name || unit.strip_suffix('s') == Some(name))?;
+    number.parse::<i64>().ok()?.checked_mul(*factor)
+}
+
 /// When a continuous query shows its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emit {
@@ -539,14 +551,7 @@ impl<'a> Cursor<'a> {
         };
         let number = number.ok_or_else(|| self.error("expected a whole number"))?;
         let unit = self.take().ok_or_else(|| self.error("expected a unit of time"))?;
-        let units = [
-            ("millisecond", 1),
-            ("second", 1_000),
-            ("minute", 60_000),
-            ("hour", 3_600_000),
-            ("day", 86_400_000),
-        ];
-        let factor = units
+        let factor = UNITS
             .iter()
             .find(|(name, _)| word_is(unit, name) || word_is(unit, &format!("{name}s")))
             .map(|(_, factor)| *factor)

@@ -1,5 +1,6 @@
 //! `WITH (name = value, …)`: kept in order, read by name, whatever the case.
 
+use crate::clauses::duration_ms;
 use crate::error::{Error, Result};
 
 /// A literal in WITH (…).
@@ -41,6 +42,20 @@ impl Options {
     /// The text of `name`, if given.
     pub fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(OptionValue::text)
+    }
+
+    /// The length of time `name` in ms, if given: `5 SECONDS`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for anything else.
+    pub fn duration_ms(&self, name: &str) -> Result<Option<i64>> {
+        let read = |text: String| {
+            duration_ms(&text).filter(|ms| *ms > 0).ok_or_else(|| Error::InvalidOption {
+                option: name.to_owned(),
+                reason: format!("\"{text}\" is not a length of time such as '5 SECONDS'"),
+            })
+        };
+        self.text(name).map(read).transpose()
     }
 
     /// The positive integer `name`, if given.

@@ -6,6 +6,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod check;
 pub mod checkpoint;
 mod clock;
 mod error;
@@ -15,6 +16,7 @@ mod lock;
 pub mod log;
 pub mod meta;
 
+pub use check::{CheckReport, Finding, check};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, Kind, Result};
 pub use frame::{Frame, FrameHeader, HEADER_BYTES};

@@ -192,7 +192,7 @@ impl Stepper {
             head.topics.insert(name.clone(), ends.partitions.iter().map(PartitionHead::of).collect());
         }
         let mut rejects = Image::default();
-        rejects.bytes(&self.rejects.encode()?);
+        rejects.later(self.rejects.encoded());
         sections.push((REJECTS.to_owned(), rejects));
         let copied = sections.iter().map(|(_, image)| image.copied()).sum();
         Ok(Some(Capture {

@@ -13,7 +13,7 @@ use super::backfill::{Backfill, Building, Built, Missed, Progress};
 use super::history::{StreamReader, TopicReader};
 use super::meta::Halt;
 use super::relations::{State, new_base};
-use super::step::Stepper;
+use super::step::{LatestTimes, Stepper};
 use super::topics::Arrival;
 use super::view::{View, Written};
 use crate::change::ChangeBatch;
@@ -210,7 +210,7 @@ impl Stepper {
                         for missed in building.missed {
                             if view.status.error.is_none() {
                                 let Missed { epoch, now_ms, changes } = missed;
-                                let output = view.step(epoch, now_ms, &changes, &self.log, &self.rejects);
+                                let output = view.step(epoch, now_ms, &changes, &LatestTimes::new(), &self.log, &self.rejects);
                                 written.extend(output.into_iter().flat_map(|output| output.written));
                             }
                         }

@@ -49,7 +49,11 @@ pub(crate) struct Stepper {
     pub(super) rebuilt: Vec<Rebuilt>,
     pub(super) answers: Vec<Answer>,
     pub(super) rejects: Rejects,
+    latest: LatestTimes,
 }
+
+/// The latest record time of what came for each relation in an epoch, and for each view of what it read.
+pub(super) type LatestTimes = HashMap<RelationId, i64>;
 
 impl Stepper {
     pub(crate) fn new(log: Arc<dyn Log>, config: &EngineConfig) -> Self {
@@ -71,6 +75,7 @@ impl Stepper {
             rebuilt: Vec::new(),
             answers: Vec::new(),
             rejects: Rejects::new(config.rejects, config.code_of),
+            latest: LatestTimes::new(),
         }
     }
 
@@ -124,6 +129,7 @@ impl Stepper {
     pub(crate) fn step(&mut self, epoch: Epoch, now_ms: i64, mut arrivals: Arrivals) {
         self.epoch = epoch;
         self.now_ms = now_ms;
+        self.latest.clear();
         if let Some(tick) = arrivals.remove(&ticks::topic()) {
             self.ticks += tick.iter().map(|arrival| arrival.rows() as u64).sum::<u64>();
         }
@@ -155,7 +161,9 @@ impl Stepper {
             let Some(ends) = self.topics.get_mut(&delivery.topic) else { continue };
             arrived.sort_by_key(|a| (a.part, a.partition));
             arrived.iter_mut().for_each(|arrival| Arc::make_mut(ends).number(arrival));
+            let latest = arrived.iter().filter_map(Arrival::latest_ms).max();
             for id in &delivery.relations {
+                self.latest.extend(latest.map(|latest| (*id, latest)));
                 let (Some(state), Some(relation)) = (self.states.get(id), self.catalog.by_id(*id)) else {
                     continue;
                 };
@@ -188,7 +196,7 @@ impl Stepper {
     /// The views of a level, in parallel.
     fn step_views(&mut self, level: usize, arrivals: &mut Arrivals, changes: &mut EpochChanges) {
         let (epoch, now_ms, log, rejects) = (self.epoch, self.now_ms, &self.log, &self.rejects);
-        let (seen, flow): (&EpochChanges, &Flow) = (changes, &self.flow);
+        let (seen, flow, latest): (&EpochChanges, &Flow, &LatestTimes) = (changes, &self.flow, &self.latest);
         let mut views: Vec<(RelationId, &mut View)> = self
             .states
             .iter_mut()
@@ -199,7 +207,7 @@ impl Stepper {
                 _ => None,
             })
             .collect();
-        let run = |(id, view): (RelationId, &mut View)| (id, view.step(epoch, now_ms, seen, log, rejects));
+        let run = |(id, view): (RelationId, &mut View)| (id, view.step(epoch, now_ms, seen, latest, log, rejects));
         let results: Vec<(RelationId, Option<Output>)> = if views.len() > 1 {
             views.into_par_iter().map(run).collect()
         } else {
@@ -224,6 +232,9 @@ impl Stepper {
         arrivals: &mut Arrivals,
         changes: &mut EpochChanges,
     ) {
+        let sources = self.states.get(&id).and_then(State::view).map(|view| view.query.sources());
+        let latest = sources.unwrap_or_default().iter().filter_map(|s| self.latest.get(s)).max().copied();
+        self.latest.extend(latest.map(|latest| (id, latest)));
         if let Some(new) = output.changes {
             changes.insert(id, Arc::new(new));
         }

@@ -30,6 +30,7 @@ pub(super) fn relation() -> Arc<Relation> {
         retention: (None, None),
         idle_timeout_ms: None,
         memory_limit: None,
+        read_only: false,
         query: None,
         target: None,
         text: String::new(),

@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::compute::max;
+use datafusion::arrow::datatypes::Int64Type;
 use planner::{RelationId, Topic};
 use storage::Offset;
 use storage::log::{Log, TopicPartition};
 
 use crate::error::Result;
+use crate::ingest::ROW_TIME;
 
 /// Records of one epoch for a partition of a topic, written by one relation.
 #[derive(Debug)]
@@ -28,6 +31,12 @@ pub(crate) struct Arrival {
 impl Arrival {
     pub(crate) fn rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// The latest time of its records, ms since 1970.
+    pub(crate) fn latest_ms(&self) -> Option<i64> {
+        let times = self.batches.iter().filter_map(|batch| batch.column_by_name(ROW_TIME)?.as_primitive_opt());
+        times.filter_map(max::<Int64Type>).max()
     }
 }
 

@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use planner::Relation;
 use storage::Epoch;
 use storage::log::{Log, Sync, TopicPartition};
@@ -17,6 +17,7 @@ use storage::log::{Log, Sync, TopicPartition};
 use super::frames;
 use super::meta::Halt;
 use super::snapshot::QueryStatus;
+use super::step::LatestTimes;
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
 use crate::format::{Codec, split};
@@ -116,6 +117,7 @@ impl View {
         epoch: Epoch,
         now_ms: i64,
         changes: &EpochChanges,
+        latest: &LatestTimes,
         log: &Arc<dyn Log>,
         all_rejects: &Rejects,
     ) -> Option<Output> {
@@ -129,7 +131,8 @@ impl View {
             };
             self.measure();
             self.check_memory()?;
-            let written = self.written(&kept, now_ms)?;
+            let latest_ms = self.query.sources().iter().filter_map(|s| latest.get(s)).max();
+            let written = self.written(&kept, latest_ms.copied().unwrap_or(now_ms))?;
             self.write_topic(epoch, now_ms, &written, log)?;
             Ok(Output { changes: (!self.relation.is_stream()).then_some(kept), written })
         }))
@@ -230,8 +233,9 @@ impl View {
         all.extend(kept.collect(), step.count);
     }
 
-    /// Changes as its topic holds them.
-    pub(super) fn written(&self, changes: &Changes, now_ms: i64) -> Result<Written> {
+    /// Changes as its topic holds them. A key that is gone went at `latest_ms`, the latest time of what came
+    /// in the epoch.
+    pub(super) fn written(&self, changes: &Changes, latest_ms: i64) -> Result<Written> {
         if !self.relation.has_topic() || changes.is_empty() {
             return Ok(Vec::new());
         }
@@ -243,7 +247,7 @@ impl View {
         let mut written = std::collections::BTreeMap::<u32, Vec<RecordBatch>>::new();
         let batches = match stream {
             true => changes.iter().map(|b| b.rows.clone()).collect(),
-            false => vec![last_of_each_key(&self.relation, changes, now_ms)?],
+            false => vec![last_of_each_key(&self.relation, changes, latest_ms)?],
         };
         for batch in batches.iter().filter(|b| b.num_rows() > 0) {
             for (partition, records) in split(codec.encode(batch)?, self.relation.partitions)? {
@@ -343,7 +347,7 @@ fn weighted_rows(batch: &ChangeBatch) -> Result<RecordBatch> {
 }
 
 /// A table's changes as its topic of records keeps them: for each key its new row, or that it is gone.
-fn last_of_each_key(relation: &Relation, changes: &Changes, now_ms: i64) -> Result<RecordBatch> {
+fn last_of_each_key(relation: &Relation, changes: &Changes, latest_ms: i64) -> Result<RecordBatch> {
     let all = ChangeBatch::concat(&nullable(&relation.full_schema()), changes)?;
     let key: Vec<ArrayRef> = relation.record_key.iter().map(|k| Arc::clone(all.rows.column(*k))).collect();
     let codec = RowCodec::try_new(key.iter().map(|k| k.data_type().clone()))?;
@@ -362,9 +366,16 @@ fn last_of_each_key(relation: &Relation, changes: &Changes, now_ms: i64) -> Resu
         }
     }
     let mut columns = take_record_batch(&all.rows, &UInt32Array::from(rows))?.columns().to_vec();
-    if columns.len() == relation.columns.len() {
-        columns.push(Arc::new(Int64Array::from_value(now_ms, gone.len())));
-    }
+    let times = match columns.get(relation.columns.len()) {
+        Some(times) => {
+            let times = times.as_primitive::<Int64Type>().iter().zip(&gone);
+            let went = |(time, gone): (Option<i64>, &bool)| if *gone { time.max(Some(latest_ms)) } else { time };
+            times.map(went).collect()
+        }
+        None => Int64Array::from_value(latest_ms, gone.len()),
+    };
+    columns.truncate(relation.columns.len());
+    columns.push(Arc::new(times));
     columns.push(Arc::new(BooleanArray::from(gone)));
     Ok(RecordBatch::try_new(topic_schema(relation), columns)?)
 }

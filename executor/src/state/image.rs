@@ -42,6 +42,8 @@ enum Piece {
     Bytes(Vec<u8>),
     /// Encoded when it is written.
     Vector(Box<dyn FnOnce() -> Vec<u8> + Send>),
+    /// Made and encoded when it is written.
+    Later(Box<dyn FnOnce() -> Result<Vec<u8>> + Send>),
     Rows(RecordBatch),
 }
 
@@ -78,6 +80,12 @@ impl Image {
             copy.into_iter().for_each(|value| value.put(&mut bytes));
             bytes
         })));
+    }
+
+    /// What `make` gives, as `bytes` would have it: it is made when the next epochs go on.
+    pub(crate) fn later(&mut self, make: impl FnOnce() -> Result<Vec<u8>> + Send + 'static) {
+        self.seal();
+        self.pieces.push(Piece::Later(Box::new(make)));
     }
 
     /// Rows that nobody changes: they are not copied.
@@ -123,6 +131,11 @@ impl Image {
             let bytes = match piece {
                 Piece::Bytes(bytes) => bytes,
                 Piece::Vector(encode) => encode(),
+                Piece::Later(make) => {
+                    let body = make()?;
+                    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+                    [&length.to_le_bytes(), body.as_slice()].concat()
+                }
                 Piece::Rows(rows) => {
                     let body = encode_batches(&rows.schema(), std::slice::from_ref(&rows))?;
                     [&(body.len() as u64).to_le_bytes(), body.as_ref()].concat()

@@ -4,14 +4,17 @@
 //! tables too: an aggregate follows rows that are taken back.
 
 use sql::sqlparser::ast::{
-    BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Value,
+    BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
+    FunctionArgumentClause, FunctionArguments, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax,
+    ObjectName, OneOrManyWithParens, OrderByExpr, OrderByOptions, Value,
 };
+
+use crate::functions::TIME_UNITS;
 
 use super::spelling::{binary, call, call_of, name_of};
 
 /// Other names of the same functions.
-const NAMES: [(&str, &str); 16] = [
+const NAMES: [(&str, &str); 13] = [
     ("collect_list", "array_agg"),
     ("correlation", "corr"),
     ("stddev_sample", "stddev_samp"),
@@ -20,11 +23,8 @@ const NAMES: [(&str, &str); 16] = [
     ("lcase", "lower"),
     ("ucase", "upper"),
     ("ifnull", "coalesce"),
-    ("instr", "strpos"),
-    ("array_join", "array_to_string"),
     ("array_contains", "array_has"),
     ("slice", "array_slice"),
-    ("split", "string_to_array"),
     ("from_unixtime", "to_timestamp_millis"),
     ("sign", "signum"),
     ("array_remove", "array_remove_all"),
@@ -59,6 +59,9 @@ pub(super) fn needs_offset(function: &Function) -> bool {
 /// The same call in other words; None for one that needs none.
 pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
     let name = name_of(&function.name);
+    if matches!(name.as_str(), "transform" | "filter" | "reduce") {
+        take_lambdas(function);
+    }
     let arguments = arguments(function)?;
     match (name.as_str(), arguments.as_slice()) {
         ("struct", [_, ..]) => {
@@ -76,6 +79,28 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
             Some(call("map", vec![side(true), side(false)]))
         }
         ("as_map", [keys, values]) => Some(call("map", vec![keys.clone(), values.clone()])),
+        ("transform", [_, Expr::Lambda(_)]) => Some(call("array_transform", arguments)),
+        ("transform", [_, Expr::Lambda(_), Expr::Lambda(_)]) => Some(call("map_transform", arguments)),
+        ("filter", [_, Expr::Lambda(keeps)]) => {
+            let name = if keeps.params.len() == 1 { "array_filter" } else { "map_filter" };
+            Some(call(name, arguments))
+        }
+        ("encode", [_, _, _]) => Some(call("encode_text", arguments)),
+        ("cube_explode", [list]) => {
+            Some(call("unnest", vec![call("cube_list", vec![list.clone()])]))
+        }
+        ("unix_timestamp", []) => Some(call("unix_timestamp", vec![call("now", Vec::new())])),
+        ("unix_date", []) => Some(call("unix_date", vec![call("now", Vec::new())])),
+        (
+            "dateadd" | "datesub" | "timeadd" | "timesub" | "timestampadd" | "timestampsub",
+            [Expr::Identifier(unit), count, time],
+        ) => {
+            let unit = unit.value.to_ascii_uppercase();
+            let (unit, _) = TIME_UNITS.iter().find(|(name, _)| *name == unit || name.strip_suffix('S') == Some(&unit))?;
+            let unit = Expr::value(Value::SingleQuotedString((*unit).to_owned()));
+            Some(call(&name, vec![unit, count.clone(), time.clone()]))
+        }
+        ("instr", [text, part]) => Some(call("strpos", vec![text.clone(), part.clone()])),
         ("as_value", [value]) => Some(Expr::Nested(Box::new(value.clone()))),
         ("count_distinct", [value]) => {
             Some(aggregate("count", value, true, None, function.filter.as_deref()))
@@ -99,6 +124,40 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
             function.name = ObjectName::from(vec![Ident::new(*other)]);
             None
         }
+    }
+}
+
+/// `x => …` and `(x, y) => …`, which are read as arguments with a name, as functions.
+fn take_lambdas(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for argument in &mut list.args {
+        let FunctionArg::ExprNamed {
+            name,
+            arg: FunctionArgExpr::Expr(body),
+            operator: FunctionArgOperator::RightArrow,
+        } = argument
+        else {
+            continue;
+        };
+        let Some(params) = parameters(name) else { continue };
+        let lambda = LambdaFunction {
+            params: OneOrManyWithParens::Many(params),
+            body: Box::new(body.clone()),
+            syntax: LambdaSyntax::Arrow,
+        };
+        *argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Lambda(lambda)));
+    }
+}
+
+fn parameters(names: &Expr) -> Option<Vec<LambdaFunctionParameter>> {
+    let parameter = |name: &Expr| match name {
+        Expr::Identifier(name) => Some(LambdaFunctionParameter { name: name.clone(), data_type: None }),
+        _ => None,
+    };
+    match names {
+        Expr::Nested(one) => parameters(one),
+        Expr::Tuple(names) => names.iter().map(parameter).collect(),
+        one => Some(vec![parameter(one)?]),
     }
 }
 

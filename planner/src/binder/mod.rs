@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::config::ConfigOptions;
+use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::{DataFusionError, TableReference};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{
@@ -190,7 +192,15 @@ impl ContextProvider for Names<'_> {
         })?;
         let arguments = datafusion::catalog::TableFunctionArgs::new(&args, self.binder.state);
         let provider = function.create_table_provider_with_args(arguments)?;
-        Ok(datafusion::datasource::provider_as_source(provider))
+        Ok(provider_as_source(provider))
+    }
+
+    fn create_cte_work_table(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+    ) -> datafusion::common::Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

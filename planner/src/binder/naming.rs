@@ -17,12 +17,12 @@ pub fn visible_name(name: &str) -> &str {
     name.split(TAIL).next().unwrap_or(name)
 }
 
-/// Gives every unnamed item of a select list its name. With `numbered`, expressions are named as ksqlDB
-/// names them: ksql_col_0, ksql_col_1 and so on.
-pub(super) fn name_items(select: &mut Select, numbered: bool) {
+/// Gives every unnamed item of a select list its name. With `shared`, the columns that several sources of
+/// the query have, names are ksqlDB's: an expression's is ksql_col_0, ksql_col_1 and so on.
+pub(super) fn name_items(select: &mut Select, shared: Option<&HashSet<String>>) {
     let mut taken: HashSet<String> = HashSet::new();
-    if numbered {
-        number_items(select);
+    if let Some(shared) = shared {
+        number_items(select, shared);
     }
     for item in &mut select.projection {
         let (expr, name, quoted) = match item {
@@ -49,7 +49,7 @@ pub(super) fn name_items(select: &mut Select, numbered: bool) {
 }
 
 /// Source: ksqlDB, names of columns without an alias.
-fn number_items(select: &mut Select) {
+fn number_items(select: &mut Select, shared: &HashSet<String>) {
     let named: HashSet<String> = select
         .projection
         .iter()
@@ -59,7 +59,7 @@ fn number_items(select: &mut Select) {
             _ => None,
         })
         .collect();
-    prefix_repeated(select);
+    prefix_repeated(select, shared);
     let mut names = (0..).map(|n| format!("ksql_col_{n}")).filter(|name| !named.contains(name));
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) = item
@@ -71,14 +71,16 @@ fn number_items(select: &mut Select) {
     }
 }
 
-/// Columns of a join that would have one name are named after their relation too.
-fn prefix_repeated(select: &mut Select) {
+/// Columns of a join whose names do not tell whose they are are named after their relation too.
+fn prefix_repeated(select: &mut Select, shared: &HashSet<String>) {
     let name = |item: &SelectItem| match item {
         SelectItem::UnnamedExpr(expr @ Expr::CompoundIdentifier(_)) => expression_name(expr),
         _ => None,
     };
     let names: Vec<Option<String>> = select.projection.iter().map(name).collect();
-    let repeated = |name: &String| names.iter().flatten().filter(|other| *other == name).count() > 1;
+    let repeated = |name: &String| {
+        shared.contains(name) || names.iter().flatten().filter(|other| *other == name).count() > 1
+    };
     for (item, name) in select.projection.iter_mut().zip(&names) {
         if let SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) = item
             && let Some(name) = name.as_ref().filter(|name| repeated(name))

@@ -1,5 +1,6 @@
 //! Pseudo-columns are there only for a query that names one, so that `*` never shows them.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sql::sqlparser::ast::{
@@ -84,6 +85,19 @@ fn columns<'a>(
         let name = format!("{}_{}", sql::fold(alias), column.name);
         SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) }
     })
+}
+
+/// Names of columns that several sources of a query have.
+pub(super) fn shared_columns(select: &Select, catalog: &Catalog) -> HashSet<String> {
+    let (mut seen, mut shared) = (HashSet::new(), HashSet::new());
+    let factors = select.from.iter().flat_map(|table| {
+        std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation))
+    });
+    for (_, relation) in factors.filter_map(|factor| source(factor, catalog)) {
+        let repeated = relation.columns.iter().map(|c| &c.name).filter(|name| !seen.insert((*name).clone()));
+        shared.extend(repeated.cloned());
+    }
+    shared
 }
 
 /// The relation a table factor names, with the name it goes by.

@@ -72,7 +72,8 @@ impl<'a> Rewrite<'a> {
             )?;
         }
         select.projection.iter_mut().for_each(spelling::select_item);
-        naming::name_items(select, numbered);
+        let shared = numbered.then(|| pseudo::shared_columns(select, self.catalog));
+        naming::name_items(select, shared.as_ref());
         Ok(())
     }
 

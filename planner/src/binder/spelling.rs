@@ -1,7 +1,7 @@
 //! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
 
 use sql::sqlparser::ast::{
-    AccessExpr, Array, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    AccessExpr, Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr,
     OrderByOptions, Query, SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
@@ -29,11 +29,16 @@ pub(super) fn expression(expr: &mut Expr) {
             }
         }
         // A number with a point is a double on its own; as NUMERIC it is exact.
-        Expr::Cast { expr: inner, data_type: DataType::Numeric(_) | DataType::Decimal(_), .. } => {
-            if let Expr::Value(value) = inner.as_mut()
-                && let Value::Number(number, _) = &value.value
-            {
+        Expr::Cast { expr: inner, data_type: DataType::Numeric(info) | DataType::Decimal(info), .. } => {
+            let Expr::Value(value) = inner.as_mut() else { return };
+            if let Value::Number(number, _) = &value.value {
                 value.value = Value::SingleQuotedString(number.clone());
+            }
+            // Without digits it has those that are written.
+            if let (Value::SingleQuotedString(number), ExactNumberInfo::None) = (&value.value, &info)
+                && let Some(scale) = digits_behind_point(number)
+            {
+                *info = ExactNumberInfo::PrecisionAndScale(38, scale);
             }
         }
         Expr::Cast { expr: inner, data_type: DataType::Timestamp(..), .. } => {
@@ -62,6 +67,16 @@ pub(super) fn expression(expr: &mut Expr) {
             if let Some(array) = array_literal(right, true) {
                 **right = array;
             }
+        }
+        // Its patterns are of their own kind.
+        Expr::SimilarTo { negated, expr: text, pattern, escape_char } => {
+            let escape = escape_char.take().map_or_else(|| Value::SingleQuotedString("\\".into()), |e| e.value);
+            let pattern = call("similar_pattern", vec![pattern.as_ref().clone(), Expr::value(escape)]);
+            let matches = call("regexp_like", vec![text.as_ref().clone(), pattern]);
+            *expr = match negated {
+                true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(matches) },
+                false => matches,
+            };
         }
         // Only the backslash escapes.
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
@@ -97,6 +112,15 @@ pub(super) fn expression(expr: &mut Expr) {
         }
         _ => {}
     }
+}
+
+/// How many digits a number has behind its point; None for what is written in another way.
+fn digits_behind_point(number: &str) -> Option<i64> {
+    let digits = number.trim().trim_start_matches(['-', '+']);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    let fits = plain(whole) && plain(fraction) && !digits.is_empty() && digits.len() <= 38;
+    i64::try_from(fraction.len()).ok().filter(|_| fits)
 }
 
 /// The function that reads a type which Arrow has not, and what it is told besides the text.

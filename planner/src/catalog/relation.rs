@@ -87,6 +87,8 @@ pub struct Relation {
     pub idle_timeout_ms: Option<i64>,
     /// WITH (memory_limit = …): most bytes of its query's state and rows.
     pub memory_limit: Option<u64>,
+    /// CREATE SOURCE: no statement writes to it.
+    pub read_only: bool,
     /// What makes its rows; None for one that is written to.
     pub query: Option<ViewQuery>,
     /// The stream that its rows go to, for the query of INSERT INTO … SELECT … EMIT CHANGES, which is no
@@ -100,6 +102,11 @@ impl Relation {
     /// Whether rows are written to it by statements.
     pub fn is_base(&self) -> bool {
         self.query.is_none()
+    }
+
+    /// Whether statements write rows to it.
+    pub fn is_writable(&self) -> bool {
+        self.is_base() && !self.read_only
     }
 
     /// Whether rows only ever come, never go.

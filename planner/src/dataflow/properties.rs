@@ -78,33 +78,62 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
 }
 
 /// Columns of a node's rows that are the key of their records: the first input's, as far as they are
-/// passed on. A join of one pair of columns keeps its left one.
+/// passed on. The key of a join of one pair is what both are: the left one where it is passed on.
 ///
 /// Source: ksqlDB, "Partition data to enable joins".
 pub(super) fn record_key(nodes: &[Node], id: NodeId) -> Vec<usize> {
+    key_parts(nodes, id).iter().filter_map(|equal| equal.first().copied()).collect()
+}
+
+/// Of each part of the record key the columns that hold it: those that joins made equal.
+fn key_parts(nodes: &[Node], id: NodeId) -> Vec<Vec<usize>> {
     let node = &nodes[id];
+    let one = |key: Vec<usize>| key.into_iter().map(|k| vec![k]).collect();
     let Some(first) = node.inputs.first() else {
         let NodeKind::Source { relation, columns } = &node.kind else { return Vec::new() };
-        return positions(&relation.record_key, |k| columns.iter().position(|c| c == k));
+        return one(positions(&relation.record_key, |k| columns.iter().position(|c| c == k)));
     };
     let schema = &nodes[*first].schema;
     match &node.kind {
-        NodeKind::Project(exprs) => positions(&record_key(nodes, *first), |k| {
-            exprs.iter().position(|e| column_index(e, schema) == Some(*k))
+        NodeKind::Project(exprs) => kept(&key_parts(nodes, *first), |k| {
+            let passes = |(at, e): (usize, &Expr)| (column_index(e, schema) == Some(k)).then_some(at);
+            exprs.iter().enumerate().filter_map(passes).collect()
         }),
-        NodeKind::Join { on, .. } | NodeKind::Lookup { on, .. } => match on.as_slice() {
-            [(left, _)] => {
-                column_index(left, schema).map_or_else(|| record_key(nodes, *first), |at| vec![at])
+        NodeKind::Join { on, .. } | NodeKind::Lookup { on, .. } => {
+            let parts = key_parts(nodes, *first);
+            let [(left, right)] = on.as_slice() else { return parts };
+            let Some(second) = node.inputs.get(1) else { return parts };
+            let width = schema.fields().len();
+            let equal_to = |parts: &[Vec<usize>], at: usize| match parts {
+                [equal] if equal.contains(&at) => equal.clone(),
+                _ => vec![at],
+            };
+            let mut equal = Vec::new();
+            if let Some(at) = column_index(left, schema) {
+                equal.extend(equal_to(&parts, at));
             }
-            _ => record_key(nodes, *first),
-        },
+            if let Some(at) = column_index(right, &nodes[*second].schema) {
+                let right = equal_to(&key_parts(nodes, *second), at);
+                equal.extend(right.into_iter().map(|at| width + at));
+            }
+            if equal.is_empty() { parts } else { vec![equal] }
+        }
         NodeKind::Unnest { .. } => {
             let names: Vec<_> = node.schema.columns();
-            positions(&record_key(nodes, *first), |k| names.iter().position(|c| *c == schema.columns()[*k]))
+            kept(&key_parts(nodes, *first), |k| {
+                names.iter().position(|c| *c == schema.columns()[k]).into_iter().collect()
+            })
         }
-        NodeKind::Aggregate { .. } | NodeKind::SessionAggregate { .. } => key(nodes, id),
-        _ => record_key(nodes, *first),
+        NodeKind::Aggregate { .. } | NodeKind::SessionAggregate { .. } => one(key(nodes, id)),
+        _ => key_parts(nodes, *first),
     }
+}
+
+/// The parts of a key where their columns have gone; no key when one of them is nowhere any more.
+fn kept(parts: &[Vec<usize>], places: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<usize>> {
+    let moved = parts.iter().map(|equal| equal.iter().flat_map(|k| places(*k)).collect::<Vec<_>>());
+    let moved: Vec<Vec<usize>> = moved.collect();
+    if moved.iter().any(Vec::is_empty) { Vec::new() } else { moved }
 }
 
 /// How long all streams that a node's rows come from may be idle; None when one may be for ever.

@@ -182,6 +182,20 @@ fn number(json: &str) -> String {
     if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
+/// The same value without the spaces between its parts.
+pub(super) fn compact(json: &str) -> String {
+    let (mut out, mut inside, mut escaped) = (String::with_capacity(json.len()), false, false);
+    for c in json.chars() {
+        if inside || !c.is_ascii_whitespace() {
+            out.push(c);
+        }
+        let quote = c == '"' && !escaped;
+        escaped = inside && c == '\\' && !escaped;
+        inside ^= quote;
+    }
+    out
+}
+
 /// Objects become one, of equal members the last; arrays one after the other; anything else an array of all.
 pub(super) fn concat(parts: &[&str]) -> Option<String> {
     if let Some(objects) = parts.iter().map(|p| members(p)).collect::<Option<Vec<_>>>() {
@@ -192,14 +206,14 @@ pub(super) fn concat(parts: &[&str]) -> Option<String> {
                 None => all.push((name, value)),
             }
         }
-        let all: Vec<String> = all.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
+        let all: Vec<String> = all.iter().map(|(name, value)| format!("{}:{}", quoted(name), compact(value.get()))).collect();
         return Some(format!("{{{}}}", all.join(",")));
     }
     let mut all = Vec::new();
     for part in parts {
         match elements(part) {
-            Some(elements) => all.extend(elements.into_iter().map(RawValue::get)),
-            None if is_json(part) => all.push(part.trim()),
+            Some(elements) => all.extend(elements.into_iter().map(|e| compact(e.get()))),
+            None if is_json(part) => all.push(compact(part)),
             None => return None,
         }
     }
@@ -214,7 +228,8 @@ pub(super) fn path(text: &str) -> Option<Vec<&str>> {
         let (step, after) = if let Some(quoted) = rest.strip_prefix("['") {
             quoted.split_once("']")?
         } else if let Some(index) = rest.strip_prefix('[') {
-            index.split_once(']')?
+            let (index, after) = index.split_once(']')?;
+            (Some(index).filter(|index| !index.starts_with('-'))?, after)
         } else {
             let name = rest.strip_prefix('.')?;
             name.split_at(name.find(['.', '[']).unwrap_or(name.len()))
@@ -236,6 +251,7 @@ mod tests {
         assert_eq!(of("[1.50,1e2,-1.5e-3,12E1]"), Ok("[1.50, 100, -0.0015, 120]".into()));
         assert_eq!(of(r#""A\n""#), Ok(r#""A\n""#.into()));
         assert!(of("{").is_err());
+        assert_eq!(compact(r#" { "a b" : "\" x" , "c":[1, 2] }"#), r#"{"a b":"\" x","c":[1,2]}"#);
     }
 
     #[test]
@@ -243,7 +259,8 @@ mod tests {
         let json = r#"{"a":[{"b c":"x"},2]}"#;
         let at = |text| path(text).and_then(|path| at_path(json, &path));
         assert_eq!(at("$.a[0]['b c']"), Some("\"x\""));
-        assert_eq!(at("$.a[-1]"), Some("2"));
+        assert_eq!(at("$.a[1]"), Some("2"));
+        assert_eq!(at("$.a[-1]"), None);
         assert_eq!(at("$.a.b"), None);
         assert_eq!(at("a"), None);
     }

@@ -169,7 +169,7 @@ fn of_ksql() -> Vec<Arc<ScalarUDF>> {
             Ok(lists(strings(&args[0]).map(|json| json.and_then(keys))))
         }),
         scalar_function("json_items", exact(vec![Utf8]), texts(), |args, _| {
-            let items = |json| Some(json::elements(json)?.iter().map(|e| Some(e.get().to_owned())).collect());
+            let items = |json| Some(json::elements(json)?.iter().map(|e| Some(json::compact(e.get()))).collect());
             Ok(lists(strings(&args[0]).map(|json| json.and_then(items))))
         }),
         scalar_function("json_records", exact(vec![Utf8]), records_type(), |args, _| records(&args[0])),

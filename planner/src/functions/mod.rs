@@ -3,8 +3,14 @@
 
 mod digest;
 mod interval;
+mod java_pattern;
 mod json;
 mod json_functions;
+mod ksql_bytes;
+mod ksql_nested;
+mod ksql_text;
+mod ksql_times;
+mod lambdas;
 mod mode;
 mod numeric;
 mod scalar;
@@ -30,6 +36,7 @@ use numeric::NumericPlanner;
 pub use scalar::scalar_function;
 use json_functions::JsonPlanner;
 use text_times::TextTimePlanner;
+pub(crate) use ksql_times::UNITS as TIME_UNITS;
 pub(crate) use text_types::read_texts;
 pub use text_types::{json_value, parse_uuid, read_uuids, reads_as, uuid_texts, write_uuid};
 pub(crate) use within::WITHIN;
@@ -55,6 +62,10 @@ pub fn session_state(partitions: usize) -> SessionState {
         digest::functions(),
         interval::functions(),
         json_functions::functions(),
+        ksql_bytes::functions(),
+        ksql_nested::functions(),
+        ksql_text::functions(),
+        ksql_times::functions(),
         text::functions(),
         text_types::functions(),
         time::functions(),
@@ -66,6 +77,9 @@ pub fn session_state(partitions: usize) -> SessionState {
         // would take its name back when a state is made from this one.
         let _ = state.deregister_udf(function.name());
         let _ = state.register_udf(function);
+    }
+    for function in lambdas::functions() {
+        let _ = state.register_higher_order_function(function);
     }
     let _ = state.register_udaf(Arc::new(mode::function()));
     let planners: [Arc<dyn ExprPlanner>; 4] = [

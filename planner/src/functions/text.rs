@@ -52,6 +52,38 @@ fn like_pattern(pattern: &str, escape: Option<char>) -> String {
     out
 }
 
+/// A pattern of SIMILAR TO as a regular expression over the whole text.
+///
+/// Source: PostgreSQL, "SIMILAR TO Regular Expressions".
+fn similar_pattern(pattern: &str, escape: Option<char>) -> String {
+    let mut out = String::from("^(?:");
+    let (mut chars, mut in_class) = (pattern.chars(), false);
+    while let Some(c) = chars.next() {
+        match c {
+            c if Some(c) == escape => {
+                let escaped: String = chars.next().into_iter().collect();
+                out.push_str(&regex::escape(&escaped));
+            }
+            '[' => {
+                in_class = true;
+                out.push('[');
+            }
+            ']' => {
+                in_class = false;
+                out.push(']');
+            }
+            c if in_class => out.push(c),
+            '%' => out.push_str("(?s:.*)"),
+            '_' => out.push_str("(?s:.)"),
+            '(' => out.push_str("(?:"),
+            ')' | '|' | '*' | '+' | '?' | '{' | '}' => out.push(c),
+            other => out.push_str(&regex::escape(&other.to_string())),
+        }
+    }
+    out.push_str(")$");
+    out
+}
+
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     use DataType::{Binary, Int64, Utf8};
@@ -66,6 +98,13 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             bytea_in(&args[0])
         }),
         scalar_function("like_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| Ok(like_patterns(args))),
+        scalar_function("similar_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| {
+            let pairs = args[0].as_string::<i32>().iter().zip(args[1].as_string::<i32>());
+            let pattern = |(pattern, escape): (Option<&str>, Option<&str>)| {
+                Some(similar_pattern(pattern?, escape?.chars().next()))
+            };
+            Ok(Arc::new(pairs.map(pattern).collect::<StringArray>()))
+        }),
         scalar_function("regexp_split_to_array", two_or_three(), texts(), |args, _| split(args)),
         scalar_function("regexp_match_list", exact(vec![Utf8; 3]), matches_type(), |args, _| matches(args)),
         scalar_function("convert_from", Signature::any(2, Volatility::Immutable), Utf8, |args, _| {
@@ -194,7 +233,7 @@ fn matches(args: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(Arc::new(out.finish()))
 }
 
-fn regex(pattern: &str, flags: &str) -> Result<regex::Regex> {
+pub(super) fn regex(pattern: &str, flags: &str) -> Result<regex::Regex> {
     regex::RegexBuilder::new(pattern)
         .case_insensitive(flags.contains('i'))
         .size_limit(REGEX_BYTES)

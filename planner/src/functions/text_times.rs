@@ -1,15 +1,31 @@
 //! Times and uuids written as text, compared with a column of them: they are read as the column's type is.
 //! DataFusion would read times in nanoseconds, which end in the year 2262, and a uuid not at all.
 
+use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, cast};
+use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit};
 
 use sql::UUID;
 
 use super::interval::comparison;
 use super::text_types::as_uuid;
+
+/// Columns of milliseconds since 1970 that ksqlDB compares with texts.
+const MS_COLUMNS: [&str; 3] = ["rowtime", "windowstart", "windowend"];
+
+/// A text beside one of these columns in milliseconds; None where it is no time, or no such text.
+///
+/// Source: ksqlDB, "ROWTIME": "a string that represents a datetime in ISO 8601 form".
+pub(super) fn as_ms(column: &Expr, text: &Expr) -> Option<Expr> {
+    let (Expr::Column(column), Expr::Literal(text, _)) = (column, text) else { return None };
+    if !MS_COLUMNS.contains(&column.name.as_str()) {
+        return None;
+    }
+    let time = string_to_datetime(&chrono::Utc, text.try_as_str()??).ok()?;
+    Some(lit(time.timestamp_millis()))
+}
 
 /// Plans comparisons of times and uuids with text.
 #[derive(Debug)]
@@ -29,6 +45,10 @@ impl ExprPlanner for TextTimePlanner {
                 expr.right = cast(expr.right, left);
             } else if matches!(right, DataType::Timestamp(..)) && is_text(&expr.left) {
                 expr.left = cast(expr.left, right);
+            } else if let Some(ms) = as_ms(&expr.left, &expr.right) {
+                expr.right = ms;
+            } else if let Some(ms) = as_ms(&expr.right, &expr.left) {
+                expr.left = ms;
             } else if left == UUID && right != UUID {
                 expr.right = as_uuid(expr.right);
             } else if right == UUID && left != UUID {

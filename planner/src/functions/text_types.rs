@@ -22,6 +22,7 @@ use sql::{TextType, UUID};
 
 use super::json::jsonb_text;
 use super::scalar::{scalar_function, text_function};
+use super::text_times::as_ms;
 
 /// Bytes of a uuid.
 const UUID_BYTES: i32 = 16;
@@ -204,6 +205,12 @@ fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::Between(Between { expr, negated, low, high }) if is_uuid(&expr) => {
             let (low, high) = (Box::new(uuid(*low)), Box::new(uuid(*high)));
             Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
+        }
+        Expr::Between(between) => {
+            let ms = (as_ms(&between.expr, &between.low), as_ms(&between.expr, &between.high));
+            let (Some(low), Some(high)) = ms else { return Ok(Transformed::no(Expr::Between(between))) };
+            let Between { expr, negated, .. } = between;
+            Transformed::yes(Expr::Between(Between::new(expr, negated, Box::new(low), Box::new(high))))
         }
         other => Transformed::no(other),
     })

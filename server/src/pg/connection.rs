@@ -29,7 +29,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
 use super::encode::{Format, RowEncoder, columns, text};
-use super::frames::FrameReader;
+use super::frames::{FrameReader, LOST};
+use super::origin::origin;
 use super::{WireError, types};
 use crate::channels::{self, Notification};
 use crate::session::{Session, SessionInfo, Shared};
@@ -209,9 +210,16 @@ pub(crate) async fn handle<R, W>(
                 }
                 Ok(None) => break,
                 Err(error) => {
+                    let (ends, lost) = (error.fatal, error.code == LOST);
                     // The receiver may be gone first.
-                    let _ = sender.send(Err(error)).await;
-                    break;
+                    let told = sender.send(Err(error)).await.is_ok();
+                    if lost {
+                        break;
+                    }
+                    // A client that is still there gets to know what is wrong.
+                    if ends || !told {
+                        return;
+                    }
                 }
             }
         }
@@ -343,9 +351,8 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             match message {
                 None | Some(Ok(Frontend::Terminate(_))) => return Ok(()),
                 Some(Err(error)) => {
-                    self.put_error(&error);
-                    self.flush().await?;
-                    return Err(error);
+                    self.fail(&error).await?;
+                    self.ready().await?;
                 }
                 Some(Ok(message)) => self.message(message).await?,
             }
@@ -530,13 +537,13 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
     ) {
         let fields = names
             .iter()
-            .zip(columns(schema))
+            .zip(schema.fields().iter().map(|field| origin(field)).zip(columns(schema)))
             .zip(formats)
-            .map(|((name, pg), format)| {
+            .map(|((name, ((relation, column), pg)), format)| {
                 FieldDescription::new(
                     name.clone(),
-                    0,
-                    0,
+                    relation,
+                    column,
                     pg.oid,
                     pg.size,
                     pg.modifier,
@@ -824,7 +831,11 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
 
 /// The tag of a statement that gave rows.
 fn completion(tag: &str, rows: usize) -> String {
-    if matches!(tag, "SELECT" | "FETCH") { format!("{tag} {rows}") } else { tag.to_owned() }
+    match tag {
+        "SELECT" | "FETCH" | "UPDATE" | "DELETE" => format!("{tag} {rows}"),
+        "INSERT" => format!("INSERT 0 {rows}"),
+        _ => tag.to_owned(),
+    }
 }
 
 fn no_portal(name: &str) -> WireError {

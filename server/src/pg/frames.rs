@@ -18,6 +18,9 @@ const MESSAGE_BYTES: usize = 64 << 20;
 /// Types a client may send.
 const KNOWN: &[u8] = b"QPBDECSHXdcfpF";
 
+/// The connection is no more.
+pub(crate) const LOST: &str = "08006";
+
 /// Reads messages from a socket.
 pub(crate) struct FrameReader<R> {
     socket: R,
@@ -65,7 +68,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// The next message; None at the end of the connection.
+    /// The next message; None at the end of the connection. After an error that is not fatal there may be more.
     pub(crate) async fn next(&mut self) -> Result<Option<PgWireFrontendMessage>, WireError> {
         loop {
             if self.buffer.len() >= 5 {
@@ -78,6 +81,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                     return Err(violation("invalid message length"));
                 }
                 if self.buffer.len() > length {
+                    if kind == b'F' {
+                        self.buffer.advance(length + 1);
+                        return Err(WireError::unsupported("a function call by message")
+                            .hint("Call the function in a SELECT."));
+                    }
                     return self.decode();
                 }
                 self.buffer.reserve((length + 1).saturating_sub(self.buffer.len()));
@@ -93,7 +101,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.socket
             .read_buf(&mut self.buffer)
             .await
-            .map_err(|e| violation(format!("could not read from client: {e}")))
+            .map_err(|e| WireError::new(LOST, format!("could not read from client: {e}")).fatal())
     }
 
     /// Decodes one message of known length; a panic inside counts as a violation.

@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod frames;
 mod listener;
+mod origin;
 mod sqlstate;
 mod types;
 
@@ -16,6 +17,7 @@ pub use decode::{ColumnBuilder, RowBuilder};
 pub use encode::Format;
 pub(crate) use encode::text as write_text;
 pub use listener::{Listener, serve};
+pub(crate) use origin::with_origins;
 pub use sqlstate::WireError;
 pub(crate) use sqlstate::reject_code;
 pub(crate) use types::{base_name, type_name};

@@ -127,7 +127,7 @@ impl From<PlannerError> for WireError {
             PlannerError::UnknownColumn { .. } => Self::new("42703", message),
             PlannerError::DuplicateRelation { .. } => Self::new("42P07", message),
             PlannerError::DuplicateColumn { .. } => Self::new("42701", message),
-            PlannerError::WrongKind { .. } => Self::new("42809", message),
+            PlannerError::WrongKind { .. } | PlannerError::ReadOnly { .. } => Self::new("42809", message),
             PlannerError::HasDependents { dependents, .. } => {
                 let detail = Some(
                     dependents.iter().map(|d| format!("\"{d}\" reads it")).collect::<Vec<_>>().join("\n"),

@@ -28,6 +28,8 @@ struct Cursor {
     names: Vec<String>,
     schema: SchemaRef,
     hold: bool,
+    /// The transaction that declared it has come to something.
+    committed: bool,
     binary: bool,
     endless: bool,
     /// Shared with the FETCH that is under way.
@@ -67,9 +69,13 @@ impl Cursors {
         self.0.get(name).ok_or_else(missing)
     }
 
-    /// A transaction has ended: its cursors go, all of them when it came to nothing.
+    /// A transaction has ended: its cursors go, all of them when it came to nothing; those that earlier ones
+    /// held stay.
     pub(crate) fn end(&mut self, committed: bool) {
-        self.0.retain(|_, cursor| cursor.hold && committed);
+        self.0.retain(|_, cursor| {
+            cursor.committed |= committed;
+            cursor.hold && cursor.committed
+        });
     }
 
     pub(crate) fn clear(&mut self) {
@@ -107,8 +113,8 @@ pub(super) async fn declare(
     };
     let (names, schema, endless) = (rows.names.clone(), Arc::clone(&rows.schema), rows.endless);
     let rows = Arc::new(Mutex::new(Unread { rows, left: None }));
-    let (hold, binary) = (*hold, *binary);
-    session.cursors.0.insert(name.clone(), Cursor { names, schema, hold, binary, endless, rows });
+    let (hold, binary, committed) = (*hold, *binary, session.transaction.is_none());
+    session.cursors.0.insert(name.clone(), Cursor { names, schema, hold, committed, binary, endless, rows });
     Ok(Outcome::done("DECLARE CURSOR"))
 }
 

@@ -7,12 +7,12 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::Field;
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
-use planner::{Binder, Relation};
-use sql::sqlparser::ast::{Expr, Ident, ObjectName};
+use planner::{BatchQuery, Binder, Relation};
+use sql::sqlparser::ast::{Expr, Ident, ObjectName, SelectItem};
 use sql::{Delete, Statement, Update};
 
-use super::insert::{relation, strict_cast};
-use super::{Outcome, Parameters};
+use super::insert::{refuse_read_only, relation, strict_cast};
+use super::{Outcome, Parameters, returning};
 use crate::pg::WireError;
 use crate::session::Session;
 
@@ -50,8 +50,12 @@ pub(crate) async fn update(
         writes.push(Write::delete(&relation, &old, now)?);
     }
     writes.push(Write::replace(&relation, &new, now)?);
+    let returned = returned(session, &relation, update.alias.as_ref(), &update.returning, &new)?;
     finish(session, guard, writes, count).await?;
-    Ok(Outcome::done(format!("UPDATE {count}")))
+    match returned {
+        Some(returned) => returning::answer(session, returned, parameters, "UPDATE").await,
+        None => Ok(Outcome::done(format!("UPDATE {count}"))),
+    }
 }
 
 pub(crate) async fn delete(
@@ -66,8 +70,41 @@ pub(crate) async fn delete(
     let rows = read(session, &relation, &change, parameters).await?;
     let count = rows.num_rows();
     let write = Write::delete(&relation, &rows, session.engine().now_ms())?;
+    let returned = returned(session, &relation, delete.alias.as_ref(), &delete.returning, &rows)?;
     finish(session, guard, vec![write], count).await?;
-    Ok(Outcome::done(format!("DELETE {count}")))
+    match returned {
+        Some(returned) => returning::answer(session, returned, parameters, "DELETE").await,
+        None => Ok(Outcome::done(format!("DELETE {count}"))),
+    }
+}
+
+/// What RETURNING says of rows, before they are written: it may be an error.
+fn returned(
+    session: &Session,
+    relation: &Relation,
+    alias: Option<&Ident>,
+    items: &[SelectItem],
+    rows: &RecordBatch,
+) -> Result<Option<BatchQuery>, WireError> {
+    if items.is_empty() {
+        return Ok(None);
+    }
+    returning::bind(session, relation, alias, items, rows).map(Some)
+}
+
+/// Names and types of what RETURNING gives.
+pub(super) fn returned_columns(
+    session: &Session,
+    statement: &Statement,
+) -> Result<Option<BatchQuery>, WireError> {
+    let (name, alias, items) = match statement {
+        Statement::Insert(insert) => (&insert.name, None, &insert.returning),
+        Statement::Update(update) => (&update.name, update.alias.as_ref(), &update.returning),
+        Statement::Delete(delete) => (&delete.name, delete.alias.as_ref(), &delete.returning),
+        _ => return Ok(None),
+    };
+    let relation = relation(session, name)?;
+    returned(session, &relation, alias, items, &returning::no_rows(&relation))
 }
 
 async fn finish(
@@ -114,6 +151,7 @@ fn writable(session: &Session, name: ObjectName) -> Result<Arc<Relation>, WireEr
         let message = format!("cannot change rows of stream \"{}\": a stream only grows", relation.name);
         return Err(WireError::new("42809", message).hint("Use a table for rows that change."));
     }
+    refuse_read_only(&relation, "change rows of")?;
     if !relation.is_base() {
         let message = format!("cannot change rows of \"{}\": they come from its query", relation.name);
         return Err(WireError::new("42809", message));

@@ -14,7 +14,7 @@ use planner::{Relation, RelationKind};
 use sql::{Insert, TextType};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SetExpr, UnaryOperator, Value};
 
-use super::{Outcome, Parameters, query};
+use super::{Outcome, Parameters, query, returning};
 use crate::pg::{ColumnBuilder, RowBuilder, WireError};
 use crate::session::Session;
 
@@ -32,12 +32,21 @@ pub(super) fn relation(session: &Session, name: &ObjectName) -> Result<Arc<Relat
     Ok(Arc::clone(session.engine().catalog().resolve(name)?))
 }
 
+/// CREATE SOURCE makes what others write.
+pub(super) fn refuse_read_only(relation: &Relation, action: &'static str) -> Result<(), WireError> {
+    match relation.read_only {
+        true => Err(planner::Error::ReadOnly { name: relation.name.clone(), action }.into()),
+        false => Ok(()),
+    }
+}
+
 impl Target {
     pub(super) fn new(relation: Arc<Relation>, names: &[Ident]) -> Result<Self, WireError> {
         if !relation.is_base() || relation.kind == RelationKind::View {
             let message = format!("cannot insert into \"{}\": its rows come from its query", relation.name);
             return Err(WireError::new("42809", message));
         }
+        refuse_read_only(&relation, "insert into")?;
         let mut columns = Vec::new();
         for name in names.iter().map(sql::fold) {
             let column = match relation.column(&name) {
@@ -74,6 +83,16 @@ impl Target {
 
     /// Rows of values become rows of the relation: what is not given is its default.
     pub(super) fn write(&self, session: &Session, values: &RecordBatch) -> Result<Write, WireError> {
+        let (rows, row_time) = self.rows(session, values)?;
+        Ok(Write::insert(&self.relation, &rows, row_time, session.engine().now_ms())?)
+    }
+
+    /// The rows, and their record times where the statement gives them.
+    fn rows(
+        &self,
+        session: &Session,
+        values: &RecordBatch,
+    ) -> Result<(RecordBatch, Option<ArrayRef>), WireError> {
         let n = values.num_rows();
         let mut columns: Vec<Option<ArrayRef>> = vec![None; self.relation.columns.len()];
         let mut row_time = None;
@@ -90,8 +109,7 @@ impl Target {
             .collect::<Result<Vec<_>, WireError>>()?;
         let fields: Vec<_> =
             self.relation.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true)).collect();
-        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-        Ok(Write::insert(&self.relation, &rows, row_time, session.engine().now_ms())?)
+        Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, row_time))
     }
 
     fn default(&self, session: &Session, index: usize, rows: usize) -> Result<ArrayRef, WireError> {
@@ -190,9 +208,6 @@ pub(crate) async fn insert(
     insert: &Insert,
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
-    if insert.returning {
-        return Err(WireError::unsupported("RETURNING"));
-    }
     if insert.on_conflict_nothing {
         return Err(WireError::unsupported("ON CONFLICT DO NOTHING")
             .hint("An INSERT into a table with a primary key replaces the row of its key."));
@@ -205,10 +220,19 @@ pub(crate) async fn insert(
         Some(values) => values,
         None => query_rows(session, &target, source, parameters).await?,
     };
-    let rows = values.num_rows();
-    let write = target.write(session, &values)?;
+    let count = values.num_rows();
+    let (rows, row_time) = target.rows(session, &values)?;
+    // What RETURNING says of them is found out before they are written: it may be an error.
+    let returned = match insert.returning.as_slice() {
+        [] => None,
+        items => Some(returning::bind(session, &target.relation, None, items, &rows)?),
+    };
+    let write = Write::insert(&target.relation, &rows, row_time, session.engine().now_ms())?;
     session.write(vec![write]).await?;
-    Ok(Outcome::done(format!("INSERT 0 {rows}")))
+    match returned {
+        Some(returned) => returning::answer(session, returned, parameters, "INSERT").await,
+        None => Ok(Outcome::done(format!("INSERT 0 {count}"))),
+    }
 }
 
 /// The rows of VALUES whose every value is a literal or a parameter; None for anything else.

@@ -8,6 +8,7 @@ mod explain;
 mod insert;
 mod prepare;
 mod query;
+mod returning;
 mod show;
 
 use std::sync::Arc;
@@ -127,13 +128,13 @@ async fn run(
             }
             Ok(Outcome::done("RESET"))
         }
-        Statement::Begin => {
-            session.begin();
+        Statement::Begin(isolation) => {
+            session.begin(isolation.clone())?;
             Ok(Outcome::done("BEGIN"))
         }
         Statement::Commit => Ok(Outcome::done(if session.commit().await? { "COMMIT" } else { "ROLLBACK" })),
         Statement::Rollback => {
-            session.rollback();
+            session.rollback()?;
             Ok(Outcome::done("ROLLBACK"))
         }
         Statement::Savepoint(savepoint) => Ok(Outcome::done(session.savepoint(savepoint)?)),

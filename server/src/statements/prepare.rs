@@ -15,7 +15,7 @@ use sql::sqlparser::ast::Expr;
 use sql::{CopyDirection, Parsed, Prepare, Statement, TextType};
 
 use super::{Outcome, insert, no_statement, query};
-use crate::pg::{ColumnBuilder, Format, WireError};
+use crate::pg::{ColumnBuilder, Format, WireError, with_origins};
 use crate::session::Session;
 
 /// Prepared statements of one session.
@@ -179,13 +179,9 @@ async fn types(
             let bound = query::bind(session, &snapshot, q)?;
             let plan = with_types(bound.plan, declared)?;
             let parameters = parameter_types(&plan)?;
-            // Types of results are those after coercion.
-            let analyzed = session.shared.state.analyzer().execute_and_check(
-                plan,
-                session.shared.state.config_options(),
-                |_, _| {},
-            )?;
-            Ok((parameters, Some((bound.names, Arc::new(analyzed.schema().as_arrow().clone())))))
+            let origins = planner::origins(&plan);
+            let schema = with_origins(&analyzed(session, plan)?, &origins);
+            Ok((parameters, Some((bound.names, schema))))
         }
         Statement::Fetch(fetch) if !fetch.moves => {
             Ok((Vec::new(), Some(session.cursors.columns(&fetch.name)?)))
@@ -198,9 +194,18 @@ async fn types(
             let (parameters, _) = Box::pin(types(session, &declare.statement, declared)).await?;
             Ok((parameters, None))
         }
-        Statement::Insert(insert) => Ok((insert::parameter_types(session, insert).await?, None)),
-        Statement::Update(_) | Statement::Delete(_) => {
-            Ok((super::dml::parameter_types(session, statement).await?, None))
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+            let mut parameters = match statement {
+                Statement::Insert(insert) => insert::parameter_types(session, insert).await?,
+                _ => super::dml::parameter_types(session, statement).await?,
+            };
+            let Some(returned) = super::dml::returned_columns(session, statement)? else {
+                return Ok((parameters, None));
+            };
+            let plan = with_types(returned.plan, declared)?;
+            let more = parameter_types(&plan)?;
+            parameters.extend(more.into_iter().skip(parameters.len()));
+            Ok((parameters, Some((returned.names, analyzed(session, plan)?))))
         }
         Statement::Copy(copy) if matches!(copy.direction, CopyDirection::Out(_)) => Ok((Vec::new(), None)),
         Statement::ShowObjects(_)
@@ -219,6 +224,13 @@ async fn types(
         }
         _ => Ok((Vec::new(), None)),
     }
+}
+
+/// The layout of a plan's result: its types are those after coercion.
+fn analyzed(session: &Session, plan: LogicalPlan) -> Result<SchemaRef, WireError> {
+    let state = &session.shared.state;
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    Ok(Arc::new(plan.schema().as_arrow().clone()))
 }
 
 /// A plan whose parameters have the types that the client declares, or else that casts give them.

@@ -16,7 +16,7 @@ use sql::sqlparser::ast::{Expr, LimitClause, Value};
 use sql::{Query, Subscribe};
 
 use super::{Parameters, Rows};
-use crate::pg::WireError;
+use crate::pg::{WireError, with_origins};
 use crate::session::Session;
 use crate::system::{SystemRelations, settings_made};
 
@@ -65,13 +65,14 @@ pub(crate) async fn pull(
     }
     let (snapshot, bound) = bind_current(session, query).await?;
     refuse_own_writes(session, &snapshot, &bound.plan)?;
+    let origins = planner::origins(&bound.plan);
     let plan = parameters.apply(bound.plan)?;
     let context = PullContext { snapshot, state: session.state() };
     let answer = context.answer(plan).await?;
     let batches = answer.rows.map(|batch| batch.map_err(WireError::from)).boxed();
     Ok(Rows {
         names: bound.names,
-        schema: answer.schema,
+        schema: with_origins(&answer.schema, &origins),
         batches,
         endless: false,
         tag: "SELECT",

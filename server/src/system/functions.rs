@@ -16,7 +16,7 @@ use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 
 use executor::Engine;
 
-use super::pg_catalog::{Definition, definition, oid_of, relation_bytes, signature, source};
+use super::pg_catalog::{Definition, definition, index_column, oid_of, relation_bytes, signature, source};
 use crate::pg::{PgType, Registry};
 use crate::settings::SERVER_VERSION;
 
@@ -92,6 +92,25 @@ fn definitions(
     move |args, rows| {
         let catalog = engine.get().map(|e| e.catalog());
         of_ids(args, rows, |id| definition(catalog.as_ref()?, what, id))
+    }
+}
+
+/// Of an index its definition, or one of its columns where the second argument names one.
+fn index_definitions(
+    engine: &EngineCell,
+) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |args, rows| {
+        let catalog = engine.get().map(|e| e.catalog());
+        let numbers = args.get(1).map(|numbers| cast(numbers, &DataType::Int64)).transpose()?;
+        let ids = cast(&args[0], &DataType::Int64)?;
+        let ids = ids.as_primitive::<Int64Type>();
+        let text = |row: usize| {
+            let number = numbers.as_ref().map_or(0, |n| n.as_primitive::<Int64Type>().value(row));
+            let (catalog, id) = (catalog.as_ref()?, ids.is_valid(row).then(|| ids.value(row))?);
+            if number > 0 { index_column(catalog, id, number) } else { definition(catalog, Definition::Index, id) }
+        };
+        Ok(Arc::new((0..rows).map(text).collect::<StringArray>()))
     }
 }
 
@@ -351,7 +370,7 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
     functions.push(function("current_database", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
     functions.push(function("current_user", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
     functions.push(function("session_user", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
-    functions.push(function("pg_get_indexdef", DataType::Utf8, definitions(engine, Definition::Index)));
+    functions.push(function("pg_get_indexdef", DataType::Utf8, index_definitions(engine)));
     functions.push(function(
         "pg_get_constraintdef",
         DataType::Utf8,

@@ -42,7 +42,8 @@ pub(crate) fn settings_made(query: &sql::Query) -> Vec<(String, String)> {
 }
 
 /// Calls that the session or the catalog decides.
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
+    "current_schema",
     "current_setting",
     "set_config",
     "pg_backend_pid",
@@ -51,6 +52,10 @@ const KNOWN: [&str; 7] = [
     "to_regnamespace",
     "to_regrole",
 ];
+
+/// Functions in FROM whose rows are those of a relation.
+const ROWS_OF: [(&str, &str); 2] =
+    [("pg_show_all_settings", "pg_settings"), ("pg_get_keywords", "pg_get_keywords")];
 
 /// Whether a call of that name is one of them.
 pub(super) fn is_known(name: &str) -> bool {
@@ -85,9 +90,10 @@ impl VisitorMut for Functions<'_> {
             name.0.remove(0);
         }
         if let TableFactor::Table { name, args, .. } = table
-            && name.to_string().eq_ignore_ascii_case("pg_show_all_settings")
+            && let Some((_, relation)) =
+                ROWS_OF.iter().find(|(function, _)| name.to_string().eq_ignore_ascii_case(function))
         {
-            (*name, *args) = (ObjectName::from(vec![Ident::new("pg_settings")]), None);
+            (*name, *args) = (ObjectName::from(vec![Ident::new(*relation)]), None);
         }
         ControlFlow::Continue(())
     }

@@ -24,6 +24,7 @@ use executor::{Engine, Snapshot};
 pub(crate) use adapt::adapt;
 pub(crate) use functions::EngineCell;
 pub(crate) use known::settings_made;
+pub(crate) use pg_catalog::relation_oid;
 
 use crate::pg::Registry;
 use crate::session::{Session, Shared};

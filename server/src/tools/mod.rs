@@ -1,6 +1,7 @@
 //! Tools of the program beside the server: the demo and the benchmark.
 
 mod bench;
+mod check;
 mod client;
 mod cpu;
 mod demo;
@@ -9,4 +10,5 @@ mod nexmark;
 mod scale;
 
 pub use bench::bench;
+pub use check::check;
 pub use demo::demo;

@@ -107,7 +107,7 @@ impl StatementParser<'_, '_> {
 
     fn transaction(&mut self) -> Option<Result<Statement>> {
         let statement = if self.word("BEGIN") || self.words(&["START", "TRANSACTION"]) {
-            Statement::Begin
+            return Some(Ok(Statement::Begin(self.transaction_modes())));
         } else if self.word("COMMIT") || self.word("END") {
             Statement::Commit
         } else if self.word("ROLLBACK") || self.word("ABORT") {
@@ -118,11 +118,31 @@ impl StatementParser<'_, '_> {
         } else {
             return None;
         };
-        // Isolation levels and access modes: every transaction reads one epoch and writes as a whole.
+        // WORK, TRANSACTION, AND NO CHAIN.
         while !self.at(&Token::EOF) {
             self.parser.next_token();
         }
         Some(Ok(statement))
+    }
+
+    /// The isolation level among the modes of a transaction. The others say nothing: every transaction reads
+    /// one epoch and writes as a whole.
+    fn transaction_modes(&mut self) -> Option<String> {
+        const LEVELS: [&[&str]; 4] = [
+            &["SERIALIZABLE"],
+            &["REPEATABLE", "READ"],
+            &["READ", "COMMITTED"],
+            &["READ", "UNCOMMITTED"],
+        ];
+        let mut level = None;
+        while !self.at(&Token::EOF) {
+            if self.words(&["ISOLATION", "LEVEL"]) {
+                level = LEVELS.iter().find(|words| self.words(words)).map(|w| w.join(" ").to_lowercase());
+            } else {
+                self.parser.next_token();
+            }
+        }
+        level
     }
 
     fn explain(&mut self) -> Result<Statement> {
@@ -194,11 +214,12 @@ impl StatementParser<'_, '_> {
         if !self.word("SESSION") {
             self.word("LOCAL");
         }
-        if self.word("CHARACTERISTICS") || self.word("TRANSACTION") {
-            while !self.at(&Token::EOF) {
-                self.parser.next_token();
+        for (word, name) in
+            [("CHARACTERISTICS", "default_transaction_isolation"), ("TRANSACTION", "transaction_isolation")]
+        {
+            if self.word(word) {
+                return Ok(Statement::Set { name: name.into(), value: self.transaction_modes() });
             }
-            return Ok(Statement::Set { name: "transaction_isolation".into(), value: None });
         }
         let name = if self.words(&["TIME", "ZONE"]) {
             "timezone".to_owned()

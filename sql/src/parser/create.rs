@@ -15,7 +15,11 @@ impl StatementParser<'_, '_> {
         if self.word("INDEX") {
             return Ok(self.tuning("CREATE INDEX"));
         }
+        let read_only = self.word("SOURCE");
         let kind = self.created_kind()?;
+        if read_only && !matches!(kind, RelationKind::Stream | RelationKind::Table) {
+            return self.unexpected("STREAM or TABLE");
+        }
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
         let mut columns = Vec::new();
@@ -29,6 +33,9 @@ impl StatementParser<'_, '_> {
         }
         let options = if self.word("WITH") { self.options()? } else { Options::default() };
         if self.word("AS") {
+            if read_only {
+                return self.unexpected("a list of columns: what a query makes is read-only as it is");
+            }
             if !columns.is_empty() {
                 return Err(Error::unsupported(
                     "a list of columns with AS",
@@ -60,6 +67,7 @@ impl StatementParser<'_, '_> {
             name,
             if_not_exists,
             or_replace,
+            read_only,
             columns,
             primary_key,
             options,
@@ -78,7 +86,6 @@ impl StatementParser<'_, '_> {
             }
         }
         for word in [
-            "SOURCE",
             "TEMPORARY",
             "TEMP",
             "UNLOGGED",

@@ -38,7 +38,7 @@ impl StatementParser<'_, '_> {
             columns,
             source,
             on_conflict_nothing,
-            returning: insert.returning.is_some(),
+            returning: insert.returning.unwrap_or_default(),
         }))
     }
 
@@ -49,9 +49,6 @@ impl StatementParser<'_, '_> {
         if update.from.is_some() || !update.table.joins.is_empty() {
             return Err(Error::unsupported("UPDATE … FROM", "use a subquery in SET or WHERE"));
         }
-        if update.returning.is_some() {
-            return Err(Error::unsupported("RETURNING", ""));
-        }
         let (name, alias) = target(update.table.relation)?;
         let mut assignments = Vec::new();
         for assignment in update.assignments {
@@ -60,7 +57,8 @@ impl StatementParser<'_, '_> {
                 AssignmentTarget::Tuple(names) => assignments.extend(each(&names, assignment.value)?),
             }
         }
-        Ok(Statement::Update(Update { name, alias, assignments, selection: update.selection }))
+        let (selection, returning) = (update.selection, update.returning.unwrap_or_default());
+        Ok(Statement::Update(Update { name, alias, assignments, selection, returning }))
     }
 
     pub(super) fn delete(&mut self) -> Result<Statement> {
@@ -70,14 +68,12 @@ impl StatementParser<'_, '_> {
         if delete.using.is_some() {
             return Err(Error::unsupported("DELETE … USING", "use a subquery in WHERE"));
         }
-        if delete.returning.is_some() {
-            return Err(Error::unsupported("RETURNING", ""));
-        }
         let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = delete.from;
         match (from.pop(), from.is_empty()) {
             (Some(table), true) if table.joins.is_empty() => {
                 let (name, alias) = target(table.relation)?;
-                Ok(Statement::Delete(Delete { name, alias, selection: delete.selection }))
+                let (selection, returning) = (delete.selection, delete.returning.unwrap_or_default());
+                Ok(Statement::Delete(Delete { name, alias, selection, returning }))
             }
             _ => Err(Error::unsupported("DELETE from several relations", "delete from one at a time")),
         }

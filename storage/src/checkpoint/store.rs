@@ -54,26 +54,11 @@ impl CheckpointStore {
     /// Any of the disk but damage.
     pub fn open(fs: Arc<dyn Fs>, directory: &Path) -> Result<Self> {
         fs.create_dir(directory)?;
-        let mut store = Self {
-            fs,
-            directory: directory.to_owned(),
-            manifests: Vec::new(),
-            damaged: 0,
-            next_file: 0,
-            lengths: HashMap::new(),
-        };
-        let mut paths = store.fs.list(directory)?;
-        paths.sort();
-        for path in paths.iter().rev().filter(|path| has_extension(path, "manifest")) {
-            match Manifest::read(store.fs.as_ref(), path) {
-                Ok(manifest) => store.manifests.push(manifest),
-                Err(error @ Error::Corrupt { .. }) => {
-                    store.damaged += 1;
-                    tracing::error!(%error, "a checkpoint cannot be used");
-                }
-                Err(error) => return Err(error),
-            }
+        let (mut store, damaged) = Self::look(&fs, directory)?;
+        for error in &damaged {
+            tracing::error!(%error, "a checkpoint cannot be used");
         }
+        let paths = store.fs.list(directory)?;
         store.next_file = paths.iter().filter_map(|path| file_number(path)).max().map_or(0, |n| n + 1);
         for path in &paths {
             if has_extension(path, "new") {
@@ -83,6 +68,32 @@ impl CheckpointStore {
             }
         }
         Ok(store)
+    }
+
+    /// The checkpoints that are there, to be read, and what is wrong with others. Nothing is changed.
+    ///
+    /// # Errors
+    /// Any of the disk but damage.
+    pub(crate) fn look(fs: &Arc<dyn Fs>, directory: &Path) -> Result<(Self, Vec<Error>)> {
+        let (mut manifests, mut damaged) = (Vec::new(), Vec::new());
+        let mut paths = fs.list(directory)?;
+        paths.sort();
+        for path in paths.iter().rev().filter(|path| has_extension(path, "manifest")) {
+            match Manifest::read(fs.as_ref(), path) {
+                Ok(manifest) => manifests.push(manifest),
+                Err(error @ Error::Corrupt { .. }) => damaged.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let store = Self {
+            fs: Arc::clone(fs),
+            directory: directory.to_owned(),
+            manifests,
+            damaged: damaged.len(),
+            next_file: 0,
+            lengths: HashMap::new(),
+        };
+        Ok((store, damaged))
     }
 
     /// The checkpoints, newest first.

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 pub use embedded::{EmbeddedLog, LogConfig};
 pub use recovery::Recovered;
+pub(crate) use segment::{SegmentCheck, check_segment};
 
 use crate::error::Result;
 use crate::frame::Frame;

@@ -26,6 +26,40 @@ pub(crate) enum Tail {
     Torn,
 }
 
+/// What a segment holds.
+pub(crate) struct SegmentCheck {
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) frames: u64,
+    /// Of whole frames.
+    pub(crate) bytes: u64,
+    /// Behind the last whole frame.
+    pub(crate) torn_bytes: u64,
+    /// The epoch that these bytes say they are of.
+    pub(crate) torn_epoch: Option<crate::Epoch>,
+    pub(crate) last_epoch: crate::Epoch,
+}
+
+/// Reads every frame of a segment and changes nothing.
+///
+/// # Errors
+/// [`Error::Corrupt`] for a frame that is damaged before others that are whole, or a name that is no offset.
+pub(crate) fn check_segment(fs: &dyn Fs, path: &Path) -> Result<SegmentCheck> {
+    let base = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+    let base = base.ok_or_else(|| Error::corrupt(path, 0, "its name is no offset"))?;
+    let mut frames = 0;
+    let (segment, _) = Segment::open_active(fs, path, base, |_| frames += 1)?;
+    let Index { len: bytes, end, last_epoch, .. } = segment.index;
+    let torn_bytes = segment.file.length()?.saturating_sub(bytes);
+    let mut torn_epoch = None;
+    if torn_bytes >= HEADER_BYTES as u64 {
+        let mut header = [0; HEADER_BYTES];
+        segment.file.read_at(&mut header, bytes)?;
+        torn_epoch = decode_header(&header).map(|raw| raw.header.epoch);
+    }
+    Ok(SegmentCheck { base, end, frames, bytes, torn_bytes, torn_epoch, last_epoch })
+}
+
 impl Segment {
     /// Makes an empty segment whose first record will have offset `base`.
     pub(crate) fn create(fs: &dyn Fs, directory: &Path, base: Offset) -> Result<Self> {

@@ -38,6 +38,15 @@ struct Inner {
     poisoned: bool,
 }
 
+/// What a journal holds.
+pub(crate) struct JournalCheck {
+    pub(crate) entries: u64,
+    /// The epoch after which the last one was taken.
+    pub(crate) after_epoch: Epoch,
+    /// Behind the last whole entry.
+    pub(crate) torn_bytes: u64,
+}
+
 impl Journal {
     /// Opens the journal and returns all its entries.
     ///
@@ -62,6 +71,22 @@ impl Journal {
         let revision = entries.last().map_or(0, |e| e.revision);
         let inner = Inner { file, path: path.to_owned(), len, revision, poisoned: false };
         Ok((Self { inner: Mutex::new(inner) }, entries))
+    }
+
+    /// What a journal holds. It is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when an entry before the last one is damaged.
+    pub(crate) fn check(fs: &dyn Fs, path: &Path) -> Result<JournalCheck> {
+        let file = fs.open(path)?;
+        let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
+        file.read_at(&mut bytes, 0)?;
+        let (entries, len) = decode(path, &bytes)?;
+        Ok(JournalCheck {
+            entries: entries.len() as u64,
+            after_epoch: entries.last().map_or(0, |entry| entry.after_epoch),
+            torn_bytes: bytes.len() as u64 - len,
+        })
     }
 
     /// Appends an entry and syncs; returns its revision.

@@ -10,6 +10,7 @@ mod sled_store;
 
 use bytes::Bytes;
 
+pub(crate) use journal::JournalCheck;
 pub use journal::{Entry, Journal};
 pub use memory::MemoryStore;
 pub use sled_store::open_projection;

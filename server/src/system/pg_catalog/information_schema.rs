@@ -85,7 +85,7 @@ fn constraint(relation: &Relation) -> Row {
 
 fn table(relation: &Relation) -> Row {
     let kind = if relation.kind == RelationKind::View { "VIEW" } else { "BASE TABLE" };
-    let writable = if relation.is_base() { "YES" } else { "NO" };
+    let writable = if relation.is_writable() { "YES" } else { "NO" };
     named(relation, [("table_type", kind.into()), ("is_insertable_into", writable.into())])
 }
 
@@ -134,7 +134,7 @@ fn columns(relation: &Relation) -> Vec<Row> {
                 ("udt_name", types::name_of(i64::from(pg.oid)).into()),
                 ("is_identity", "NO".into()),
                 ("is_generated", "NEVER".into()),
-                ("is_updatable", if relation.is_base() { "YES" } else { "NO" }.into()),
+                ("is_updatable", if relation.is_writable() { "YES" } else { "NO" }.into()),
             ],
         )
     };

@@ -14,7 +14,8 @@ mod types;
 
 use datafusion::arrow::array::RecordBatch;
 
-pub(super) use definitions::{Definition, definition, oid_of};
+pub(crate) use objects::relation_oid;
+pub(super) use definitions::{Definition, definition, index_column, oid_of};
 pub(super) use information_schema::information_schema;
 pub(super) use objects::relation_bytes;
 pub(super) use procedures::{signature, source};
@@ -57,6 +58,7 @@ fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
         }
         "pg_stat_user_indexes" | "pg_stat_all_indexes" => objects::index_statistics(snapshot),
         "pg_type" => types::types(),
+        "pg_get_keywords" => server::keywords(),
         "pg_cast" => types::casts(),
         "pg_operator" => types::operators(),
         "pg_opclass" | "pg_opfamily" => types::operator_classes(name),

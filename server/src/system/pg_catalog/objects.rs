@@ -17,7 +17,12 @@ const PG_CONSTRAINT: i64 = 2606;
 const PG_REWRITE: i64 = 2618;
 
 pub(super) fn oid(relation: &Relation) -> i64 {
-    FIRST_OID + i64::from(relation.id)
+    relation_oid(relation.id)
+}
+
+/// The object id of a relation.
+pub(crate) fn relation_oid(id: planner::RelationId) -> i64 {
+    FIRST_OID + i64::from(id)
 }
 
 pub(super) fn kind(relation: &Relation) -> &'static str {

@@ -152,3 +152,22 @@ fn session(session: &crate::session::SessionInfo) -> Row {
         ("backend_type", "client backend".into()),
     ]
 }
+
+/// Words that mean something where a statement is read.
+pub(super) fn keywords() -> Vec<Row> {
+    use sql::sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS};
+    ALL_KEYWORDS
+        .iter()
+        .zip(ALL_KEYWORDS_INDEX)
+        .map(|(word, keyword)| -> Row {
+            let reserved = RESERVED_FOR_COLUMN_ALIAS.contains(keyword);
+            vec![
+                ("word", word.to_lowercase().into()),
+                ("catcode", if reserved { "R" } else { "U" }.into()),
+                ("barelabel", (!reserved).into()),
+                ("catdesc", if reserved { "reserved" } else { "unreserved" }.into()),
+                ("baredesc", if reserved { "requires AS" } else { "can be bare label" }.into()),
+            ]
+        })
+        .collect()
+}
