@@ -357,3 +357,52 @@ async fn a_new_view_reads_history_beside_the_others() {
     assert_eq!(live.get::<_, i64>(0), batch.get::<_, i64>(0));
     assert_eq!(live.get::<_, i64>(1), batch.get::<_, i64>(1));
 }
+
+/// A prepared query for one key goes the direct way, and answers what the long way would.
+#[tokio::test]
+async fn prepared_look_ups_say_what_is_there() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let client = server.connect().await;
+    client
+        .batch_execute(
+            "CREATE TABLE t (a BIGINT, b TEXT, v TEXT, PRIMARY KEY (b, a));
+             CREATE MATERIALIZED VIEW n AS SELECT b, count(*) AS rows FROM t GROUP BY b;
+             INSERT INTO t VALUES (1, 'x', 'one'), (2, 'x', 'two'), (1, 'y', NULL)",
+        )
+        .await
+        .unwrap();
+    let row = client.prepare("SELECT v, q.a AS key, b FROM t AS q WHERE $1 = b AND q.a = $2").await.unwrap();
+    let count = client.prepare("SELECT rows FROM n WHERE b = $1").await.unwrap();
+    let found = |b: &'static str, a: i64| {
+        let (client, row) = (&client, &row);
+        async move {
+            let rows = client.query(row, &[&b, &a]).await.unwrap();
+            rows.iter().map(|r| (r.get::<_, Option<String>>(0), r.get::<_, i64>(1))).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(found("x", 2).await, [(Some("two".into()), 2)]);
+    assert_eq!(found("y", 1).await, [(None, 1)]);
+    assert_eq!(found("z", 1).await, []);
+    let nothing = client.query(&row, &[&None::<String>, &1i64]).await.unwrap();
+    assert!(nothing.is_empty(), "NULL equals nothing");
+    for change in 0..200i64 {
+        let text = format!("v{change}");
+        client.execute("INSERT INTO t VALUES (2, 'x', $1)", &[&text]).await.unwrap();
+        assert_eq!(found("x", 2).await, [(Some(text), 2)], "a session sees its own writes");
+        client.execute("INSERT INTO t VALUES ($1, 'z', 'new')", &[&change]).await.unwrap();
+        let rows: i64 = client.query_one(&count, &[&"z"]).await.unwrap().get(0);
+        assert_eq!(rows, change + 1, "views too");
+    }
+    client.batch_execute("DELETE FROM t WHERE b = 'x' AND a = 2").await.unwrap();
+    assert_eq!(found("x", 2).await, []);
+    // In a transaction all statements read one epoch, and its own writes are not there yet.
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(found("x", 1).await, [(Some("one".into()), 1)]);
+    client.batch_execute("ROLLBACK; DROP TABLE t CASCADE").await.unwrap();
+    let gone = client.query(&row, &[&"x", &1i64]).await.unwrap_err();
+    assert_eq!(gone.code(), Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE));
+    client.batch_execute("CREATE TABLE t (b TEXT, a BIGINT PRIMARY KEY, v TEXT)").await.unwrap();
+    client.batch_execute("INSERT INTO t VALUES ('x', 1, 'other')").await.unwrap();
+    assert_eq!(found("x", 1).await, [(Some("other".into()), 1)], "another table of that name");
+}

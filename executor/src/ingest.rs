@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_null_array,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use planner::Relation;
+use planner::{Relation, TimePattern};
 
 use crate::error::{Error, Result};
 use crate::format::{Codec, split};
@@ -186,6 +188,17 @@ fn check_nulls(relation: &Relation, rows: &RecordBatch) -> Result<()> {
     Ok(())
 }
 
+/// The times of a relation's time column, ms since 1970; NULL where a text is none.
+///
+/// # Errors
+/// Only a bug's.
+pub(crate) fn column_times(relation: &Relation, column: &ArrayRef) -> Result<Int64Array> {
+    let Some(format) = &relation.time_format else { return to_ms(column) };
+    let texts = column.as_string_opt::<i32>().ok_or_else(|| Error::bug("time column", "it is no text"))?;
+    let pattern = TimePattern::parse(format).map_err(|reason| Error::bug("time column", reason))?;
+    Ok(texts.iter().map(|text| pattern.read_ms(text?)).collect())
+}
+
 fn times(
     relation: &Relation,
     rows: &RecordBatch,
@@ -194,7 +207,7 @@ fn times(
 ) -> Result<Int64Array> {
     let times = match (given, relation.time_column) {
         (Some(given), _) => Int64Array::from(given.to_data()),
-        (None, Some(column)) => to_ms(rows.column(column))?,
+        (None, Some(column)) => column_times(relation, rows.column(column))?,
         (None, None) => return Ok(Int64Array::from_value(now_ms, rows.num_rows())),
     };
     if times.null_count() == 0 {

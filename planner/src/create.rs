@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::functions::expr_fn::coalesce;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use sql::{CreateAs, CreateRelation, Options, RelationKind, TextType, fold};
 
 use crate::binder::{BindOptions, Binder, ROW_TIME, partition, visible_name};
@@ -14,6 +15,7 @@ use crate::catalog::{
 };
 use crate::dataflow::{Dataflow, Joins};
 use crate::error::{Error, Result};
+use crate::functions::TimePattern;
 use crate::session_assign::SessionAssign;
 use crate::source::{RelationSource, sources};
 use crate::topic_options::{self, Inherited};
@@ -22,11 +24,12 @@ use crate::window_assign::WindowAssign;
 /// Most columns of a relation, as PostgreSQL has it.
 const MAX_COLUMNS: usize = 1600;
 /// Options of WITH (…) that are understood; the rest is refused by name.
-const OPTIONS: [&str; 16] = [
+const OPTIONS: [&str; 17] = [
     "kafka_topic",
     "partitions",
     "replicas",
     "timestamp",
+    "timestamp_format",
     "value_format",
     "key_format",
     "format",
@@ -78,9 +81,17 @@ pub fn plan_create(
     let window_ms = source_window(&statement.options)?;
     if window_ms.is_some() {
         if key.is_empty() && key_names.is_empty() {
-            return Err(Error::invalid("option \"window_type\"", "the windows of records are in their key, and there is none"));
+            return Err(Error::invalid(
+                "option \"window_type\"",
+                "the windows of records are in their key, and there is none",
+            ));
         }
-        columns.extend(["windowstart", "windowend"].map(window_bound));
+        // Behind the key, as ksqlDB shows them.
+        let is_key =
+            |c: &Column| key_names.contains(&c.name) || key.iter().any(|k| columns[*k].name == c.name);
+        let behind = columns.iter().rposition(is_key).map_or(columns.len(), |at| at + 1);
+        key.iter_mut().filter(|k| **k >= behind).for_each(|k| *k += 2);
+        columns.splice(behind..behind, ["windowstart", "windowend"].map(window_bound));
     }
     check_columns(&columns)?;
     if let Some(missing) = key_names.iter().find(|k| !columns.iter().any(|c| c.name == **k)) {
@@ -90,7 +101,8 @@ pub fn plan_create(
         key = key_names.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
     }
     if window_ms.is_some() {
-        key.extend([columns.len() - 2, columns.len() - 1]);
+        let bound = |name: &str| columns.iter().position(|c| c.name == name);
+        key.extend(["windowstart", "windowend"].into_iter().filter_map(bound));
     }
     let retention = check_options(&statement.options)?;
     if statement.options.text("memory_limit").is_some() {
@@ -107,6 +119,7 @@ pub fn plan_create(
         record_key: key,
         partitions: 1,
         time_column: None,
+        time_format: time_format(&statement.options)?,
         retention,
         idle_timeout_ms: idle_timeout(&statement.options)?,
         memory_limit: None,
@@ -127,7 +140,13 @@ pub fn plan_create(
 
 /// A bound of the window that a record's key is of.
 fn window_bound(name: &str) -> Column {
-    Column { name: name.to_owned(), data_type: DataType::Int64, text_type: None, not_null: true, default: None }
+    Column {
+        name: name.to_owned(),
+        data_type: DataType::Int64,
+        text_type: None,
+        not_null: true,
+        default: None,
+    }
 }
 
 /// The windows in the keys of a topic that others write to: their length, None in it for sessions.
@@ -143,7 +162,9 @@ fn source_window(options: &Options) -> Result<Option<Option<i64>>> {
     };
     match (window.to_ascii_lowercase().as_str(), size) {
         ("session", None) => Ok(Some(None)),
-        ("session", Some(_)) => Err(Error::invalid("option \"window_size\"", "sessions have no fixed length")),
+        ("session", Some(_)) => {
+            Err(Error::invalid("option \"window_size\"", "sessions have no fixed length"))
+        }
         ("tumbling" | "hopping", Some(size)) => Ok(Some(Some(size))),
         ("tumbling" | "hopping", None) => {
             Err(Error::invalid("option \"window_type\"", format!("{window} windows need \"window_size\"")))
@@ -189,6 +210,8 @@ fn inherited(plan: &LogicalPlan) -> Inherited {
             let source: &dyn std::any::Any = scan.source.as_ref();
             let relation = source.downcast_ref::<RelationSource>().map(|s| &s.relation);
             let format = relation.and_then(|r| r.record_format().copied());
+            // The windows of what it reads are its own, unless it makes some.
+            let window_ms = window_ms.or(format.and_then(|f| f.window).map(|w| w.size_ms));
             let partitions = relation.filter(|_| format.is_some()).map(|r| r.partitions);
             return Inherited { format, partitions, window_ms };
         }
@@ -202,6 +225,57 @@ fn inherited(plan: &LogicalPlan) -> Inherited {
 /// A topic of typed columns with a relation's name.
 fn own_topic(name: &str) -> TopicRef {
     TopicRef { name: name.to_owned(), named: false, encoding: Encoding::Columns }
+}
+
+/// The plan with the record time that WITH (timestamp = …) names: a column of the result, or where a row has
+/// none there, the time it would have had.
+///
+/// Source: ksqlDB, CREATE STREAM AS SELECT, TIMESTAMP and TIMESTAMP_FORMAT.
+fn timed_by(
+    binder: &Binder<'_>,
+    plan: LogicalPlan,
+    options: &Options,
+    bind: BindOptions,
+) -> Result<LogicalPlan> {
+    let Some(name) = options.text("timestamp").map(|name| name.to_lowercase()) else { return Ok(plan) };
+    if !bind.row_time && !bind.table_time {
+        let reason = "it belongs to a stream, or to a table of records";
+        return Err(Error::invalid("option \"timestamp\"", reason));
+    }
+    let columns = plan.schema().columns();
+    let (carried, own): (Vec<_>, Vec<_>) = columns.into_iter().partition(|c| c.name == ROW_TIME);
+    let found = own.iter().find(|c| visible_name(&c.name) == name);
+    let unknown = || Error::UnknownColumn { column: name.clone(), relation: "the result".into() };
+    let column = Expr::Column(found.ok_or_else(unknown)?.clone());
+    let milliseconds = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let time = match (column.get_type(plan.schema())?, options.text("timestamp_format")) {
+        (DataType::Int64, None) => column,
+        (DataType::Timestamp(..) | DataType::Date32, None) => {
+            cast(cast(column, milliseconds), DataType::Int64)
+        }
+        (DataType::Utf8, Some(format)) => {
+            let read = binder.state.scalar_functions().get("stringtotimestamp");
+            let read = read.ok_or_else(|| Error::Definition("no function reads times".into()))?;
+            read.call(vec![column, lit(format)])
+        }
+        (data_type, format) => return Err(not_a_time(&name, &data_type, format.is_some())),
+    };
+    let time = match carried.into_iter().next() {
+        Some(carried) => coalesce(vec![time, Expr::Column(carried)]),
+        None => time,
+    };
+    let own = own.into_iter().map(Expr::Column);
+    let exprs: Vec<Expr> = own.chain(std::iter::once(time.alias(ROW_TIME))).collect();
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+fn not_a_time(column: &str, data_type: &DataType, format: bool) -> Error {
+    let reason = match (data_type, format) {
+        (DataType::Utf8, _) => format!("column \"{column}\" is text: give its \"timestamp_format\""),
+        (_, true) => format!("column \"{column}\" is no text that \"timestamp_format\" could read"),
+        _ => format!("column \"{column}\" must be BIGINT (ms), TIMESTAMP, DATE, or text with a format"),
+    };
+    Error::invalid("option \"timestamp\"", reason)
 }
 
 /// The relation that CREATE … AS makes.
@@ -223,7 +297,7 @@ pub fn plan_create_as(
         table_time: of_records && statement.kind == RelationKind::Table,
         numbered_columns: of_records,
     };
-    let plan = binder.plan(&statement.query, bind)?;
+    let plan = timed_by(binder, binder.plan(&statement.query, bind)?, &statement.options, bind)?;
     let columns = result_columns(&plan, &statement.columns, &name)?;
     let retention = check_options(&statement.options)?;
     let inherited = inherited(&plan);
@@ -249,7 +323,8 @@ pub fn plan_create_as(
     };
     check_columns(&columns)?;
     if matches!(statement.kind, RelationKind::Stream | RelationKind::Table)
-        && let Some(column) = columns.iter().find(|c| PSEUDO_COLUMNS.iter().any(|(pseudo, _)| *pseudo == c.name))
+        && let Some(column) =
+            columns.iter().find(|c| PSEUDO_COLUMNS.iter().any(|(pseudo, _)| *pseudo == c.name))
     {
         return Err(Error::Definition(format!(
             "\"{}\" is a column that every stream has: give it another name with AS",
@@ -268,6 +343,7 @@ pub fn plan_create_as(
         columns,
         partitions: 1,
         time_column: None,
+        time_format: None,
         retention,
         idle_timeout_ms: idle_timeout(&statement.options)?,
         memory_limit: memory_limit(&statement.options)?,
@@ -487,17 +563,29 @@ fn check_options(options: &Options) -> Result<Retention> {
     Ok((age, bytes))
 }
 
+/// A pattern that reads times; one that does not is refused here.
+fn time_format(options: &Options) -> Result<Option<String>> {
+    let Some(format) = options.text("timestamp_format") else { return Ok(None) };
+    if options.text("timestamp").is_none() {
+        return Err(Error::invalid("option \"timestamp_format\"", "it belongs to \"timestamp\""));
+    }
+    match TimePattern::parse(&format) {
+        Err(reason) => Err(Error::invalid("option \"timestamp_format\"", reason)),
+        Ok(_) => Ok(Some(format)),
+    }
+}
+
 fn time_column(relation: &Relation, options: &Options) -> Result<Option<usize>> {
     let Some(name) = options.text("timestamp") else { return Ok(None) };
     let name = name.to_lowercase();
     let index = relation
         .column(&name)
         .ok_or_else(|| Error::UnknownColumn { column: name.clone(), relation: relation.name.clone() })?;
-    match relation.columns[index].data_type {
-        DataType::Int64 | DataType::Timestamp(..) | DataType::Date32 => Ok(Some(index)),
-        _ => Err(Error::invalid(
-            "option \"timestamp\"",
-            format!("column \"{name}\" must be BIGINT (ms), TIMESTAMP or DATE"),
-        )),
+    let data_type = &relation.columns[index].data_type;
+    match (data_type, relation.time_format.is_some()) {
+        (DataType::Int64 | DataType::Timestamp(..) | DataType::Date32, false) | (DataType::Utf8, true) => {
+            Ok(Some(index))
+        }
+        (other, format) => Err(not_a_time(&name, other, format)),
     }
 }

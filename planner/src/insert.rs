@@ -52,6 +52,7 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
         partitions: target.partitions,
         kind: target.kind,
         time_column: None,
+        time_format: None,
         retention: (None, None),
         idle_timeout_ms: None,
         memory_limit: None,

@@ -11,6 +11,7 @@ mod dataflow;
 mod error;
 mod functions;
 mod insert;
+mod lookup;
 mod session_assign;
 mod source;
 mod topic_options;
@@ -28,9 +29,11 @@ pub use dataflow::{
 };
 pub use error::{Error, Result};
 pub use functions::{
-    json_value, parse_uuid, read_uuids, reads_as, scalar_function, session_state, state_at, uuid_texts, write_uuid,
+    TimePattern, json_value, parse_uuid, read_uuids, reads_as, scalar_function, session_state, state_at,
+    uuid_texts, write_uuid,
 };
 pub use insert::plan_insert;
+pub use lookup::{KeyValue, PointLookup};
 pub use session_assign::{SessionAssign, SessionSpec, expand_sessions};
 pub use source::{RelationSource, origins, sources};
 pub use window_assign::{WindowAssign, WindowSpec};

@@ -119,7 +119,7 @@ pub(crate) struct Session {
     pub(crate) pid: i32,
     pub(crate) cursors: Cursors,
     /// Prepared statements, by PREPARE or by the protocol.
-    pub(crate) statements: HashMap<String, Prepared>,
+    pub(crate) statements: HashMap<String, Arc<Prepared>>,
     seen_epoch: u64,
 }
 

@@ -275,10 +275,33 @@ pub struct Insert {
     pub columns: Vec<Ident>,
     /// VALUES or SELECT; None is DEFAULT VALUES.
     pub source: Option<Query>,
-    /// ON CONFLICT DO NOTHING.
-    pub on_conflict_nothing: bool,
+    /// ON CONFLICT.
+    pub on_conflict: Option<OnConflict>,
     /// RETURNING; empty without it.
     pub returning: Vec<SelectItem>,
+}
+
+/// ON CONFLICT (columns) DO ….
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnConflict {
+    /// The columns of the key that is there already; empty means whichever.
+    pub columns: Vec<Ident>,
+    /// What is done.
+    pub action: ConflictAction,
+}
+
+/// What becomes of a row whose key is there.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConflictAction {
+    /// DO NOTHING: the row that is there stays.
+    Nothing,
+    /// DO UPDATE SET column = expression WHERE ….
+    Update {
+        /// The new values; `excluded` names the row that was to be inserted.
+        assignments: Vec<(Ident, Expr)>,
+        /// Rows that do not fulfil it stay.
+        selection: Option<Expr>,
+    },
 }
 
 /// UPDATE name SET … WHERE ….

@@ -134,7 +134,11 @@ fn check_partition(
         if torn_bytes > 0 {
             // Only the last epoch may be incomplete, and only while nobody was told of it.
             let harmless = Some(path) == last && torn_epoch.is_none_or(|epoch| epoch > acknowledged);
-            report.find(path, format!("{torn_bytes} bytes behind its last whole frame, at {bytes}"), harmless);
+            report.find(
+                path,
+                format!("{torn_bytes} bytes behind its last whole frame, at {bytes}"),
+                harmless,
+            );
         }
         end = Some(ends);
         report.segments += 1;

@@ -25,7 +25,7 @@ use super::creation::Target;
 use super::meta::Halt;
 use super::relations::State;
 use super::step::Stepper;
-use super::topics::{PartEnds, PartitionEnds};
+use super::topics::PartitionEnds;
 use super::view::View;
 use crate::error::{Error, Result};
 use crate::state::{Image, LAYOUT};
@@ -70,7 +70,7 @@ pub(super) struct Head {
     pub(super) ticks: Offset,
     /// Every relation there is; views say more.
     pub(super) relations: BTreeMap<RelationId, Option<ViewHead>>,
-    pub(super) topics: BTreeMap<String, Vec<PartitionHead>>,
+    pub(super) topics: BTreeMap<String, Vec<PartitionEnds>>,
     pub(super) rejected: u64,
 }
 
@@ -90,43 +90,6 @@ pub(super) struct ViewHead {
     pub(super) halted_at: Epoch,
     /// Rows out, rows taken back and microseconds of each operator.
     pub(super) work: Vec<(u64, u64, u64)>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct PartitionHead {
-    start: Offset,
-    end: Offset,
-    parts: Vec<PartHead>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct PartHead {
-    relation: RelationId,
-    log_name: String,
-    start: Offset,
-    end: Offset,
-}
-
-impl PartitionHead {
-    fn of(ends: &PartitionEnds) -> Self {
-        let part = |part: &PartEnds| PartHead {
-            relation: part.relation,
-            log_name: part.log_name.to_string(),
-            start: part.start,
-            end: part.end,
-        };
-        Self { start: ends.start, end: ends.end, parts: ends.parts.iter().map(part).collect() }
-    }
-
-    pub(super) fn ends(&self) -> PartitionEnds {
-        let part = |part: &PartHead| PartEnds {
-            relation: part.relation,
-            log_name: Arc::from(part.log_name.as_str()),
-            start: part.start,
-            end: part.end,
-        };
-        PartitionEnds { start: self.start, end: self.end, parts: self.parts.iter().map(part).collect() }
-    }
 }
 
 /// The section with the rows of a table or a view.
@@ -189,7 +152,7 @@ impl Stepper {
             head.relations.insert(*id, state.view().map(ViewHead::of));
         }
         for (name, ends) in &self.topics {
-            head.topics.insert(name.clone(), ends.partitions.iter().map(PartitionHead::of).collect());
+            head.topics.insert(name.clone(), ends.partitions.clone());
         }
         let mut rejects = Image::default();
         rejects.later(self.rejects.encoded());

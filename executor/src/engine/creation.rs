@@ -210,7 +210,14 @@ impl Stepper {
                         for missed in building.missed {
                             if view.status.error.is_none() {
                                 let Missed { epoch, now_ms, changes } = missed;
-                                let output = view.step(epoch, now_ms, &changes, &LatestTimes::new(), &self.log, &self.rejects);
+                                let output = view.step(
+                                    epoch,
+                                    now_ms,
+                                    &changes,
+                                    &LatestTimes::new(),
+                                    &self.log,
+                                    &self.rejects,
+                                );
                                 written.extend(output.into_iter().flat_map(|output| output.written));
                             }
                         }

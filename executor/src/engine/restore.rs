@@ -72,7 +72,7 @@ pub(super) fn restore(
         }
     }
     for (name, partitions) in head.topics.iter().filter(|(name, _)| catalog.topic(name).is_some()) {
-        let ends = TopicEnds { partitions: partitions.iter().map(|p| p.ends()).collect() };
+        let ends = TopicEnds { partitions: partitions.clone() };
         check_log(&ends, log)?;
         stepper.topics.insert(name.clone(), Arc::new(ends));
     }

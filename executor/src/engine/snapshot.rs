@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::ScalarValue;
 use planner::{Catalog, RelationId};
 use storage::log::Log;
 use storage::{Epoch, Offset};
@@ -79,6 +81,18 @@ impl Snapshot {
     pub fn table(&self, id: RelationId) -> Result<Option<&TableVersion>> {
         self.check(id)?;
         Ok(self.tables.get(&id))
+    }
+
+    /// The row of a key, by the index: a value for each of the key's columns. None when this snapshot's table
+    /// cannot say so quickly, because it has moved on: a newer one may.
+    ///
+    /// # Errors
+    /// [`Error::QueryFailed`].
+    pub fn find(&self, id: RelationId, key: &[ScalarValue]) -> Result<Option<Vec<RecordBatch>>> {
+        match self.table(id)? {
+            Some(version) => version.lookup(key),
+            None => Ok(None),
+        }
     }
 
     /// A reader of a stream's records up to this epoch.

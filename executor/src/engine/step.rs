@@ -207,7 +207,8 @@ impl Stepper {
                 _ => None,
             })
             .collect();
-        let run = |(id, view): (RelationId, &mut View)| (id, view.step(epoch, now_ms, seen, latest, log, rejects));
+        let run =
+            |(id, view): (RelationId, &mut View)| (id, view.step(epoch, now_ms, seen, latest, log, rejects));
         let results: Vec<(RelationId, Option<Output>)> = if views.len() > 1 {
             views.into_par_iter().map(run).collect()
         } else {

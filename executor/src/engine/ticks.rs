@@ -27,6 +27,7 @@ pub(super) fn relation() -> Arc<Relation> {
         topic: TopicRef { name: topic(), named: false, encoding: Encoding::Columns },
         partitions: 1,
         time_column: None,
+        time_format: None,
         retention: (None, None),
         idle_timeout_ms: None,
         memory_limit: None,

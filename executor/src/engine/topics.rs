@@ -10,6 +10,7 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::max;
 use datafusion::arrow::datatypes::Int64Type;
 use planner::{RelationId, Topic};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use storage::Offset;
 use storage::log::{Log, TopicPartition};
 
@@ -35,7 +36,8 @@ impl Arrival {
 
     /// The latest time of its records, ms since 1970.
     pub(crate) fn latest_ms(&self) -> Option<i64> {
-        let times = self.batches.iter().filter_map(|batch| batch.column_by_name(ROW_TIME)?.as_primitive_opt());
+        let times =
+            self.batches.iter().filter_map(|batch| batch.column_by_name(ROW_TIME)?.as_primitive_opt());
         times.filter_map(max::<Int64Type>).max()
     }
 }
@@ -49,8 +51,8 @@ pub(crate) struct TopicEnds {
     pub(crate) partitions: Vec<PartitionEnds>,
 }
 
-/// How far a partition goes.
-#[derive(Debug, Clone, Default)]
+/// How far a partition goes. Checkpoints keep it as it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct PartitionEnds {
     pub(crate) start: Offset,
     pub(crate) end: Offset,
@@ -58,12 +60,21 @@ pub(crate) struct PartitionEnds {
 }
 
 /// What one relation wrote to a partition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PartEnds {
     pub(crate) relation: RelationId,
+    #[serde(serialize_with = "write_name", deserialize_with = "read_name")]
     pub(crate) log_name: Arc<str>,
     pub(crate) start: Offset,
     pub(crate) end: Offset,
+}
+
+fn write_name<S: Serializer>(name: &Arc<str>, out: S) -> std::result::Result<S::Ok, S::Error> {
+    out.serialize_str(name)
+}
+
+fn read_name<'de, D: Deserializer<'de>>(name: D) -> std::result::Result<Arc<str>, D::Error> {
+    String::deserialize(name).map(Arc::from)
 }
 
 impl TopicEnds {

@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array,
+};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use planner::Relation;
@@ -369,7 +371,8 @@ fn last_of_each_key(relation: &Relation, changes: &Changes, latest_ms: i64) -> R
     let times = match columns.get(relation.columns.len()) {
         Some(times) => {
             let times = times.as_primitive::<Int64Type>().iter().zip(&gone);
-            let went = |(time, gone): (Option<i64>, &bool)| if *gone { time.max(Some(latest_ms)) } else { time };
+            let went =
+                |(time, gone): (Option<i64>, &bool)| if *gone { time.max(Some(latest_ms)) } else { time };
             times.map(went).collect()
         }
         None => Int64Array::from_value(latest_ms, gone.len()),

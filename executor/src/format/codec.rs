@@ -16,8 +16,7 @@ use super::cell::Cells;
 use super::plain_type::{converted, plain_type};
 use super::{Undecodable, delimited, json, kafka};
 use crate::error::{Error, Result};
-use crate::ingest::{DELETED, ROW_TIME, topic_schema};
-use crate::window::to_ms;
+use crate::ingest::{DELETED, ROW_TIME, column_times, topic_schema};
 
 /// The layout of records: key, value, time in ms.
 pub(crate) fn records_schema() -> SchemaRef {
@@ -152,7 +151,7 @@ impl Codec {
         let Some(column) = self.relation.time_column else {
             return Ok(times.as_primitive::<Int64Type>().clone());
         };
-        let given = to_ms(&columns[column])?;
+        let given = column_times(&self.relation, &columns[column])?;
         let own = times.as_primitive::<Int64Type>();
         let mut out = Vec::with_capacity(given.len());
         for row in 0..given.len() {
@@ -290,11 +289,8 @@ impl Side {
         bad: &mut Bad,
     ) -> Result<()> {
         let column = |c: &usize| &relation.columns[*c];
-        let mut builders = self
-            .columns
-            .iter()
-            .map(|c| Builder::of(column(c), bytes.len()))
-            .collect::<Result<Vec<_>>>()?;
+        let mut builders =
+            self.columns.iter().map(|c| Builder::of(column(c), bytes.len())).collect::<Result<Vec<_>>>()?;
         let names = json::Names::new(self.columns.iter().map(|c| column(c).name.as_str()));
         let mut fields: Vec<Option<&RawValue>> = Vec::new();
         for row in 0..bytes.len() {

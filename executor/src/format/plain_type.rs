@@ -32,9 +32,7 @@ pub(super) fn plain_type(data_type: &DataType) -> DataType {
         }
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(|f| plain_field(f)).collect()),
         DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(fields) if fields.len() == 2 => {
-                sql::text_map(plain_type(fields[1].data_type()))
-            }
+            DataType::Struct(fields) if fields.len() == 2 => sql::text_map(plain_type(fields[1].data_type())),
             _ => data_type.clone(),
         },
         other => other.clone(),

@@ -36,14 +36,16 @@ pub(super) struct ChunkState {
     /// A bit for each row that is there, as masks have them: to publish is to copy.
     live: Vec<u8>,
     pub(super) n_live: usize,
+    /// Which of a table's chunks it is, in the order in which they were made.
+    pub(super) birth: u64,
     /// What readers hold, until a row goes.
     published: Option<Arc<Chunk>>,
 }
 
 impl ChunkState {
-    pub(super) fn new(rows: RecordBatch, slots: Vec<Slot>) -> Self {
+    pub(super) fn new(rows: RecordBatch, slots: Vec<Slot>, birth: u64) -> Self {
         let n_live = rows.num_rows();
-        Self { rows, slots, live: vec![u8::MAX; n_live.div_ceil(8)], n_live, published: None }
+        Self { rows, slots, live: vec![u8::MAX; n_live.div_ceil(8)], n_live, birth, published: None }
     }
 
     pub(super) fn remove(&mut self, row: usize) {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
@@ -33,26 +32,12 @@ fn external(error: crate::Error) -> DataFusionError {
 
 impl TableProviderAt {
     /// The key values that filters ask for, if they name every key column with a literal.
-    fn wanted_key(&self, filters: &[Expr]) -> Option<RecordBatch> {
-        let key = self.version.key();
-        if key.is_empty() {
-            return None;
-        }
-        let schema = self.version.schema();
-        let mut columns: Vec<ArrayRef> = Vec::new();
-        for column in &key {
-            let field = schema.field(*column);
-            let value = filters.iter().find_map(|f| equal_literal(f, field.name()))?;
-            let value = value.to_array().ok()?;
-            // A cast that loses something would find another key.
-            let cast_value = cast(&value, field.data_type()).ok()?;
-            if cast(&cast_value, value.data_type()).ok()?.to_data() != value.to_data() {
-                return None;
-            }
-            columns.push(cast_value);
-        }
-        let fields: Vec<_> = key.iter().map(|k| schema.field(*k).clone().with_nullable(true)).collect();
-        RecordBatch::try_new(Arc::new(datafusion::arrow::datatypes::Schema::new(fields)), columns).ok()
+    fn wanted_key(&self, filters: &[Expr]) -> Option<Vec<ScalarValue>> {
+        let (key, schema) = (self.version.key(), self.version.schema());
+        let value = |column: &usize| {
+            filters.iter().find_map(|f| equal_literal(f, schema.field(*column).name())).cloned()
+        };
+        key.iter().map(value).collect::<Option<Vec<_>>>().filter(|values| !values.is_empty())
     }
 }
 
@@ -91,7 +76,7 @@ impl TableProvider for TableProviderAt {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let found = match self.wanted_key(filters) {
-            Some(key) => self.version.lookup(&[key]).map_err(external)?,
+            Some(key) => self.version.lookup(&key).map_err(external)?,
             None => None,
         };
         let batches = match found {

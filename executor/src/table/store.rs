@@ -63,6 +63,8 @@ struct Inner {
     sparse: Vec<u32>,
     rows: usize,
     change: u64,
+    /// Chunks that have been made.
+    births: u64,
 }
 
 impl TableStore {
@@ -91,6 +93,7 @@ impl TableStore {
             sparse: Vec::new(),
             rows: 0,
             change: 0,
+            births: 0,
         }))))
     }
 
@@ -152,6 +155,7 @@ impl TableStore {
             chunks: Arc::new(chunks),
             rows: inner.rows,
             change: inner.change,
+            births: inner.births,
             store: self.clone(),
         }
     }
@@ -236,23 +240,23 @@ impl TableStore {
         if inner.unique { inner.key.clone() } else { Vec::new() }
     }
 
-    pub(super) fn lookup(&self, change: u64, keys: &[RecordBatch]) -> Result<Option<Vec<RecordBatch>>> {
+    /// The row of a key as it was when a version was published, by the index; None when the index has moved
+    /// on and cannot say.
+    pub(super) fn lookup(
+        &self,
+        version: &TableVersion,
+        key: &[ArrayRef],
+    ) -> Result<Option<Vec<RecordBatch>>> {
         let inner = self.0.read();
-        if inner.change != change {
-            return Ok(None);
-        }
-        let mut out = Vec::new();
-        for batch in keys {
-            let encoded = inner.codec.encode(batch.columns(), batch.num_rows())?;
-            for row in 0..batch.num_rows() {
-                let Some(slot) = inner.index.find(encoded.row(row)) else { continue };
-                let (chunk, row) = inner.positions[slot as usize];
-                if let Some(chunk) = &inner.chunks[chunk as usize] {
-                    out.push(chunk.rows.slice(row as usize, 1));
-                }
-            }
-        }
-        Ok(Some(out))
+        let encoded = inner.codec.encode(key, 1)?;
+        let Some(slot) = inner.index.find(encoded.row(0)) else {
+            return Ok((inner.change == version.change).then(Vec::new));
+        };
+        let (chunk, row) = inner.positions[slot as usize];
+        let chunk = inner.chunks.get(chunk as usize).and_then(Option::as_ref);
+        // Rows never come back: one that is here now, in a chunk that was there then, was here then.
+        let chunk = chunk.filter(|chunk| chunk.birth <= version.births);
+        Ok(chunk.map(|chunk| vec![chunk.rows.slice(row as usize, 1)]))
     }
 }
 
@@ -413,8 +417,13 @@ impl Inner {
         self.order.push(id);
         let slots = if self.unique { self.index_rows(id, &rows)? } else { Vec::new() };
         self.unindexed += usize::from(!self.unique && !self.append_only);
-        self.chunks[id as usize] = Some(ChunkState::new(rows, slots));
+        self.chunks[id as usize] = Some(ChunkState::new(rows, slots, self.next_birth()));
         Ok(())
+    }
+
+    fn next_birth(&mut self) -> u64 {
+        self.births += 1;
+        self.births
     }
 
     /// Indexes the oldest chunk that is not.
@@ -505,7 +514,7 @@ impl Inner {
         let rows = concat_batches(&self.schema, &whole.collect::<Vec<_>>())?;
         self.free.extend(ids);
         let new = self.new_chunk();
-        self.chunks[new as usize] = Some(ChunkState::new(rows, Vec::new()));
+        self.chunks[new as usize] = Some(ChunkState::new(rows, Vec::new(), self.next_birth()));
         self.order.push(new);
         self.unindexed = self.unindexed.saturating_sub(1);
         Ok(())
@@ -548,7 +557,7 @@ impl Inner {
             }
         }
         let rows = concat_batches(&self.schema, &parts)?;
-        self.chunks[new as usize] = Some(ChunkState::new(rows, slots));
+        self.chunks[new as usize] = Some(ChunkState::new(rows, slots, self.next_birth()));
         self.order.insert(at, new);
         Ok(())
     }
@@ -678,5 +687,43 @@ mod tests {
             assert_eq!(sum(&store), (0, 0));
             assert!(store.apply(&[change([1], -1)]).is_err(), "it is not there");
         }
+    }
+
+    /// Whatever has come and gone since: a version finds what it holds, or says that it cannot.
+    #[test]
+    fn versions_find_their_own_rows() {
+        use rand::{Rng, SeedableRng};
+        let fields = ["k", "v"].map(|name| Field::new(name, DataType::Int64, true));
+        let schema = Arc::new(Schema::new(fields.to_vec()));
+        let store = TableStore::try_new(Arc::clone(&schema), &[0]).unwrap();
+        let mut random = rand::rngs::SmallRng::seed_from_u64(7);
+        let (mut versions, mut found) = (Vec::new(), 0);
+        for value in 0..400 {
+            let keys: Vec<i64> =
+                (0..random.random_range(1..40)).map(|_| random.random_range(0..60)).collect();
+            let gone: BooleanArray = keys.iter().map(|_| Some(random.random_bool(0.3))).collect();
+            let values = Int64Array::from_value(value, keys.len());
+            let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(keys)), Arc::new(values)];
+            let rows = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+            store.upsert(&rows, Some(&gone)).unwrap();
+            versions.push(store.version());
+            let version = &versions[random.random_range(versions.len().saturating_sub(6)..versions.len())];
+            for key in 0..60i64 {
+                let Some(rows) = version.lookup(&[key.into()]).unwrap() else { continue };
+                found += 1;
+                let wanted = |batch: RecordBatch| {
+                    let keys = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().clone();
+                    (0..keys.len()).filter(|row| keys.value(*row) == key).map(|r| batch.slice(r, 1)).collect()
+                };
+                let held: Vec<RecordBatch> = version
+                    .batches()
+                    .unwrap()
+                    .into_iter()
+                    .flat_map(|b| -> Vec<RecordBatch> { wanted(b) })
+                    .collect();
+                assert_eq!(rows, held, "key {key} after {value} changes");
+            }
+        }
+        assert!(found > 5_000, "{found} look-ups had an answer");
     }
 }

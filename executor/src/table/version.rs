@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::ScalarValue;
 
 use super::chunk::Chunk;
 use super::store::TableStore;
@@ -17,6 +19,8 @@ pub struct TableVersion {
     pub(super) rows: usize,
     /// The store's change counter when this was published.
     pub(super) change: u64,
+    /// Chunks that the store had made until then.
+    pub(super) births: u64,
     pub(super) store: TableStore,
 }
 
@@ -44,14 +48,39 @@ impl TableVersion {
         self.chunks.iter().map(|chunk| chunk.batch()).collect()
     }
 
-    /// The rows with one of these keys, by the index; None when the table has moved on since this
-    /// version, so that the caller must scan.
-    pub(crate) fn lookup(&self, keys: &[RecordBatch]) -> Result<Option<Vec<RecordBatch>>> {
-        self.store.lookup(self.change, keys)
+    /// The row with a key, by the index: one value for each of the key's columns. None when the table has
+    /// moved on since this version, or a value is not one of its column's: then the caller must scan.
+    pub(crate) fn lookup(&self, key: &[ScalarValue]) -> Result<Option<Vec<RecordBatch>>> {
+        let columns = self.store.key();
+        if columns.len() != key.len() {
+            return Ok(None);
+        }
+        let values = columns
+            .iter()
+            .zip(key)
+            .map(|(column, value)| exactly(value, self.schema.field(*column).data_type()));
+        match values.collect::<Option<Vec<ArrayRef>>>() {
+            Some(values) => self.store.lookup(self, &values),
+            None => Ok(None),
+        }
     }
 
     /// Columns of its key.
     pub(crate) fn key(&self) -> Vec<usize> {
         self.store.key()
     }
+}
+
+/// A value in another type, where it loses nothing: else it would find another key. NULL equals nothing.
+fn exactly(value: &ScalarValue, data_type: &DataType) -> Option<ArrayRef> {
+    if value.is_null() {
+        return None;
+    }
+    let value = value.to_array().ok()?;
+    if value.data_type() == data_type {
+        return Some(value);
+    }
+    let there = cast(&value, data_type).ok()?;
+    let back = cast(&there, value.data_type()).ok()?;
+    (back.to_data() == value.to_data()).then_some(there)
 }

@@ -14,7 +14,8 @@ use crate::functions::TIME_UNITS;
 use super::spelling::{binary, call, call_of, name_of};
 
 /// Other names of the same functions.
-const NAMES: [(&str, &str); 13] = [
+const NAMES: [(&str, &str); 14] = [
+    ("array_join", "array_join_text"),
     ("collect_list", "array_agg"),
     ("correlation", "corr"),
     ("stddev_sample", "stddev_samp"),
@@ -86,9 +87,7 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
             Some(call(name, arguments))
         }
         ("encode", [_, _, _]) => Some(call("encode_text", arguments)),
-        ("cube_explode", [list]) => {
-            Some(call("unnest", vec![call("cube_list", vec![list.clone()])]))
-        }
+        ("cube_explode", [list]) => Some(call("unnest", vec![call("cube_list", vec![list.clone()])])),
         ("unix_timestamp", []) => Some(call("unix_timestamp", vec![call("now", Vec::new())])),
         ("unix_date", []) => Some(call("unix_date", vec![call("now", Vec::new())])),
         (
@@ -96,10 +95,12 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
             [Expr::Identifier(unit), count, time],
         ) => {
             let unit = unit.value.to_ascii_uppercase();
-            let (unit, _) = TIME_UNITS.iter().find(|(name, _)| *name == unit || name.strip_suffix('S') == Some(&unit))?;
+            let (unit, _) =
+                TIME_UNITS.iter().find(|(name, _)| *name == unit || name.strip_suffix('S') == Some(&unit))?;
             let unit = Expr::value(Value::SingleQuotedString((*unit).to_owned()));
             Some(call(&name, vec![unit, count.clone(), time.clone()]))
         }
+        ("instr", [_, _, _] | [_, _, _, _]) => Some(call("instr_from", arguments)),
         ("instr", [text, part]) => Some(call("strpos", vec![text.clone(), part.clone()])),
         ("as_value", [value]) => Some(Expr::Nested(Box::new(value.clone()))),
         ("count_distinct", [value]) => {

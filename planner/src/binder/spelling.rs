@@ -1,9 +1,10 @@
 //! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
 
 use sql::sqlparser::ast::{
-    AccessExpr, Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr,
-    OrderByOptions, Query, SelectItem, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
+    AccessExpr, Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    OrderByExpr, OrderByOptions, Query, SelectItem, TableAlias, TableAliasColumnDef, TableFactor,
+    UnaryOperator, Value,
 };
 
 use super::ksql;
@@ -68,9 +69,18 @@ pub(super) fn expression(expr: &mut Expr) {
                 **right = array;
             }
         }
+        // A text where a place should be is a pattern.
+        Expr::Substring { expr: text, substring_from: Some(from), substring_for: None, .. } => {
+            if let Expr::Value(pattern) = from.as_ref()
+                && matches!(pattern.value, Value::SingleQuotedString(_))
+            {
+                *expr = call("substring_pattern", vec![text.as_ref().clone(), from.as_ref().clone()]);
+            }
+        }
         // Its patterns are of their own kind.
         Expr::SimilarTo { negated, expr: text, pattern, escape_char } => {
-            let escape = escape_char.take().map_or_else(|| Value::SingleQuotedString("\\".into()), |e| e.value);
+            let escape =
+                escape_char.take().map_or_else(|| Value::SingleQuotedString("\\".into()), |e| e.value);
             let pattern = call("similar_pattern", vec![pattern.as_ref().clone(), Expr::value(escape)]);
             let matches = call("regexp_like", vec![text.as_ref().clone(), pattern]);
             *expr = match negated {
@@ -195,8 +205,8 @@ pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
-/// `'{1,2}'` as `ARRAY[1,2]`, of numbers where all are and they may be; only for elements without quotes and
-/// braces.
+/// `'{1,2}'` as `ARRAY[1,2]`, of numbers where all are and they may be; only for elements without commas and
+/// braces inside.
 fn array_literal(expr: &Expr, numbers: bool) -> Option<Expr> {
     let text = match expr {
         Expr::Value(value) => match &value.value {
@@ -207,15 +217,24 @@ fn array_literal(expr: &Expr, numbers: bool) -> Option<Expr> {
         _ => return None,
     };
     let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    if inner.trim().is_empty() || inner.contains(['{', '"', '\\']) {
+    if inner.trim().is_empty() || inner.contains(['{', '\\']) {
         return None;
     }
-    let elements: Vec<&str> = inner.split(',').map(str::trim).collect();
+    let element = |text: &'_ str| -> Option<String> {
+        let text = text.trim();
+        match text.strip_prefix('"') {
+            Some(quoted) => {
+                quoted.strip_suffix('"').filter(|inside| !inside.contains('"')).map(str::to_owned)
+            }
+            None => Some(text.to_owned()).filter(|text| !text.contains('"')),
+        }
+    };
+    let elements = inner.split(',').map(element).collect::<Option<Vec<String>>>()?;
     let whole = numbers && elements.iter().all(|e| e.parse::<i64>().is_ok());
-    let element = |text: &&str| {
+    let element = |text: &String| {
         Expr::value(match whole {
-            true => Value::Number((*text).to_owned(), false),
-            false => Value::SingleQuotedString((*text).to_owned()),
+            true => Value::Number(text.clone(), false),
+            false => Value::SingleQuotedString(text.clone()),
         })
     };
     Some(Expr::Array(Array { elem: elements.iter().map(element).collect(), named: true }))
@@ -299,6 +318,16 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
             if matches!(default.as_str(), "generate_series" | "range") && arguments.args.iter().all(is_number)
             {
                 *alias = named(alias.clone(), &default, 1);
+                return;
+            }
+            if default == "unnest" {
+                let lists = arguments.args.iter().map(|argument| match argument {
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(list)) => Some(list.clone()),
+                    _ => None,
+                });
+                if let Some(lists) = lists.collect() {
+                    *factor = unnest(lists, alias.clone(), &default);
+                }
                 return;
             }
             let Some(list) = as_list(&function) else { return };

@@ -80,6 +80,8 @@ pub struct Relation {
     pub partitions: u32,
     /// WITH (timestamp = …): the column that gives ROWTIME.
     pub time_column: Option<usize>,
+    /// WITH (timestamp_format = …): the pattern of the times in that column, which is text then.
+    pub time_format: Option<String>,
     /// WITH (retention_ms, retention_bytes).
     pub retention: (Option<i64>, Option<u64>),
     /// WITH (idle_timeout_ms = …): how long no row may come before the stream time of its readers goes
@@ -149,6 +151,11 @@ impl Relation {
             Some(ViewQuery::Continuous(dataflow)) => Some(dataflow),
             _ => None,
         }
+    }
+
+    /// A plain view: its query stands where it is named.
+    pub fn is_expanded(&self) -> bool {
+        matches!(self.query, Some(ViewQuery::Expanded { .. }))
     }
 
     /// What its query reads.

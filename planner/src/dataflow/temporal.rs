@@ -165,6 +165,10 @@ fn span(expr: Expr) -> Result<Expr> {
     Ok(expr.transform(now)?.data)
 }
 
+fn is_monotonic_sum(left: &Expr, right: &Expr) -> bool {
+    (is_monotonic(left) && !depends_on_now(right)) || (is_monotonic(right) && !depends_on_now(left))
+}
+
 /// Whether a value only grows, or only shrinks, as now() grows.
 fn is_monotonic(expr: &Expr) -> bool {
     let positive = |e: &Expr| match e {
@@ -178,12 +182,14 @@ fn is_monotonic(expr: &Expr) -> bool {
         Expr::Alias(alias) => is_monotonic(&alias.expr),
         Expr::Cast(c) => !c.field.data_type().is_string() && is_monotonic(&c.expr),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus | Operator::Minus, right }) => {
-            (is_monotonic(left) && !depends_on_now(right)) || (is_monotonic(right) && !depends_on_now(left))
+            is_monotonic_sum(left, right)
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Multiply | Operator::Divide, right }) => {
             is_monotonic(left) && positive(right)
         }
         Expr::ScalarFunction(f) => match (f.name(), f.args.as_slice()) {
+            ("int_add" | "int_sub", [left, right]) => is_monotonic_sum(left, right),
+            ("int_mul", [left, right]) => is_monotonic(left) && positive(right),
             ("date_trunc", [Expr::Literal(..), value]) => is_monotonic(value),
             ("date_part", [Expr::Literal(part, _), value]) => {
                 matches!(part.try_as_str(), Some(Some(p)) if p.eq_ignore_ascii_case("epoch"))

@@ -5,7 +5,9 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike};
+use chrono::{
+    DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike,
+};
 use chrono_tz::{OffsetName, Tz};
 
 /// A pattern, read.
@@ -50,8 +52,18 @@ enum Zone {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 /// Abbreviations that mean one zone to Java.
@@ -239,7 +251,8 @@ fn read_pieces<'a>(pieces: &[Piece], text: &'a str, said: &mut Said) -> Option<&
         rest = match piece {
             Piece::Text(text) => rest.strip_prefix(text.as_str())?,
             Piece::Field(letter, count) => {
-                let adjacent = matches!(pieces.get(index + 1), Some(Piece::Field(next, _)) if is_number(*next));
+                let adjacent =
+                    matches!(pieces.get(index + 1), Some(Piece::Field(next, _)) if is_number(*next));
                 read_field(*letter, *count, adjacent, rest, said)?
             }
             Piece::Optional(inner) => {
@@ -345,7 +358,8 @@ fn read_zone(text: &str) -> Option<(Zone, &str)> {
         let offset = FixedOffset::east_opt(if text.starts_with('-') { -seconds } else { seconds })?;
         return Some((Zone::Offset(offset), &text[end..]));
     }
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '/' | '_')).unwrap_or(text.len());
+    let end =
+        text.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '/' | '_')).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let zone = ABBREVIATIONS.iter().find(|(short, _)| *short == name).map(|(_, zone)| *zone);
     Some((Zone::Named(zone.or_else(|| self::zone(name))?), rest))
@@ -377,7 +391,8 @@ mod tests {
 
     #[test]
     fn texts_and_moments_go_both_ways() {
-        let time = NaiveDate::from_ymd_opt(2018, 5, 11).and_then(|d| d.and_hms_milli_opt(16, 58, 33, 45)).unwrap();
+        let time =
+            NaiveDate::from_ymd_opt(2018, 5, 11).and_then(|d| d.and_hms_milli_opt(16, 58, 33, 45)).unwrap();
         for (pattern, text) in [
             ("yyyy-MM-dd'T'HH:mm:ss.SSSX", "2018-05-11T16:58:33.045Z"),
             ("yyyyMMddHHmmssSSS", "20180511165833045"),

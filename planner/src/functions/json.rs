@@ -206,7 +206,8 @@ pub(super) fn concat(parts: &[&str]) -> Option<String> {
                 None => all.push((name, value)),
             }
         }
-        let all: Vec<String> = all.iter().map(|(name, value)| format!("{}:{}", quoted(name), compact(value.get()))).collect();
+        let all: Vec<String> =
+            all.iter().map(|(name, value)| format!("{}:{}", quoted(name), compact(value.get()))).collect();
         return Some(format!("{{{}}}", all.join(",")));
     }
     let mut all = Vec::new();

@@ -82,9 +82,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 
 fn operators() -> Vec<Arc<ScalarUDF>> {
     use DataType::{Boolean, Int64, Utf8};
-    let key = || {
-        signature(vec![TypeSignature::Exact(vec![Utf8, Int64]), TypeSignature::Exact(vec![Utf8, Utf8])])
-    };
+    let key =
+        || signature(vec![TypeSignature::Exact(vec![Utf8, Int64]), TypeSignature::Exact(vec![Utf8, Utf8])]);
     let path = || exact(vec![Utf8, texts()]);
     vec![
         text_function("json_get", key(), like_first, |args, _| Ok(get(args, |part| Some(part.to_owned())))),
@@ -115,7 +114,9 @@ fn of_postgres() -> Vec<Arc<ScalarUDF>> {
         text_function("row_to_json", any(), as_json, |args, _| json_texts(&args[0])),
         text_function("to_jsonb", any(), jsonb, |args, _| Ok(normal(&json_texts(&args[0])?))),
         text_function("json_build_object", variadic(), as_json, |args, rows| build(args, rows, true)),
-        text_function("jsonb_build_object", variadic(), jsonb, |args, rows| Ok(normal(&build(args, rows, true)?))),
+        text_function("jsonb_build_object", variadic(), jsonb, |args, rows| {
+            Ok(normal(&build(args, rows, true)?))
+        }),
         text_function("json_build_array", variadic(), as_json, |args, rows| build(args, rows, false)),
         text_function("jsonb_build_array", variadic(), jsonb, |args, rows| {
             Ok(normal(&build(args, rows, false)?))
@@ -128,7 +129,9 @@ fn of_postgres() -> Vec<Arc<ScalarUDF>> {
     }
     for name in ["json_array_length", "jsonb_array_length"] {
         functions.push(scalar_function(name, exact(vec![Utf8]), DataType::Int32, |args, _| {
-            Ok(Arc::new(strings(&args[0]).map(|json| length(json::elements(json?)?.len())).collect::<Int32Array>()))
+            Ok(Arc::new(
+                strings(&args[0]).map(|json| length(json::elements(json?)?.len())).collect::<Int32Array>(),
+            ))
         }));
     }
     for name in ["json_extract_path", "jsonb_extract_path"] {
@@ -137,7 +140,8 @@ fn of_postgres() -> Vec<Arc<ScalarUDF>> {
         }));
     }
     for name in ["json_extract_path_text", "jsonb_extract_path_text"] {
-        functions.push(scalar_function(name, path(), Utf8, |args, rows| Ok(extract(args, rows, json::content))));
+        functions
+            .push(scalar_function(name, path(), Utf8, |args, rows| Ok(extract(args, rows, json::content))));
     }
     functions
 }
@@ -150,26 +154,37 @@ fn of_ksql() -> Vec<Arc<ScalarUDF>> {
             let is_json = |text: Option<&str>| Some(text.is_some_and(json::is_json));
             Ok(Arc::new(strings(&args[0]).map(is_json).collect::<BooleanArray>()))
         }),
-        scalar_function("json_array_contains", Signature::any(2, Volatility::Immutable), Boolean, |args, _| {
-            let wanted = json_texts(&args[1])?;
-            let arrays = cast(&args[0], &Utf8)?;
-            let found = strings(&arrays).zip(strings(&wanted)).map(|(array, wanted)| {
-                let value = |text: &str| serde_json::from_str::<Value>(text).ok();
-                let wanted = value(wanted.unwrap_or("null"))?;
-                Some(json::elements(array?)?.iter().any(|e| value(e.get()).is_some_and(|e| e == wanted)))
-            });
-            Ok(Arc::new(found.map(|found| Some(found.unwrap_or(false))).collect::<BooleanArray>()))
-        }),
-        scalar_function("json_concat", Signature::variadic(vec![Utf8], Volatility::Immutable), Utf8, |args, rows| {
-            let parts = |row| args.iter().map(|a| string_at(a, row)).collect::<Option<Vec<_>>>();
-            Ok(Arc::new((0..rows).map(|row| json::concat(&parts(row)?)).collect::<StringArray>()))
-        }),
+        scalar_function(
+            "json_array_contains",
+            Signature::any(2, Volatility::Immutable),
+            Boolean,
+            |args, _| {
+                let wanted = json_texts(&args[1])?;
+                let arrays = cast(&args[0], &Utf8)?;
+                let found = strings(&arrays).zip(strings(&wanted)).map(|(array, wanted)| {
+                    let value = |text: &str| serde_json::from_str::<Value>(text).ok();
+                    let wanted = value(wanted.unwrap_or("null"))?;
+                    Some(json::elements(array?)?.iter().any(|e| value(e.get()).is_some_and(|e| e == wanted)))
+                });
+                Ok(Arc::new(found.map(|found| Some(found.unwrap_or(false))).collect::<BooleanArray>()))
+            },
+        ),
+        scalar_function(
+            "json_concat",
+            Signature::variadic(vec![Utf8], Volatility::Immutable),
+            Utf8,
+            |args, rows| {
+                let parts = |row| args.iter().map(|a| string_at(a, row)).collect::<Option<Vec<_>>>();
+                Ok(Arc::new((0..rows).map(|row| json::concat(&parts(row)?)).collect::<StringArray>()))
+            },
+        ),
         scalar_function("json_keys", exact(vec![Utf8]), texts(), |args, _| {
             let keys = |json| Some(json::members(json)?.into_iter().map(|(name, _)| Some(name)).collect());
             Ok(lists(strings(&args[0]).map(|json| json.and_then(keys))))
         }),
         scalar_function("json_items", exact(vec![Utf8]), texts(), |args, _| {
-            let items = |json| Some(json::elements(json)?.iter().map(|e| Some(json::compact(e.get()))).collect());
+            let items =
+                |json| Some(json::elements(json)?.iter().map(|e| Some(json::compact(e.get()))).collect());
             Ok(lists(strings(&args[0]).map(|json| json.and_then(items))))
         }),
         scalar_function("json_records", exact(vec![Utf8]), records_type(), |args, _| records(&args[0])),
@@ -274,7 +289,11 @@ fn normal(texts: &ArrayRef) -> ArrayRef {
 /// An object of names and values in turn, or an array.
 fn build(args: &[ArrayRef], rows: usize, object: bool) -> Result<ArrayRef> {
     let values = args.iter().map(json_texts).collect::<Result<Vec<_>>>()?;
-    let names = args.iter().step_by(2).map(|a| cast(a, &DataType::Utf8)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let names = args
+        .iter()
+        .step_by(2)
+        .map(|a| cast(a, &DataType::Utf8))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     let value = |array: &ArrayRef, row| string_at(array, row).unwrap_or("null").to_owned();
     let text = |row: usize| {
         if !object {

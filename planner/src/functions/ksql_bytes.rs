@@ -48,7 +48,9 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             let texts = pairs(args).zip(outs).map(|((text, from), to)| match (text, from, to) {
                 // What cannot be read is NULL, and hexadecimal digits are small here.
                 (Some(text), Some(from), Some(to)) => match decoded(text, from) {
-                    Ok(bytes) if to.eq_ignore_ascii_case("hex") => encoded(&bytes, to).map(|t| Some(t.to_lowercase())),
+                    Ok(bytes) if to.eq_ignore_ascii_case("hex") => {
+                        encoded(&bytes, to).map(|t| Some(t.to_lowercase()))
+                    }
                     Ok(bytes) => encoded(&bytes, to).map(Some),
                     Err(_) => Ok(None),
                 },
@@ -85,7 +87,9 @@ fn pairs(args: &[ArrayRef]) -> impl Iterator<Item = (Option<&str>, Option<&str>)
 fn decoded(text: &str, encoding: &str) -> Result<Vec<u8>> {
     match encoding.to_ascii_lowercase().as_str() {
         "utf8" => Ok(text.as_bytes().to_vec()),
-        "ascii" => Ok(text.chars().map(|c| u8::try_from(c).ok().filter(u8::is_ascii).unwrap_or(b'?')).collect()),
+        "ascii" => {
+            Ok(text.chars().map(|c| u8::try_from(c).ok().filter(u8::is_ascii).unwrap_or(b'?')).collect())
+        }
         "base64" => STANDARD.decode(text).map_err(|e| exec_datafusion_err!("invalid base64: {e}")),
         "hex" => hex(text).ok_or_else(|| exec_datafusion_err!("invalid hexadecimal digits: \"{text}\"")),
         _ => exec_err!("the encoding \"{encoding}\" is not supported; hex, utf8, ascii and base64 are"),

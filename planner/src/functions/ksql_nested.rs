@@ -22,7 +22,7 @@ const CUBE_COLUMNS: usize = 16;
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let any = |n| Signature::any(n, Volatility::Immutable);
     vec![
-        scalar_function("array_join", Signature::variadic_any(Volatility::Immutable), DataType::Utf8, join),
+        scalar_function("array_join_text", Signature::variadic_any(Volatility::Immutable), DataType::Utf8, join),
         scalar_function_of("map_union", any(2), |types| Ok(types[0].clone()), |args, _| union(args)),
         scalar_function_of(
             "entries",
@@ -85,7 +85,8 @@ fn union(args: &[ArrayRef]) -> Result<ArrayRef> {
     let mut indices: Vec<u32> = Vec::new();
     let mut lengths = Vec::with_capacity(left.len());
     let mut valid = Vec::with_capacity(left.len());
-    let place = |offset: i32, add: usize| u32::try_from(usize::try_from(offset).unwrap_or(0) + add).unwrap_or(0);
+    let place =
+        |offset: i32, add: usize| u32::try_from(usize::try_from(offset).unwrap_or(0) + add).unwrap_or(0);
     for row in 0..left.len() {
         let start = indices.len();
         // A map of NULL adds nothing; two of them are NULL.
@@ -104,7 +105,9 @@ fn union(args: &[ArrayRef]) -> Result<ArrayRef> {
         lengths.push(indices.len() - start);
     }
     let entries = take(all, &UInt32Array::from(indices), None)?;
-    let DataType::Map(field, sorted) = args[0].data_type() else { return exec_err!("the argument is no map") };
+    let DataType::Map(field, sorted) = args[0].data_type() else {
+        return exec_err!("the argument is no map");
+    };
     let entries = entries.as_struct().clone();
     let offsets = OffsetBuffer::from_lengths(lengths);
     Ok(Arc::new(MapArray::try_new(Arc::clone(field), offsets, entries, Some(valid.into()), *sorted)?))

@@ -63,7 +63,7 @@ fn choices() -> Vec<Arc<ScalarUDF>> {
             };
             Ok(Arc::new((0..rows).map(|row| Some(place(row).unwrap_or(0))).collect::<Int32Array>()))
         }),
-        scalar_function("instr", instr, Int32, |args, rows| {
+        scalar_function("instr_from", instr, Int32, |args, rows| {
             let found = (0..rows).map(|row| {
                 let (text, part) = (string_at(&args[0], row)?, string_at(&args[1], row)?);
                 let occurrence = args.get(3).map_or(Some(1), |n| number_at(n, row))?;
@@ -71,31 +71,38 @@ fn choices() -> Vec<Arc<ScalarUDF>> {
             });
             Ok(Arc::new(found.collect::<Int32Array>()))
         }),
-        scalar_function("split_to_map", Signature::exact(vec![Utf8; 3], Volatility::Immutable), sql::text_map(Utf8), |args, rows| {
-            let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
-            let mut out = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
-            for row in 0..rows {
-                let texts = [0, 1, 2].map(|i| string_at(&args[i], row));
-                let [Some(text), Some(entries), Some(pairs)] = texts else {
-                    out.append(false)?;
-                    continue;
-                };
-                let mut all: Vec<(&str, &str)> = Vec::new();
-                let entries: Vec<&str> = if entries.is_empty() { vec![text] } else { text.split(entries).collect() };
-                for (key, value) in entries.into_iter().filter_map(|entry| entry.split_once(pairs)) {
-                    match all.iter_mut().find(|(other, _)| *other == key) {
-                        Some(other) => other.1 = value,
-                        None => all.push((key, value)),
+        scalar_function(
+            "split_to_map",
+            Signature::exact(vec![Utf8; 3], Volatility::Immutable),
+            sql::text_map(Utf8),
+            |args, rows| {
+                let names =
+                    MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+                let mut out = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+                for row in 0..rows {
+                    let texts = [0, 1, 2].map(|i| string_at(&args[i], row));
+                    let [Some(text), Some(entries), Some(pairs)] = texts else {
+                        out.append(false)?;
+                        continue;
+                    };
+                    let mut all: Vec<(&str, &str)> = Vec::new();
+                    let entries: Vec<&str> =
+                        if entries.is_empty() { vec![text] } else { text.split(entries).collect() };
+                    for (key, value) in entries.into_iter().filter_map(|entry| entry.split_once(pairs)) {
+                        match all.iter_mut().find(|(other, _)| *other == key) {
+                            Some(other) => other.1 = value,
+                            None => all.push((key, value)),
+                        }
                     }
+                    for (key, value) in all {
+                        out.keys().append_value(key);
+                        out.values().append_value(value);
+                    }
+                    out.append(true)?;
                 }
-                for (key, value) in all {
-                    out.keys().append_value(key);
-                    out.values().append_value(value);
-                }
-                out.append(true)?;
-            }
-            Ok(Arc::new(out.finish()))
-        }),
+                Ok(Arc::new(out.finish()))
+            },
+        ),
     ]
 }
 
@@ -126,27 +133,33 @@ fn patterns() -> Vec<Arc<ScalarUDF>> {
                 let (Some(pattern), Some(text), Some(group)) = (pattern, text, group(args, row)) else {
                     return Ok(None);
                 };
-                let found = regex(pattern, "")?.captures(text).and_then(|c| c.get(usize::try_from(group).ok()?));
+                let found =
+                    regex(pattern, "")?.captures(text).and_then(|c| c.get(usize::try_from(group).ok()?));
                 Ok(found.map(|m| m.as_str().to_owned()))
             });
             Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
         }),
-        scalar_function("regexp_extract_all", signature(), DataType::new_list(Utf8, true), move |args, rows| {
-            let mut out = ListBuilder::new(StringBuilder::new());
-            for row in 0..rows {
-                let (pattern, text) = (string_at(&args[0], row), string_at(&args[1], row));
-                let (Some(pattern), Some(text), Some(group)) = (pattern, text, group(args, row)) else {
-                    out.append_null();
-                    continue;
-                };
-                let group = usize::try_from(group).unwrap_or(usize::MAX);
-                for captures in regex(pattern, "")?.captures_iter(text) {
-                    out.values().append_option(captures.get(group).map(|m| m.as_str()));
+        scalar_function(
+            "regexp_extract_all",
+            signature(),
+            DataType::new_list(Utf8, true),
+            move |args, rows| {
+                let mut out = ListBuilder::new(StringBuilder::new());
+                for row in 0..rows {
+                    let (pattern, text) = (string_at(&args[0], row), string_at(&args[1], row));
+                    let (Some(pattern), Some(text), Some(group)) = (pattern, text, group(args, row)) else {
+                        out.append_null();
+                        continue;
+                    };
+                    let group = usize::try_from(group).unwrap_or(usize::MAX);
+                    for captures in regex(pattern, "")?.captures_iter(text) {
+                        out.values().append_option(captures.get(group).map(|m| m.as_str()));
+                    }
+                    out.append(true);
                 }
-                out.append(true);
-            }
-            Ok(Arc::new(out.finish()))
-        }),
+                Ok(Arc::new(out.finish()))
+            },
+        ),
     ]
 }
 
@@ -163,7 +176,9 @@ struct Address<'a> {
 
 impl<'a> Address<'a> {
     fn parse(text: &'a str) -> Option<Self> {
-        if text.contains(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '{' | '}' | '|' | '\\' | '^')) {
+        if text.contains(|c: char| {
+            c.is_whitespace() || matches!(c, '<' | '>' | '"' | '{' | '}' | '|' | '\\' | '^')
+        }) {
             return None;
         }
         let (rest, fragment) = text.split_once('#').map_or((text, None), |(rest, f)| (rest, Some(f)));
@@ -192,7 +207,10 @@ impl<'a> Address<'a> {
     /// A parameter of the query, decoded; of several the first.
     fn parameter(&self, name: &str) -> Option<String> {
         let pairs = self.query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.map(|(key, value)| (decoded(key), value)).find(|(key, _)| key == name).map(|(_, value)| decoded(value))
+        pairs
+            .map(|(key, value)| (decoded(key), value))
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| decoded(value))
     }
 }
 
@@ -221,7 +239,9 @@ fn encoded(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b' ' => out.push('+'),
-            b if b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'*' | b'_') => out.push(char::from(b)),
+            b if b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'*' | b'_') => {
+                out.push(char::from(b))
+            }
             b => out.push_str(&format!("%{b:02X}")),
         }
     }
@@ -246,7 +266,8 @@ fn addresses() -> Vec<Arc<ScalarUDF>> {
         })
     };
     let mut functions: Vec<_> = parts.into_iter().map(|(name, of)| text(name, of)).collect();
-    let coding: [(&'static str, fn(&str) -> String); 2] = [("url_decode_param", decoded), ("url_encode_param", encoded)];
+    let coding: [(&'static str, fn(&str) -> String); 2] =
+        [("url_decode_param", decoded), ("url_encode_param", encoded)];
     for (name, code) in coding {
         functions.push(scalar_function(name, one(), Utf8, move |args, rows| {
             Ok(Arc::new((0..rows).map(|row| string_at(&args[0], row).map(code)).collect::<StringArray>()))
@@ -285,9 +306,12 @@ fn masks() -> Vec<Arc<ScalarUDF>> {
     ]
     .into_iter()
     .map(|(name, masked)| {
-        scalar_function(name, Signature::variadic_any(Volatility::Immutable), DataType::Utf8, move |args, rows| {
-            mask(args, rows, masked)
-        })
+        scalar_function(
+            name,
+            Signature::variadic_any(Volatility::Immutable),
+            DataType::Utf8,
+            move |args, rows| mask(args, rows, masked),
+        )
     })
     .collect()
 }
@@ -299,7 +323,10 @@ fn mask(args: &[ArrayRef], rows: usize, masked: Masked) -> Result<ArrayRef> {
     };
     let texts = cast(texts, &DataType::Utf8)?;
     let count = given.first().filter(|_| counts == 1).map(|n| cast(n, &DataType::Int64)).transpose()?;
-    let others = given[counts..].iter().map(|m| cast(m, &DataType::Utf8)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let others = given[counts..]
+        .iter()
+        .map(|m| cast(m, &DataType::Utf8))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     let masked_text = |row: usize| -> Option<String> {
         let text = string_at(&texts, row)?;
         let length = text.chars().count();
@@ -338,7 +365,8 @@ fn distance() -> Arc<ScalarUDF> {
             values.is_valid(row).then(|| values.value(row))
         };
         let way = |row: usize| -> Result<Option<f64>> {
-            let [Some(lat1), Some(lon1), Some(lat2), Some(lon2)] = [0, 1, 2, 3].map(|i| degrees(i, row)) else {
+            let [Some(lat1), Some(lon1), Some(lat2), Some(lon2)] = [0, 1, 2, 3].map(|i| degrees(i, row))
+            else {
                 return Ok(None);
             };
             if [lat1, lat2].iter().any(|d| d.abs() > 90.0) || [lon1, lon2].iter().any(|d| d.abs() > 180.0) {
@@ -351,7 +379,8 @@ fn distance() -> Arc<ScalarUDF> {
                 _ => return exec_err!("\"{unit}\" is no unit of distance; KM and MILES are"),
             };
             let half = |from: f64, to: f64| ((to - from).to_radians() / 2.0).sin().powi(2);
-            let chord = half(lat1, lat2) + half(lon1, lon2) * lat1.to_radians().cos() * lat2.to_radians().cos();
+            let chord =
+                half(lat1, lat2) + half(lon1, lon2) * lat1.to_radians().cos() * lat2.to_radians().cos();
             Ok(Some(2.0 * chord.sqrt().atan2((1.0 - chord).sqrt()) * radius))
         };
         Ok(Arc::new((0..rows).map(way).collect::<Result<Float64Array>>()?))
@@ -365,7 +394,10 @@ mod tests {
     #[test]
     fn addresses_fall_into_parts() {
         let address = Address::parse("http://me@test.com:8080/a%20b?x=1&y=a+b%21#top").unwrap();
-        assert_eq!((address.scheme, address.host, address.port), (Some("http"), Some("test.com"), Some(8080)));
+        assert_eq!(
+            (address.scheme, address.host, address.port),
+            (Some("http"), Some("test.com"), Some(8080))
+        );
         assert_eq!((decoded(address.path).as_str(), address.fragment), ("/a b", Some("top")));
         assert_eq!(address.parameter("y").as_deref(), Some("a b!"));
         assert_eq!(address.parameter("z"), None);

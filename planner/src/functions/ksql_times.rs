@@ -100,11 +100,16 @@ fn shifting() -> Vec<Arc<ScalarUDF>> {
     for (date, time, timestamp, sign) in
         [("dateadd", "timeadd", "timestampadd", 1), ("datesub", "timesub", "timestampsub", -1)]
     {
-        functions.push(scalar_function(date, unit_of(&DataType::Date32), DataType::Date32, move |args, _| {
-            let days = args[2].as_primitive::<Date32Type>();
-            let shifted = shifted(args, sign, |row| at(days, row).and_then(midnight))?;
-            Ok(Arc::new(shifted.into_iter().map(|time| time.and_then(day)).collect::<Date32Array>()))
-        }));
+        functions.push(scalar_function(
+            date,
+            unit_of(&DataType::Date32),
+            DataType::Date32,
+            move |args, _| {
+                let days = args[2].as_primitive::<Date32Type>();
+                let shifted = shifted(args, sign, |row| at(days, row).and_then(midnight))?;
+                Ok(Arc::new(shifted.into_iter().map(|time| time.and_then(day)).collect::<Date32Array>()))
+            },
+        ));
         functions.push(scalar_function(time, unit_of(&TIME), TIME, move |args, _| {
             let times = args[2].as_primitive::<Time64MicrosecondType>();
             let shifted = shifted(args, sign, |row| at(times, row).and_then(from_micros))?;
@@ -191,7 +196,8 @@ fn known_zone(name: &str) -> Result<Tz> {
 fn formatted(args: &[ArrayRef], time: impl Fn(usize) -> Option<NaiveDateTime>) -> Result<ArrayRef> {
     let mut patterns = Patterns { texts: &args[1], last: None };
     let texts = (0..args[0].len()).map(|row| {
-        let (Some(pattern), Some(zone), Some(time)) = (patterns.at(row)?, zone_at(args, row)?, time(row)) else {
+        let (Some(pattern), Some(zone), Some(time)) = (patterns.at(row)?, zone_at(args, row)?, time(row))
+        else {
             return Ok(None);
         };
         Ok(Some(pattern.format(&told_in(time, zone))))
@@ -204,7 +210,8 @@ fn parsed(args: &[ArrayRef]) -> Result<Vec<Option<NaiveDateTime>>> {
     (0..args[0].len())
         .map(|row| {
             let text = text(&args[0], row);
-            let (Some(pattern), Some(zone), Some(text)) = (patterns.at(row)?, zone_at(args, row)?, text) else {
+            let (Some(pattern), Some(zone), Some(text)) = (patterns.at(row)?, zone_at(args, row)?, text)
+            else {
                 return Ok(None);
             };
             match pattern.read(text, zone) {
@@ -215,6 +222,23 @@ fn parsed(args: &[ArrayRef]) -> Result<Vec<Option<NaiveDateTime>>> {
         .collect()
 }
 
+/// A pattern of Java's that reads record times.
+#[derive(Debug, Clone)]
+pub struct TimePattern(Pattern);
+
+impl TimePattern {
+    /// # Errors
+    /// What is wrong with the pattern.
+    pub fn parse(pattern: &str) -> std::result::Result<Self, String> {
+        Pattern::parse(pattern).map(Self)
+    }
+
+    /// The time that a text says, in ms since 1970; None for one that does not fit.
+    pub fn read_ms(&self, text: &str) -> Option<i64> {
+        self.0.read(text, Tz::UTC).map(|time| time.and_utc().timestamp_millis())
+    }
+}
+
 fn shifted(
     args: &[ArrayRef],
     sign: i64,
@@ -223,7 +247,8 @@ fn shifted(
     let counts = args[1].as_primitive::<Int64Type>();
     (0..counts.len())
         .map(|row| {
-            let (Some(unit), Some(count), Some(time)) = (text(&args[0], row), at(counts, row), time(row)) else {
+            let (Some(unit), Some(count), Some(time)) = (text(&args[0], row), at(counts, row), time(row))
+            else {
                 return Ok(None);
             };
             let shifted = count.checked_mul(sign).and_then(|count| later(time, unit, count));
@@ -263,7 +288,8 @@ fn later(time: NaiveDateTime, unit: &str, count: i64) -> Option<NaiveDateTime> {
 fn converted(args: &[ArrayRef]) -> Result<ArrayRef> {
     let times = args[0].as_primitive::<TimestampMicrosecondType>();
     let converted = (0..times.len()).map(|row| {
-        let (Some(time), Some(from), Some(to)) = (at(times, row), text(&args[1], row), text(&args[2], row)) else {
+        let (Some(time), Some(from), Some(to)) = (at(times, row), text(&args[1], row), text(&args[2], row))
+        else {
             return Ok(None);
         };
         let (from, to) = (known_zone(from)?, known_zone(to)?);

@@ -123,7 +123,9 @@ impl HigherOrderUDFImpl for Function {
                     Ok([vec![state], parts].concat().into_iter().map(parameter).collect())
                 };
                 match next {
-                    None => Ok(LambdaParametersProgress::Partial(vec![Some(with(first.data_type().clone())?)])),
+                    None => {
+                        Ok(LambdaParametersProgress::Partial(vec![Some(with(first.data_type().clone())?)]))
+                    }
                     Some(next) => {
                         let state = state_type(first.data_type(), next.data_type())?;
                         Ok(LambdaParametersProgress::Complete(vec![with(state)?]))
@@ -195,7 +197,8 @@ impl Entries {
     /// A lambda's value for each entry.
     fn evaluate(&self, lambda: &LambdaArgument) -> Result<ArrayRef> {
         let (key, value) = (|| Ok(Arc::clone(&self.columns[0])), || Ok(Arc::clone(&self.columns[1])));
-        let value = lambda.evaluate(&[&key, &value], |captured| Ok(take_arrays(captured, &self.rows, None)?))?;
+        let value =
+            lambda.evaluate(&[&key, &value], |captured| Ok(take_arrays(captured, &self.rows, None)?))?;
         value.into_array(self.rows.len())
     }
 }
@@ -215,12 +218,7 @@ fn map_type(data_type: &DataType) -> Result<(FieldRef, bool)> {
 }
 
 /// Maps of these keys and values; of equal keys the last, where the first stood.
-fn maps(
-    columns: &[ArrayRef],
-    lengths: &[usize],
-    like: &MapArray,
-    data_type: &DataType,
-) -> Result<ArrayRef> {
+fn maps(columns: &[ArrayRef], lengths: &[usize], like: &MapArray, data_type: &DataType) -> Result<ArrayRef> {
     let (entries, sorted) = map_type(data_type)?;
     let DataType::Struct(fields) = entries.data_type() else { return exec_err!("the result is no map") };
     let keys = columns[0].as_string::<i32>();
@@ -269,7 +267,8 @@ fn filtered(array: &ArrayRef, keeps: &LambdaArgument) -> Result<ArrayRef> {
     let entries = Entries::of(like)?;
     let kept = cast(&entries.evaluate(keeps)?, &DataType::Boolean)?;
     let kept: BooleanArray = kept.as_boolean().iter().map(|keep| Some(keep == Some(true))).collect();
-    let columns = entries.columns.iter().map(|c| filter(c, &kept)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let columns =
+        entries.columns.iter().map(|c| filter(c, &kept)).collect::<std::result::Result<Vec<_>, _>>()?;
     let (mut lengths, mut start) = (Vec::with_capacity(entries.lengths.len()), 0);
     for length in &entries.lengths {
         lengths.push(kept.slice(start, *length).true_count());
@@ -311,7 +310,9 @@ fn reduced(collection: &Collection, first: ArrayRef, next: &LambdaArgument) -> R
     let mut state = first;
     let longest = collection.rows.iter().flatten().map(|(_, length)| *length).max().unwrap_or(0);
     for step in 0..longest {
-        let reach = |row: &Option<(u32, u32)>| row.filter(|(_, length)| *length > step).map(|(start, _)| start + step);
+        let reach = |row: &Option<(u32, u32)>| {
+            row.filter(|(_, length)| *length > step).map(|(start, _)| start + step)
+        };
         let (rows, places): (Vec<u32>, Vec<u32>) =
             (0u32..).zip(&collection.rows).filter_map(|(n, row)| Some((n, reach(row)?))).unzip();
         let (rows, places) = (UInt32Array::from(rows), UInt32Array::from(places));

@@ -1,6 +1,7 @@
 //! The functions, types and options every session plans with: DataFusion's, and over them
 //! PostgreSQL's where theirs are missing or mean something else.
 
+mod checked;
 mod digest;
 mod interval;
 mod java_pattern;
@@ -31,12 +32,14 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::prelude::SessionConfig;
 
+use checked::CheckedPlanner;
 use interval::IntervalPlanner;
+use json_functions::JsonPlanner;
+pub use ksql_times::TimePattern;
+pub(crate) use ksql_times::UNITS as TIME_UNITS;
 use numeric::NumericPlanner;
 pub use scalar::scalar_function;
-use json_functions::JsonPlanner;
 use text_times::TextTimePlanner;
-pub(crate) use ksql_times::UNITS as TIME_UNITS;
 pub(crate) use text_types::read_texts;
 pub use text_types::{json_value, parse_uuid, read_uuids, reads_as, uuid_texts, write_uuid};
 pub(crate) use within::WITHIN;
@@ -59,6 +62,7 @@ pub fn session_state(partitions: usize) -> SessionState {
         .with_type_planner(Arc::new(Types))
         .build();
     let own = [
+        checked::functions(),
         digest::functions(),
         interval::functions(),
         json_functions::functions(),
@@ -82,7 +86,8 @@ pub fn session_state(partitions: usize) -> SessionState {
         let _ = state.register_higher_order_function(function);
     }
     let _ = state.register_udaf(Arc::new(mode::function()));
-    let planners: [Arc<dyn ExprPlanner>; 4] = [
+    let planners: [Arc<dyn ExprPlanner>; 5] = [
+        Arc::new(CheckedPlanner),
         Arc::new(JsonPlanner),
         Arc::new(TextTimePlanner),
         Arc::new(NumericPlanner),

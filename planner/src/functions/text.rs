@@ -98,6 +98,16 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             bytea_in(&args[0])
         }),
         scalar_function("like_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| Ok(like_patterns(args))),
+        scalar_function("substring_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| {
+            let pairs = args[0].as_string::<i32>().iter().zip(args[1].as_string::<i32>());
+            let found = pairs.map(|pair| {
+                let (Some(text), Some(pattern)) = pair else { return Ok(None) };
+                let captures = regex(pattern, "")?.captures(text);
+                let part = captures.and_then(|c| if c.len() > 1 { c.get(1) } else { c.get(0) });
+                Ok(part.map(|part| part.as_str().to_owned()))
+            });
+            Ok(Arc::new(found.collect::<Result<StringArray>>()?))
+        }),
         scalar_function("similar_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| {
             let pairs = args[0].as_string::<i32>().iter().zip(args[1].as_string::<i32>());
             let pattern = |(pattern, escape): (Option<&str>, Option<&str>)| {

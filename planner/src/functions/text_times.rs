@@ -27,7 +27,17 @@ pub(super) fn as_ms(column: &Expr, text: &Expr) -> Option<Expr> {
     Some(lit(time.timestamp_millis()))
 }
 
-/// Plans comparisons of times and uuids with text.
+/// A text as PostgreSQL reads a boolean.
+fn as_boolean(text: &Expr) -> Option<Expr> {
+    let Expr::Literal(text, _) = text else { return None };
+    match text.try_as_str()??.trim().to_ascii_lowercase().as_str() {
+        "t" | "true" | "y" | "yes" | "on" | "1" => Some(lit(true)),
+        "f" | "false" | "n" | "no" | "off" | "0" => Some(lit(false)),
+        _ => None,
+    }
+}
+
+/// Plans comparisons of times, uuids and booleans with text.
 #[derive(Debug)]
 pub(super) struct TextTimePlanner;
 
@@ -45,6 +55,10 @@ impl ExprPlanner for TextTimePlanner {
                 expr.right = cast(expr.right, left);
             } else if matches!(right, DataType::Timestamp(..)) && is_text(&expr.left) {
                 expr.left = cast(expr.left, right);
+            } else if left == DataType::Boolean
+                && let Some(value) = as_boolean(&expr.right)
+            {
+                expr.right = value;
             } else if let Some(ms) = as_ms(&expr.left, &expr.right) {
                 expr.right = ms;
             } else if let Some(ms) = as_ms(&expr.right, &expr.left) {

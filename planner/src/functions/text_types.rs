@@ -33,12 +33,18 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         uuid_in(),
         uuid_text(),
-        text_function("json_in", any(1), |_| Some(TextType::Json), |args, _| {
-            read(&args[0], |text| json_value(text, TextType::Json).map_err(invalid_json))
-        }),
-        text_function("jsonb_in", any(1), |_| Some(TextType::Jsonb), |args, _| {
-            read(&args[0], |text| json_value(text, TextType::Jsonb).map_err(invalid_json))
-        }),
+        text_function(
+            "json_in",
+            any(1),
+            |_| Some(TextType::Json),
+            |args, _| read(&args[0], |text| json_value(text, TextType::Json).map_err(invalid_json)),
+        ),
+        text_function(
+            "jsonb_in",
+            any(1),
+            |_| Some(TextType::Jsonb),
+            |args, _| read(&args[0], |text| json_value(text, TextType::Jsonb).map_err(invalid_json)),
+        ),
         text_function("varchar_in", any(2), varchar, |args, _| {
             let most = cast(&args[1], &DataType::Int64)?;
             let most = most.as_primitive::<datafusion::arrow::datatypes::Int64Type>();
@@ -153,7 +159,9 @@ pub fn write_uuid(uuid: &[u8], out: &mut impl Write) -> std::fmt::Result {
 
 fn uuid_text() -> Arc<ScalarUDF> {
     let signature = Signature::exact(vec![UUID], Volatility::Immutable);
-    scalar_function("uuid_text", signature, DataType::Utf8, |args, _| Ok(uuid_texts(args[0].as_fixed_size_binary())))
+    scalar_function("uuid_text", signature, DataType::Utf8, |args, _| {
+        Ok(uuid_texts(args[0].as_fixed_size_binary()))
+    })
 }
 
 /// The texts of uuids.
@@ -234,8 +242,15 @@ mod tests {
         ] {
             assert_eq!(parse_uuid(same), uuid, "{same}");
         }
-        for wrong in ["", "a0eebc99", "{a0eebc999c0b4ef8bb6d6bb9bd380a11", "-a0eebc999c0b4ef8bb6d6bb9bd380a11",
-            "a0eebc999c0b4ef8bb6d6bb9bd380a11-", "a0e-ebc999c0b4ef8bb6d6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a1g"] {
+        for wrong in [
+            "",
+            "a0eebc99",
+            "{a0eebc999c0b4ef8bb6d6bb9bd380a11",
+            "-a0eebc999c0b4ef8bb6d6bb9bd380a11",
+            "a0eebc999c0b4ef8bb6d6bb9bd380a11-",
+            "a0e-ebc999c0b4ef8bb6d6bb9bd380a11",
+            "a0eebc999c0b4ef8bb6d6bb9bd380a1g",
+        ] {
             assert_eq!(parse_uuid(wrong), None, "{wrong}");
         }
         let mut out = String::new();

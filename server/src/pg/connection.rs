@@ -36,7 +36,7 @@ use crate::channels::{self, Notification};
 use crate::session::{Session, SessionInfo, Shared};
 use crate::settings::{Settings, display_name};
 use crate::statements::{
-    CopyIn, Outcome, Parameters, Prepared, Rows, check_new_statement, execute, no_statement, prepare,
+    CopyIn, Outcome, Parameters, Prepared, Rows, check_new_statement, execute, find, no_statement, prepare,
 };
 
 /// Bytes to a client that are sent together.
@@ -122,7 +122,7 @@ impl Registry {
 
 /// A bound statement, perhaps half read.
 struct Portal {
-    prepared: Prepared,
+    prepared: Arc<Prepared>,
     parameters: Parameters,
     formats: Vec<Format>,
     running: Option<Running>,
@@ -716,17 +716,17 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         let mut interrupt = self.interrupt.clone();
         let run = guarded(prepare(&mut self.session, parsed, &declared));
         let prepared = race(run, &mut interrupt, None).await.map_err(|e| e.placed(&parse.query))?;
-        self.session.statements.insert(name, prepared);
+        self.session.statements.insert(name, Arc::new(prepared));
         self.put(Backend::ParseComplete(ParseComplete::new()));
         Ok(())
     }
 
-    fn statement(&self, name: &str) -> Result<&Prepared, WireError> {
-        self.session.statements.get(name).ok_or_else(|| no_statement(name))
+    fn statement(&self, name: &str) -> Result<Arc<Prepared>, WireError> {
+        self.session.statements.get(name).cloned().ok_or_else(|| no_statement(name))
     }
 
     fn bind(&mut self, bind: Bind) -> Result<(), WireError> {
-        let prepared = self.statement(bind.statement_name.as_deref().unwrap_or_default())?.clone();
+        let prepared = self.statement(bind.statement_name.as_deref().unwrap_or_default())?;
         let parameter_formats = formats(&bind.parameter_format_codes)?;
         let parameters = Parameters::decode(&prepared.parameters, &bind.parameters, &parameter_formats)?;
         let width = prepared.result.as_ref().map_or(0, |(names, _)| names.len());
@@ -753,11 +753,11 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
     fn describe(&mut self, describe: &Describe) -> Result<(), WireError> {
         let name = describe.name.as_deref().unwrap_or_default();
         let (result, formats) = if describe.target_type == b'S' {
-            let prepared = self.statement(name)?.clone();
+            let prepared = self.statement(name)?;
             let oids = prepared.parameters.iter().map(|field| types::column_type(field).oid).collect();
             self.put(Backend::ParameterDescription(ParameterDescription::new(oids)));
             let width = prepared.result.as_ref().map_or(0, |(names, _)| names.len());
-            (prepared.result, vec![Format::Text; width])
+            (prepared.result.clone(), vec![Format::Text; width])
         } else {
             match self.portals.get(name) {
                 Some(portal) => (portal.prepared.result.clone(), portal.formats.clone()),
@@ -781,7 +781,8 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
     async fn execute(&mut self, message: &Execute) -> Result<(), WireError> {
         let name = message.name.clone().unwrap_or_default();
         let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
-        let Some(parsed) = portal.prepared.parsed.clone() else {
+        let prepared = Arc::clone(&portal.prepared);
+        let Some(parsed) = &prepared.parsed else {
             self.put(Backend::EmptyQueryResponse(EmptyQueryResponse::new()));
             self.portals.insert(name, portal);
             return Ok(());
@@ -791,7 +792,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         if portal.running.is_none() {
             let limit = self.session.settings.milliseconds("statement_timeout");
             let mut interrupt = self.interrupt.clone();
-            let run = guarded(execute(&mut self.session, &parsed, &portal.parameters));
+            let run = guarded(run_prepared(&mut self.session, &prepared, parsed, &portal.parameters));
             let outcome = race(run, &mut interrupt, limit).await?;
             match outcome {
                 Outcome::Rows(rows) => portal.running = Some(Running { rows, batch: None, sent: 0 }),
@@ -827,6 +828,22 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         self.put(Backend::CloseComplete(CloseComplete::new()));
         Ok(())
     }
+}
+
+/// Runs a prepared statement: the direct way where there is one.
+async fn run_prepared(
+    session: &mut Session,
+    prepared: &Prepared,
+    parsed: &sql::Parsed,
+    parameters: &Parameters,
+) -> Result<Outcome, WireError> {
+    if let (Some(lookup), Some(result)) = (&prepared.lookup, &prepared.result) {
+        session.check_not_failed(&parsed.statement)?;
+        if let Some(rows) = find(session, lookup, result, parameters).await? {
+            return Ok(Outcome::Rows(rows));
+        }
+    }
+    execute(session, parsed, parameters).await
 }
 
 /// The tag of a statement that gave rows.

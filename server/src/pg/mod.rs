@@ -20,5 +20,5 @@ pub use listener::{Listener, serve};
 pub(crate) use origin::with_origins;
 pub use sqlstate::WireError;
 pub(crate) use sqlstate::reject_code;
-pub(crate) use types::{base_name, type_name};
 pub use types::{PgType, column_type, pg_type};
+pub(crate) use types::{base_name, type_name};

@@ -70,7 +70,6 @@ pub fn pg_type(data_type: &DataType) -> PgType {
     }
 }
 
-
 /// What an array's type holds.
 fn element_oid(array: u32) -> Option<u32> {
     let elements = [16, 17, 20, 21, 23, 25, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700, 2950];

@@ -107,7 +107,8 @@ pub(super) fn returned_columns(
     returned(session, &relation, alias, items, &returning::no_rows(&relation))
 }
 
-async fn finish(
+/// Writes what a statement has found out under a table's lock.
+pub(super) async fn finish(
     session: &mut Session,
     guard: Option<tokio::sync::OwnedRwLockWriteGuard<()>>,
     writes: Vec<Write>,
@@ -159,7 +160,7 @@ fn writable(session: &Session, name: ObjectName) -> Result<Arc<Relation>, WireEr
     Ok(relation)
 }
 
-fn refuse_after_own_write(session: &Session, relation: &Relation) -> Result<(), WireError> {
+pub(super) fn refuse_after_own_write(session: &Session, relation: &Relation) -> Result<(), WireError> {
     if session.written().contains(&relation.id) {
         let message = "UPDATE or DELETE of a table that the same transaction has written to";
         return Err(WireError::unsupported(message).hint("COMMIT first."));

@@ -11,10 +11,10 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
 use planner::{Relation, RelationKind};
-use sql::{Insert, TextType};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SetExpr, UnaryOperator, Value};
+use sql::{Insert, TextType};
 
-use super::{Outcome, Parameters, query, returning};
+use super::{Outcome, Parameters, conflict, query, returning};
 use crate::pg::{ColumnBuilder, RowBuilder, WireError};
 use crate::session::Session;
 
@@ -166,10 +166,7 @@ fn read(text: &StringArray, column: &Field) -> Result<ArrayRef, WireError> {
 }
 
 /// Types of the parameters among literal values: those of their columns.
-pub(super) async fn parameter_types(
-    session: &mut Session,
-    insert: &Insert,
-) -> Result<Vec<Field>, WireError> {
+pub(super) async fn parameter_types(session: &mut Session, insert: &Insert) -> Result<Vec<Field>, WireError> {
     let target = Target::new(relation(session, &insert.name)?, &insert.columns)?;
     let Some(source) = &insert.source else { return Ok(Vec::new()) };
     let SetExpr::Values(values) = source.ast.body.as_ref() else {
@@ -208,10 +205,6 @@ pub(crate) async fn insert(
     insert: &Insert,
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
-    if insert.on_conflict_nothing {
-        return Err(WireError::unsupported("ON CONFLICT DO NOTHING")
-            .hint("An INSERT into a table with a primary key replaces the row of its key."));
-    }
     let target = Target::new(relation(session, &insert.name)?, &insert.columns)?;
     let Some(source) = &insert.source else {
         return Err(WireError::unsupported("INSERT … DEFAULT VALUES"));
@@ -220,15 +213,28 @@ pub(crate) async fn insert(
         Some(values) => values,
         None => query_rows(session, &target, source, parameters).await?,
     };
-    let count = values.num_rows();
-    let (rows, row_time) = target.rows(session, &values)?;
+    let (mut rows, mut row_time) = target.rows(session, &values)?;
+    let mut guard = None;
+    if let Some(on_conflict) = &insert.on_conflict {
+        let relation = &target.relation;
+        conflict::check(relation, on_conflict)?;
+        guard = session.lock(relation.id).await?;
+        super::dml::refuse_after_own_write(session, relation)?;
+        rows = conflict::resolve(session, relation, on_conflict, rows, parameters).await?;
+        row_time = None;
+    }
+    let count = rows.num_rows();
     // What RETURNING says of them is found out before they are written: it may be an error.
     let returned = match insert.returning.as_slice() {
         [] => None,
         items => Some(returning::bind(session, &target.relation, None, items, &rows)?),
     };
     let write = Write::insert(&target.relation, &rows, row_time, session.engine().now_ms())?;
-    session.write(vec![write]).await?;
+    match guard {
+        None if count == 0 => {}
+        None => session.write(vec![write]).await?,
+        Some(guard) => super::dml::finish(session, Some(guard), vec![write], count).await?,
+    }
     match returned {
         Some(returned) => returning::answer(session, returned, parameters, "INSERT").await,
         None => Ok(Outcome::done(format!("INSERT 0 {count}"))),

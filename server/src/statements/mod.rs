@@ -1,11 +1,13 @@
 //! Statements: each becomes an outcome the wire can send.
 
+mod conflict;
 mod copy;
 mod cursor;
 mod ddl;
 mod dml;
 mod explain;
 mod insert;
+mod lookup;
 mod prepare;
 mod query;
 mod returning;
@@ -21,6 +23,7 @@ use sql::{CopyOptions, Parsed, Statement};
 pub(crate) use copy::CopyIn;
 pub(crate) use cursor::Cursors;
 use ddl::Definition;
+pub(crate) use lookup::find;
 pub(crate) use prepare::{Parameters, Prepared, check_new_statement, prepare};
 
 use crate::pg::WireError;

@@ -11,8 +11,9 @@ use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr as PlanExpr, ExprSchemable, LogicalPlan};
 use futures::StreamExt;
+use planner::PointLookup;
 use sql::sqlparser::ast::Expr;
-use sql::{CopyDirection, Parsed, Prepare, Statement, TextType};
+use sql::{Parsed, Prepare, Statement, TextType};
 
 use super::{Outcome, insert, no_statement, query};
 use crate::pg::{ColumnBuilder, Format, WireError, with_origins};
@@ -22,13 +23,14 @@ use crate::session::Session;
 const MAX_NAMED: usize = 10_000;
 
 /// A statement with its types.
-#[derive(Clone)]
 pub(crate) struct Prepared {
     /// None for an empty text.
     pub(crate) parsed: Option<Parsed>,
     pub(crate) parameters: Vec<Field>,
     /// Names and types of the result; None for a statement without rows.
     pub(crate) result: Option<(Vec<String>, SchemaRef)>,
+    /// What it asks, where that is the row of one key.
+    pub(crate) lookup: Option<PointLookup>,
 }
 
 /// Values of parameters.
@@ -88,9 +90,9 @@ pub(crate) async fn prepare(
     declared: &[Option<Field>],
 ) -> Result<Prepared, WireError> {
     let Some(parsed) = parsed else {
-        return Ok(Prepared { parsed: None, parameters: Vec::new(), result: None });
+        return Ok(Prepared { parsed: None, parameters: Vec::new(), result: None, lookup: None });
     };
-    let (mut parameters, result) = types(session, &parsed.statement, declared).await?;
+    let Types { mut parameters, result, lookup } = types(session, &parsed.statement, declared).await?;
     for (index, declared) in declared.iter().enumerate() {
         match (parameters.get_mut(index), declared) {
             (Some(slot), Some(declared)) => *slot = declared.clone(),
@@ -98,7 +100,7 @@ pub(crate) async fn prepare(
             _ => {}
         }
     }
-    Ok(Prepared { parsed: Some(parsed), parameters, result })
+    Ok(Prepared { parsed: Some(parsed), parameters, result, lookup })
 }
 
 /// PREPARE.
@@ -106,7 +108,7 @@ pub(super) async fn prepare_named(session: &mut Session, named: &Prepare) -> Res
     check_new_statement(session, &named.name)?;
     let declared: Vec<_> = named.types.iter().cloned().map(Some).collect();
     let prepared = Box::pin(prepare(session, Some(named.prepared.as_ref().clone()), &declared)).await?;
-    session.statements.insert(named.name.clone(), prepared);
+    session.statements.insert(named.name.clone(), Arc::new(prepared));
     Ok(Outcome::done("PREPARE"))
 }
 
@@ -128,7 +130,7 @@ pub(super) async fn execute_named(
     name: &str,
     arguments: &[Expr],
 ) -> Result<Outcome, WireError> {
-    let prepared = session.statements.get(name).ok_or_else(|| no_statement(name))?.clone();
+    let prepared = Arc::clone(session.statements.get(name).ok_or_else(|| no_statement(name))?);
     if arguments.len() != prepared.parameters.len() {
         let (wanted, given) = (prepared.parameters.len(), arguments.len());
         let message = format!("wrong number of parameters for prepared statement \"{name}\"");
@@ -137,8 +139,8 @@ pub(super) async fn execute_named(
         return Err(error);
     }
     let parameters = argument_values(session, arguments, &prepared.parameters).await?;
-    let Some(parsed) = prepared.parsed else { return Err(no_statement(name)) };
-    Box::pin(super::execute(session, &parsed, &parameters)).await
+    let Some(parsed) = &prepared.parsed else { return Err(no_statement(name)) };
+    Box::pin(super::execute(session, parsed, &parameters)).await
 }
 
 /// The values of arguments: those of a query that selects them.
@@ -161,7 +163,19 @@ async fn argument_values(
     row.columns().iter().zip(types).map(value).collect::<Result<_, _>>().map(Parameters)
 }
 
-type Types = (Vec<Field>, Option<(Vec<String>, SchemaRef)>);
+/// What is known of a statement before it runs.
+#[derive(Default)]
+struct Types {
+    parameters: Vec<Field>,
+    result: Option<(Vec<String>, SchemaRef)>,
+    lookup: Option<PointLookup>,
+}
+
+impl Types {
+    fn of_result(result: (Vec<String>, SchemaRef)) -> Self {
+        Self { result: Some(result), ..Self::default() }
+    }
+}
 
 async fn types(
     session: &mut Session,
@@ -172,7 +186,7 @@ async fn types(
         Statement::Query(q) if q.emit.is_some() => {
             let snapshot = session.snapshot().await?;
             let (dataflow, names, _) = query::plan_push(session, &snapshot, q)?;
-            Ok((Vec::new(), Some((names, Arc::clone(dataflow.schema().inner())))))
+            Ok(Types::of_result((names, Arc::clone(dataflow.schema().inner()))))
         }
         Statement::Query(q) => {
             let snapshot = session.snapshot().await?;
@@ -180,19 +194,20 @@ async fn types(
             let plan = with_types(bound.plan, declared)?;
             let parameters = parameter_types(&plan)?;
             let origins = planner::origins(&plan);
+            let lookup = PointLookup::of(&plan);
             let schema = with_origins(&analyzed(session, plan)?, &origins);
-            Ok((parameters, Some((bound.names, schema))))
+            Ok(Types { parameters, result: Some((bound.names, schema)), lookup })
         }
         Statement::Fetch(fetch) if !fetch.moves => {
-            Ok((Vec::new(), Some(session.cursors.columns(&fetch.name)?)))
+            Ok(Types::of_result(session.cursors.columns(&fetch.name)?))
         }
         Statement::Execute { name, .. } => {
             let prepared = session.statements.get(name).ok_or_else(|| no_statement(name))?;
-            Ok((Vec::new(), prepared.result.clone()))
+            Ok(Types { result: prepared.result.clone(), ..Types::default() })
         }
         Statement::Declare(declare) => {
-            let (parameters, _) = Box::pin(types(session, &declare.statement, declared)).await?;
-            Ok((parameters, None))
+            let declared = Box::pin(types(session, &declare.statement, declared)).await?;
+            Ok(Types { parameters: declared.parameters, ..Types::default() })
         }
         Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
             let mut parameters = match statement {
@@ -200,29 +215,29 @@ async fn types(
                 _ => super::dml::parameter_types(session, statement).await?,
             };
             let Some(returned) = super::dml::returned_columns(session, statement)? else {
-                return Ok((parameters, None));
+                return Ok(Types { parameters, ..Types::default() });
             };
             let plan = with_types(returned.plan, declared)?;
             let more = parameter_types(&plan)?;
             parameters.extend(more.into_iter().skip(parameters.len()));
-            Ok((parameters, Some((returned.names, analyzed(session, plan)?))))
+            let result = Some((returned.names, analyzed(session, plan)?));
+            Ok(Types { parameters, result, lookup: None })
         }
-        Statement::Copy(copy) if matches!(copy.direction, CopyDirection::Out(_)) => Ok((Vec::new(), None)),
         Statement::ShowObjects(_)
         | Statement::ShowSetting(_)
         | Statement::Describe(_)
         | Statement::Explain(_) => {
             let parsed = Parsed { statement: statement.clone(), text: String::new() };
             match Box::pin(super::execute(session, &parsed, &Parameters::default())).await? {
-                super::Outcome::Rows(rows) => Ok((Vec::new(), Some((rows.names, rows.schema)))),
-                _ => Ok((Vec::new(), None)),
+                super::Outcome::Rows(rows) => Ok(Types::of_result((rows.names, rows.schema))),
+                _ => Ok(Types::default()),
             }
         }
         Statement::Subscribe(subscribe) => {
             let rows = query::push(session, &subscribe.query, Some(subscribe)).await?;
-            Ok((Vec::new(), Some((rows.names, rows.schema))))
+            Ok(Types::of_result((rows.names, rows.schema)))
         }
-        _ => Ok((Vec::new(), None)),
+        _ => Ok(Types::default()),
     }
 }
 
@@ -268,7 +283,8 @@ fn with_types(plan: LogicalPlan, declared: &[Option<Field>]) -> Result<LogicalPl
                 // `x = ANY($1)`: the parameter holds values like x.
                 PlanExpr::ScalarFunction(f) if f.func.name() == "array_has" => match f.args.as_slice() {
                     [PlanExpr::Placeholder(p), value] if p.field.is_none() => {
-                        let list = value.get_type(schema).map(|t| parameter(DataType::new_list(t, true))).ok();
+                        let list =
+                            value.get_type(schema).map(|t| parameter(DataType::new_list(t, true))).ok();
                         typed(p, list.as_ref()).map(|list| {
                             let args = vec![list, value.clone()];
                             PlanExpr::ScalarFunction(ScalarFunction { args, ..f.clone() })

@@ -18,10 +18,10 @@ use crate::pg::WireError;
 use crate::session::Session;
 
 /// What the rows are called where the select list is planned: no relation has that name.
-const WRITTEN: &str = "\u{1}written";
+pub(super) const WRITTEN: &str = "\u{1}written";
 
 /// The rows, as a relation.
-struct Written(RecordBatch);
+pub(super) struct Written(pub(super) RecordBatch);
 
 impl Fallback for Written {
     fn source(&self, name: &TableReference) -> Option<Arc<dyn TableSource>> {

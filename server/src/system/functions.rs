@@ -108,7 +108,11 @@ fn index_definitions(
         let text = |row: usize| {
             let number = numbers.as_ref().map_or(0, |n| n.as_primitive::<Int64Type>().value(row));
             let (catalog, id) = (catalog.as_ref()?, ids.is_valid(row).then(|| ids.value(row))?);
-            if number > 0 { index_column(catalog, id, number) } else { definition(catalog, Definition::Index, id) }
+            if number > 0 {
+                index_column(catalog, id, number)
+            } else {
+                definition(catalog, Definition::Index, id)
+            }
         };
         Ok(Arc::new((0..rows).map(text).collect::<StringArray>()))
     }

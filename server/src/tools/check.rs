@@ -30,7 +30,8 @@ fn text(report: &CheckReport) -> String {
     let _ = writeln!(out, "topics: {records} records in {frames} frames, {segments} segments, {bytes} bytes");
     let _ = writeln!(out, "last epoch: {last_epoch}");
     let epochs: Vec<String> = checkpoints.iter().map(ToString::to_string).collect();
-    let _ = writeln!(out, "checkpoints: {}", if epochs.is_empty() { "none".into() } else { epochs.join(", ") });
+    let _ =
+        writeln!(out, "checkpoints: {}", if epochs.is_empty() { "none".into() } else { epochs.join(", ") });
     for finding in findings {
         let kind = if finding.harmless { "note" } else { "damage" };
         let _ = writeln!(out, "{kind}: {}: {}", finding.path.display(), finding.what);

@@ -128,12 +128,8 @@ impl StatementParser<'_, '_> {
     /// The isolation level among the modes of a transaction. The others say nothing: every transaction reads
     /// one epoch and writes as a whole.
     fn transaction_modes(&mut self) -> Option<String> {
-        const LEVELS: [&[&str]; 4] = [
-            &["SERIALIZABLE"],
-            &["REPEATABLE", "READ"],
-            &["READ", "COMMITTED"],
-            &["READ", "UNCOMMITTED"],
-        ];
+        const LEVELS: [&[&str]; 4] =
+            [&["SERIALIZABLE"], &["REPEATABLE", "READ"], &["READ", "COMMITTED"], &["READ", "UNCOMMITTED"]];
         let mut level = None;
         while !self.at(&Token::EOF) {
             if self.words(&["ISOLATION", "LEVEL"]) {

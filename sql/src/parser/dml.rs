@@ -1,12 +1,12 @@
 //! INSERT, UPDATE and DELETE: sqlparser's trees, cut down to what has a meaning here.
 
 use sqlparser::ast::{
-    self, AssignmentTarget, Expr, FromTable, Ident, ObjectName, ObjectNamePart, OnConflictAction, OnInsert,
-    SelectItem, SetExpr, TableFactor, TableObject,
+    self, AssignmentTarget, ConflictTarget, Expr, FromTable, Ident, ObjectName, ObjectNamePart,
+    OnConflictAction, OnInsert, SelectItem, SetExpr, TableFactor, TableObject,
 };
 
 use super::StatementParser;
-use crate::ast::{Delete, Insert, Query, Statement, Update};
+use crate::ast::{ConflictAction, Delete, Insert, OnConflict, Query, Statement, Update};
 use crate::clauses;
 use crate::error::{Error, Result};
 
@@ -18,15 +18,10 @@ impl StatementParser<'_, '_> {
         let TableObject::TableName(name) = insert.table else {
             return Err(Error::unsupported("INSERT into a function", "name a stream or a table"));
         };
-        let on_conflict_nothing = match insert.on {
-            None => false,
-            Some(OnInsert::OnConflict(conflict)) if conflict.action == OnConflictAction::DoNothing => true,
-            Some(_) => {
-                return Err(Error::unsupported(
-                    "ON CONFLICT DO UPDATE",
-                    "an INSERT into a table with a primary key replaces the row of its key",
-                ));
-            }
+        let on_conflict = match insert.on {
+            None => None,
+            Some(OnInsert::OnConflict(conflict)) => Some(on_conflict(conflict)?),
+            Some(_) => return Err(Error::unsupported("ON DUPLICATE KEY", "ON CONFLICT is")),
         };
         let columns = insert.columns.iter().map(column).collect::<Result<_>>()?;
         let source = insert.source.map(|mut ast| {
@@ -37,7 +32,7 @@ impl StatementParser<'_, '_> {
             name,
             columns,
             source,
-            on_conflict_nothing,
+            on_conflict,
             returning: insert.returning.unwrap_or_default(),
         }))
     }
@@ -50,13 +45,7 @@ impl StatementParser<'_, '_> {
             return Err(Error::unsupported("UPDATE … FROM", "use a subquery in SET or WHERE"));
         }
         let (name, alias) = target(update.table.relation)?;
-        let mut assignments = Vec::new();
-        for assignment in update.assignments {
-            match assignment.target {
-                AssignmentTarget::ColumnName(name) => assignments.push((column(&name)?, assignment.value)),
-                AssignmentTarget::Tuple(names) => assignments.extend(each(&names, assignment.value)?),
-            }
-        }
+        let assignments = assigned(update.assignments)?;
         let (selection, returning) = (update.selection, update.returning.unwrap_or_default());
         Ok(Statement::Update(Update { name, alias, assignments, selection, returning }))
     }
@@ -78,6 +67,34 @@ impl StatementParser<'_, '_> {
             _ => Err(Error::unsupported("DELETE from several relations", "delete from one at a time")),
         }
     }
+}
+
+fn on_conflict(conflict: ast::OnConflict) -> Result<OnConflict> {
+    let columns = match conflict.conflict_target {
+        None => Vec::new(),
+        Some(ConflictTarget::Columns(columns)) => columns,
+        Some(ConflictTarget::OnConstraint(_)) => {
+            return Err(Error::unsupported("ON CONFLICT ON CONSTRAINT", "name the columns of the key"));
+        }
+    };
+    let action = match conflict.action {
+        OnConflictAction::DoNothing => ConflictAction::Nothing,
+        OnConflictAction::DoUpdate(update) => {
+            ConflictAction::Update { assignments: assigned(update.assignments)?, selection: update.selection }
+        }
+    };
+    Ok(OnConflict { columns, action })
+}
+
+fn assigned(all: Vec<ast::Assignment>) -> Result<Vec<(Ident, Expr)>> {
+    let mut assignments = Vec::new();
+    for assignment in all {
+        match assignment.target {
+            AssignmentTarget::ColumnName(name) => assignments.push((column(&name)?, assignment.value)),
+            AssignmentTarget::Tuple(names) => assignments.extend(each(&names, assignment.value)?),
+        }
+    }
+    Ok(assignments)
 }
 
 /// The assignments of `SET (a, b) = (x, y)`.

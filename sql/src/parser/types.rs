@@ -28,10 +28,7 @@ pub(crate) fn parse_type(parser: &mut Parser<'_>) -> std::result::Result<SqlType
 }
 
 /// A type, and how many brackets behind its own are closed already: `>>` is one token.
-fn nested_type(
-    parser: &mut Parser<'_>,
-    depth: usize,
-) -> std::result::Result<(SqlType, usize), ParserError> {
+fn nested_type(parser: &mut Parser<'_>, depth: usize) -> std::result::Result<(SqlType, usize), ParserError> {
     if depth > DEEPEST {
         return Err(ParserError::RecursionLimitExceeded);
     }

@@ -14,10 +14,10 @@ mod types;
 
 use datafusion::arrow::array::RecordBatch;
 
-pub(crate) use objects::relation_oid;
 pub(super) use definitions::{Definition, definition, index_column, oid_of};
 pub(super) use information_schema::information_schema;
 pub(super) use objects::relation_bytes;
+pub(crate) use objects::relation_oid;
 pub(super) use procedures::{signature, source};
 
 use super::SystemRelations;
