@@ -300,7 +300,7 @@ pub enum ConflictAction {
         /// The new values; `excluded` names the row that was to be inserted.
         assignments: Vec<(Ident, Expr)>,
         /// Rows that do not fulfil it stay.
-        selection: Option<Expr>,
+        selection: Option<Box<Expr>>,
     },
 }
 

@@ -10,6 +10,8 @@ use chrono::{
 };
 use chrono_tz::{OffsetName, Tz};
 
+use super::template::MONTHS;
+
 /// A pattern, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern(Vec<Piece>);
@@ -51,20 +53,6 @@ enum Zone {
     Named(Tz),
 }
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 /// Abbreviations that mean one zone to Java.
 const ABBREVIATIONS: [(&str, Tz); 10] = [

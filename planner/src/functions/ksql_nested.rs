@@ -22,7 +22,12 @@ const CUBE_COLUMNS: usize = 16;
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let any = |n| Signature::any(n, Volatility::Immutable);
     vec![
-        scalar_function("array_join_text", Signature::variadic_any(Volatility::Immutable), DataType::Utf8, join),
+        scalar_function(
+            "array_join_text",
+            Signature::variadic_any(Volatility::Immutable),
+            DataType::Utf8,
+            join,
+        ),
         scalar_function_of("map_union", any(2), |types| Ok(types[0].clone()), |args, _| union(args)),
         scalar_function_of(
             "entries",

@@ -266,8 +266,8 @@ fn addresses() -> Vec<Arc<ScalarUDF>> {
         })
     };
     let mut functions: Vec<_> = parts.into_iter().map(|(name, of)| text(name, of)).collect();
-    let coding: [(&'static str, fn(&str) -> String); 2] =
-        [("url_decode_param", decoded), ("url_encode_param", encoded)];
+    type Coding = fn(&str) -> String;
+    let coding: [(&'static str, Coding); 2] = [("url_decode_param", decoded), ("url_encode_param", encoded)];
     for (name, code) in coding {
         functions.push(scalar_function(name, one(), Utf8, move |args, rows| {
             Ok(Arc::new((0..rows).map(|row| string_at(&args[0], row).map(code)).collect::<StringArray>()))

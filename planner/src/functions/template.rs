@@ -102,7 +102,8 @@ const PATTERNS: [(&str, Field); 38] = {
     ]
 };
 
-const MONTHS: [&str; 12] = [
+/// Their English names.
+pub(super) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",

@@ -89,7 +89,7 @@ fn meeting(relation: &Relation, conflict: &OnConflict) -> Result<String, WireErr
     let is_there = format!("{table}.{} IS NOT NULL", quoted(&relation.columns[relation.key[0]].name));
     let (assignments, selection) = match &conflict.action {
         ConflictAction::Nothing => (&[][..], None),
-        ConflictAction::Update { assignments, selection } => (assignments.as_slice(), selection.as_ref()),
+        ConflictAction::Update { assignments, selection } => (assignments.as_slice(), selection.as_deref()),
     };
     for (name, _) in assignments {
         let name = sql::fold(name);

@@ -79,9 +79,10 @@ fn on_conflict(conflict: ast::OnConflict) -> Result<OnConflict> {
     };
     let action = match conflict.action {
         OnConflictAction::DoNothing => ConflictAction::Nothing,
-        OnConflictAction::DoUpdate(update) => {
-            ConflictAction::Update { assignments: assigned(update.assignments)?, selection: update.selection }
-        }
+        OnConflictAction::DoUpdate(update) => ConflictAction::Update {
+            assignments: assigned(update.assignments)?,
+            selection: update.selection.map(Box::new),
+        },
     };
     Ok(OnConflict { columns, action })
 }
