@@ -100,6 +100,8 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
             let unit = Expr::value(Value::SingleQuotedString((*unit).to_owned()));
             Some(call(&name, vec![unit, count.clone(), time.clone()]))
         }
+        // With a text for NULLs it is PostgreSQL's; without, ksqlDB writes the word null.
+        ("array_join", [_, _, _]) => Some(call("array_to_string", arguments)),
         ("instr", [_, _, _] | [_, _, _, _]) => Some(call("instr_from", arguments)),
         ("instr", [text, part]) => Some(call("strpos", vec![text.clone(), part.clone()])),
         ("as_value", [value]) => Some(Expr::Nested(Box::new(value.clone()))),
