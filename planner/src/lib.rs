@@ -29,8 +29,8 @@ pub use dataflow::{
 };
 pub use error::{Error, Result};
 pub use functions::{
-    TimePattern, json_value, parse_uuid, read_uuids, reads_as, scalar_function, session_state, state_at,
-    uuid_texts, write_uuid,
+    TimePattern, json_value, parse_boolean, parse_uuid, read_uuids, reads_as, scalar_function, session_state,
+    state_at, write_uuid,
 };
 pub use insert::plan_insert;
 pub use lookup::{KeyValue, PointLookup};

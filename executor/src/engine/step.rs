@@ -233,8 +233,7 @@ impl Stepper {
         arrivals: &mut Arrivals,
         changes: &mut EpochChanges,
     ) {
-        let sources = self.states.get(&id).and_then(State::view).map(|view| view.query.sources());
-        let latest = sources.unwrap_or_default().iter().filter_map(|s| self.latest.get(s)).max().copied();
+        let latest = self.states.get(&id).and_then(State::view).and_then(|v| v.latest_ms(&self.latest));
         self.latest.extend(latest.map(|latest| (id, latest)));
         if let Some(new) = output.changes {
             changes.insert(id, Arc::new(new));

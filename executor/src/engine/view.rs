@@ -133,8 +133,7 @@ impl View {
             };
             self.measure();
             self.check_memory()?;
-            let latest_ms = self.query.sources().iter().filter_map(|s| latest.get(s)).max();
-            let written = self.written(&kept, latest_ms.copied().unwrap_or(now_ms))?;
+            let written = self.written(&kept, self.latest_ms(latest).unwrap_or(now_ms))?;
             self.write_topic(epoch, now_ms, &written, log)?;
             Ok(Output { changes: (!self.relation.is_stream()).then_some(kept), written })
         }))
@@ -233,6 +232,11 @@ impl View {
             raw: None,
         });
         all.extend(kept.collect(), step.count);
+    }
+
+    /// The latest time of what it read in an epoch.
+    pub(super) fn latest_ms(&self, latest: &LatestTimes) -> Option<i64> {
+        self.query.sources().iter().filter_map(|source| latest.get(source)).max().copied()
     }
 
     /// Changes as its topic holds them. A key that is gone went at `latest_ms`, the latest time of what came

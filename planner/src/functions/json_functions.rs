@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::builder::{ListBuilder, MapBuilder, StringBuilder};
+use datafusion::arrow::array::builder::{ListBuilder, StringBuilder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
@@ -20,7 +20,7 @@ use sql::TextType;
 use sql::sqlparser::ast::BinaryOperator;
 
 use super::json;
-use super::scalar::{scalar_function, text_function};
+use super::scalar::{scalar_function, text_at, text_function, text_map_builder};
 
 /// Plans the operators.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl ExprPlanner for JsonPlanner {
             BinaryOperator::ArrowAt => ("json_contains", true),
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        let Some(function) = functions().into_iter().find(|f| f.name() == name) else {
+        let Some(function) = operators().into_iter().find(|f| f.name() == name) else {
             return Ok(PlannerResult::Original(expr));
         };
         let arguments = if swapped { vec![expr.right, expr.left] } else { vec![expr.left, expr.right] };
@@ -174,7 +174,7 @@ fn of_ksql() -> Vec<Arc<ScalarUDF>> {
             Signature::variadic(vec![Utf8], Volatility::Immutable),
             Utf8,
             |args, rows| {
-                let parts = |row| args.iter().map(|a| string_at(a, row)).collect::<Option<Vec<_>>>();
+                let parts = |row| args.iter().map(|a| text_at(a, row)).collect::<Option<Vec<_>>>();
                 Ok(Arc::new((0..rows).map(|row| json::concat(&parts(row)?)).collect::<StringArray>()))
             },
         ),
@@ -200,11 +200,6 @@ fn strings(array: &ArrayRef) -> impl Iterator<Item = Option<&str>> {
     array.as_string::<i32>().iter()
 }
 
-fn string_at(array: &ArrayRef, row: usize) -> Option<&str> {
-    let texts = array.as_string::<i32>();
-    texts.is_valid(row).then(|| texts.value(row))
-}
-
 fn length(length: usize) -> Option<i32> {
     i32::try_from(length).ok()
 }
@@ -212,13 +207,13 @@ fn length(length: usize) -> Option<i32> {
 /// Part of a value by name or index.
 fn get(args: &[ArrayRef], take: impl Fn(&str) -> Option<String>) -> ArrayRef {
     let part = |row: usize| -> Option<String> {
-        let json = string_at(&args[0], row)?;
+        let json = text_at(&args[0], row)?;
         let found = match args[1].data_type() {
             DataType::Int64 => {
                 let index = args[1].as_primitive::<Int64Type>();
                 json::element(json, index.is_valid(row).then(|| index.value(row))?)
             }
-            _ => json::member(json, string_at(&args[1], row)?),
+            _ => json::member(json, text_at(&args[1], row)?),
         };
         take(found?)
     };
@@ -229,7 +224,7 @@ fn get(args: &[ArrayRef], take: impl Fn(&str) -> Option<String>) -> ArrayRef {
 fn along(args: &[ArrayRef], take: impl Fn(&str) -> Option<String>) -> ArrayRef {
     let paths: &ListArray = args[1].as_list();
     let part = |row: usize| -> Option<String> {
-        let json = string_at(&args[0], row)?;
+        let json = text_at(&args[0], row)?;
         let path = paths.is_valid(row).then(|| paths.value(row))?;
         let path: Vec<&str> = path.as_string::<i32>().iter().collect::<Option<_>>()?;
         take(json::at_path(json, &path)?)
@@ -241,8 +236,8 @@ fn along(args: &[ArrayRef], take: impl Fn(&str) -> Option<String>) -> ArrayRef {
 fn extract(args: &[ArrayRef], rows: usize, take: impl Fn(&str) -> Option<String>) -> ArrayRef {
     let part = |row: usize| -> Option<String> {
         let (json, path) = args.split_first()?;
-        let path = path.iter().map(|name| string_at(name, row)).collect::<Option<Vec<_>>>()?;
-        take(json::at_path(string_at(json, row)?, &path)?)
+        let path = path.iter().map(|name| text_at(name, row)).collect::<Option<Vec<_>>>()?;
+        take(json::at_path(text_at(json, row)?, &path)?)
     };
     Arc::new((0..rows).map(part).collect::<StringArray>())
 }
@@ -294,7 +289,7 @@ fn build(args: &[ArrayRef], rows: usize, object: bool) -> Result<ArrayRef> {
         .step_by(2)
         .map(|a| cast(a, &DataType::Utf8))
         .collect::<std::result::Result<Vec<_>, _>>()?;
-    let value = |array: &ArrayRef, row| string_at(array, row).unwrap_or("null").to_owned();
+    let value = |array: &ArrayRef, row| text_at(array, row).unwrap_or("null").to_owned();
     let text = |row: usize| {
         if !object {
             let all: Vec<String> = values.iter().map(|v| value(v, row)).collect();
@@ -302,7 +297,7 @@ fn build(args: &[ArrayRef], rows: usize, object: bool) -> Result<ArrayRef> {
         }
         let pairs = names.iter().zip(values.iter().skip(1).step_by(2));
         let pairs = pairs.map(|(name, v)| {
-            format!("{} : {}", json::quoted(string_at(name, row).unwrap_or_default()), value(v, row))
+            format!("{} : {}", json::quoted(text_at(name, row).unwrap_or_default()), value(v, row))
         });
         format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
     };
@@ -327,12 +322,7 @@ fn records_type() -> DataType {
 }
 
 fn records(values: &ArrayRef) -> Result<ArrayRef> {
-    let names = datafusion::arrow::array::builder::MapFieldNames {
-        entry: "entries".into(),
-        key: "key".into(),
-        value: "value".into(),
-    };
-    let mut out = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    let mut out = text_map_builder();
     for json in strings(values) {
         let members = json.and_then(json::members);
         for (name, value) in members.iter().flatten() {

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::builder::{ListBuilder, MapBuilder, MapFieldNames, StringBuilder};
+use datafusion::arrow::array::builder::{ListBuilder, StringBuilder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
 
-use super::scalar::scalar_function;
+use super::scalar::{scalar_function, text_at, text_map_builder};
 use super::text::regex;
 
 /// The earth's radius in kilometres and in miles, as ksqlDB rounds them.
@@ -27,11 +27,6 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 
 fn one_of(types: Vec<Vec<DataType>>) -> Signature {
     Signature::one_of(types.into_iter().map(TypeSignature::Exact).collect(), Volatility::Immutable)
-}
-
-fn string_at(array: &ArrayRef, row: usize) -> Option<&str> {
-    let texts = array.as_string::<i32>();
-    texts.is_valid(row).then(|| texts.value(row))
 }
 
 fn number_at(array: &ArrayRef, row: usize) -> Option<i64> {
@@ -50,22 +45,22 @@ fn choices() -> Vec<Arc<ScalarUDF>> {
             let texts = texts.iter().map(|t| cast(t, &Utf8)).collect::<std::result::Result<Vec<_>, _>>()?;
             let chosen = (0..rows).map(|row| {
                 let at = usize::try_from(number_at(&index, row)?).ok()?.checked_sub(1)?;
-                string_at(texts.get(at)?, row)
+                text_at(texts.get(at)?, row)
             });
             Ok(Arc::new(chosen.collect::<StringArray>()))
         }),
         scalar_function("field", variadic(), Int32, |args, rows| {
             let texts = args.iter().map(|t| cast(t, &Utf8)).collect::<std::result::Result<Vec<_>, _>>()?;
             let place = |row: usize| {
-                let wanted = string_at(texts.first()?, row)?;
-                let at = texts[1..].iter().position(|text| string_at(text, row) == Some(wanted))?;
+                let wanted = text_at(texts.first()?, row)?;
+                let at = texts[1..].iter().position(|text| text_at(text, row) == Some(wanted))?;
                 i32::try_from(at + 1).ok()
             };
             Ok(Arc::new((0..rows).map(|row| Some(place(row).unwrap_or(0))).collect::<Int32Array>()))
         }),
         scalar_function("instr_from", instr, Int32, |args, rows| {
             let found = (0..rows).map(|row| {
-                let (text, part) = (string_at(&args[0], row)?, string_at(&args[1], row)?);
+                let (text, part) = (text_at(&args[0], row)?, text_at(&args[1], row)?);
                 let occurrence = args.get(3).map_or(Some(1), |n| number_at(n, row))?;
                 Some(place_of(text, part, number_at(&args[2], row)?, occurrence).unwrap_or(0))
             });
@@ -76,11 +71,9 @@ fn choices() -> Vec<Arc<ScalarUDF>> {
             Signature::exact(vec![Utf8; 3], Volatility::Immutable),
             sql::text_map(Utf8),
             |args, rows| {
-                let names =
-                    MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
-                let mut out = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+                let mut out = text_map_builder();
                 for row in 0..rows {
-                    let texts = [0, 1, 2].map(|i| string_at(&args[i], row));
+                    let texts = [0, 1, 2].map(|i| text_at(&args[i], row));
                     let [Some(text), Some(entries), Some(pairs)] = texts else {
                         out.append(false)?;
                         continue;
@@ -129,7 +122,7 @@ fn patterns() -> Vec<Arc<ScalarUDF>> {
     vec![
         scalar_function("regexp_extract", signature(), Utf8, move |args, rows| {
             let texts = (0..rows).map(|row| {
-                let (pattern, text) = (string_at(&args[0], row), string_at(&args[1], row));
+                let (pattern, text) = (text_at(&args[0], row), text_at(&args[1], row));
                 let (Some(pattern), Some(text), Some(group)) = (pattern, text, group(args, row)) else {
                     return Ok(None);
                 };
@@ -146,7 +139,7 @@ fn patterns() -> Vec<Arc<ScalarUDF>> {
             move |args, rows| {
                 let mut out = ListBuilder::new(StringBuilder::new());
                 for row in 0..rows {
-                    let (pattern, text) = (string_at(&args[0], row), string_at(&args[1], row));
+                    let (pattern, text) = (text_at(&args[0], row), text_at(&args[1], row));
                     let (Some(pattern), Some(text), Some(group)) = (pattern, text, group(args, row)) else {
                         out.append_null();
                         continue;
@@ -261,7 +254,7 @@ fn addresses() -> Vec<Arc<ScalarUDF>> {
     let one = || Signature::exact(vec![Utf8], Volatility::Immutable);
     let text = |name, of: Part| {
         scalar_function(name, one(), Utf8, move |args, rows| {
-            let part = |row| of(&Address::parse(string_at(&args[0], row)?)?);
+            let part = |row| of(&Address::parse(text_at(&args[0], row)?)?);
             Ok(Arc::new((0..rows).map(part).collect::<StringArray>()))
         })
     };
@@ -270,16 +263,16 @@ fn addresses() -> Vec<Arc<ScalarUDF>> {
     let coding: [(&'static str, Coding); 2] = [("url_decode_param", decoded), ("url_encode_param", encoded)];
     for (name, code) in coding {
         functions.push(scalar_function(name, one(), Utf8, move |args, rows| {
-            Ok(Arc::new((0..rows).map(|row| string_at(&args[0], row).map(code)).collect::<StringArray>()))
+            Ok(Arc::new((0..rows).map(|row| text_at(&args[0], row).map(code)).collect::<StringArray>()))
         }));
     }
     functions.push(scalar_function("url_extract_port", one(), Int32, |args, rows| {
-        let port = |row| Address::parse(string_at(&args[0], row)?)?.port;
+        let port = |row| Address::parse(text_at(&args[0], row)?)?.port;
         Ok(Arc::new((0..rows).map(port).collect::<Int32Array>()))
     }));
     let two = Signature::exact(vec![Utf8; 2], Volatility::Immutable);
     functions.push(scalar_function("url_extract_parameter", two, Utf8, |args, rows| {
-        let parameter = |row| Address::parse(string_at(&args[0], row)?)?.parameter(string_at(&args[1], row)?);
+        let parameter = |row| Address::parse(text_at(&args[0], row)?)?.parameter(text_at(&args[1], row)?);
         Ok(Arc::new((0..rows).map(parameter).collect::<StringArray>()))
     }));
     functions
@@ -328,7 +321,7 @@ fn mask(args: &[ArrayRef], rows: usize, masked: Masked) -> Result<ArrayRef> {
         .map(|m| cast(m, &DataType::Utf8))
         .collect::<std::result::Result<Vec<_>, _>>()?;
     let masked_text = |row: usize| -> Option<String> {
-        let text = string_at(&texts, row)?;
+        let text = text_at(&texts, row)?;
         let length = text.chars().count();
         let count = count.as_ref().map_or(Some(0), |n| usize::try_from(number_at(n, row)?).ok())?;
         let range = match masked {
@@ -340,7 +333,7 @@ fn mask(args: &[ArrayRef], rows: usize, masked: Masked) -> Result<ArrayRef> {
         };
         // A mask of NULL leaves its characters as they are.
         let mask = |kind: usize, c: char| match others.get(kind) {
-            Some(mask) => string_at(mask, row).map_or(Some(c), |mask| mask.chars().next()).unwrap_or(c),
+            Some(mask) => text_at(mask, row).map_or(Some(c), |mask| mask.chars().next()).unwrap_or(c),
             None => MASKS[kind],
         };
         let one = |(at, c): (usize, char)| match c {
@@ -372,7 +365,7 @@ fn distance() -> Arc<ScalarUDF> {
             if [lat1, lat2].iter().any(|d| d.abs() > 90.0) || [lon1, lon2].iter().any(|d| d.abs() > 180.0) {
                 return exec_err!("a latitude is between -90 and 90 and a longitude between -180 and 180");
             }
-            let unit = args.get(4).and_then(|unit| string_at(unit, row)).unwrap_or("KM").to_ascii_uppercase();
+            let unit = args.get(4).and_then(|unit| text_at(unit, row)).unwrap_or("KM").to_ascii_uppercase();
             let radius = match unit.as_str() {
                 unit if unit.starts_with('K') => EARTH_KM,
                 unit if unit.starts_with('M') => EARTH_MILES,

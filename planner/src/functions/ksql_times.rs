@@ -18,7 +18,7 @@ use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
 
 use super::java_pattern::{Pattern, from_micros, in_utc, told_in, zone};
-use super::scalar::scalar_function;
+use super::scalar::{scalar_function, text_at};
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 const TIME: DataType = DataType::Time64(TimeUnit::Microsecond);
@@ -149,11 +149,6 @@ fn at<T: datafusion::arrow::datatypes::ArrowPrimitiveType>(
     values.is_valid(row).then(|| values.value(row))
 }
 
-fn text(array: &ArrayRef, row: usize) -> Option<&str> {
-    let texts = array.as_string::<i32>();
-    texts.is_valid(row).then(|| texts.value(row))
-}
-
 fn midnight(days: i32) -> Option<NaiveDateTime> {
     from_micros(i64::from(days).checked_mul(DAY_MICROS)?)
 }
@@ -170,7 +165,7 @@ struct Patterns<'a> {
 
 impl<'a> Patterns<'a> {
     fn at(&mut self, row: usize) -> Result<Option<&Pattern>> {
-        let Some(wanted) = text(self.texts, row) else { return Ok(None) };
+        let Some(wanted) = text_at(self.texts, row) else { return Ok(None) };
         if self.last.as_ref().is_none_or(|(last, _)| *last != wanted) {
             let pattern = Pattern::parse(wanted).map_err(|reason| {
                 DataFusionError::Execution(format!("invalid date and time pattern \"{wanted}\": {reason}"))
@@ -185,7 +180,7 @@ impl<'a> Patterns<'a> {
 fn zone_at(args: &[ArrayRef], row: usize) -> Result<Option<Tz>> {
     match args.get(2) {
         None => Ok(Some(Tz::UTC)),
-        Some(names) => text(names, row).map(known_zone).transpose(),
+        Some(names) => text_at(names, row).map(known_zone).transpose(),
     }
 }
 
@@ -209,7 +204,7 @@ fn parsed(args: &[ArrayRef]) -> Result<Vec<Option<NaiveDateTime>>> {
     let mut patterns = Patterns { texts: &args[1], last: None };
     (0..args[0].len())
         .map(|row| {
-            let text = text(&args[0], row);
+            let text = text_at(&args[0], row);
             let (Some(pattern), Some(zone), Some(text)) = (patterns.at(row)?, zone_at(args, row)?, text)
             else {
                 return Ok(None);
@@ -247,7 +242,7 @@ fn shifted(
     let counts = args[1].as_primitive::<Int64Type>();
     (0..counts.len())
         .map(|row| {
-            let (Some(unit), Some(count), Some(time)) = (text(&args[0], row), at(counts, row), time(row))
+            let (Some(unit), Some(count), Some(time)) = (text_at(&args[0], row), at(counts, row), time(row))
             else {
                 return Ok(None);
             };
@@ -288,7 +283,8 @@ fn later(time: NaiveDateTime, unit: &str, count: i64) -> Option<NaiveDateTime> {
 fn converted(args: &[ArrayRef]) -> Result<ArrayRef> {
     let times = args[0].as_primitive::<TimestampMicrosecondType>();
     let converted = (0..times.len()).map(|row| {
-        let (Some(time), Some(from), Some(to)) = (at(times, row), text(&args[1], row), text(&args[2], row))
+        let (Some(time), Some(from), Some(to)) =
+            (at(times, row), text_at(&args[1], row), text_at(&args[2], row))
         else {
             return Ok(None);
         };

@@ -40,8 +40,9 @@ pub(crate) use ksql_times::UNITS as TIME_UNITS;
 use numeric::NumericPlanner;
 pub use scalar::scalar_function;
 use text_times::TextTimePlanner;
+pub use text_times::parse_boolean;
 pub(crate) use text_types::read_texts;
-pub use text_types::{json_value, parse_uuid, read_uuids, reads_as, uuid_texts, write_uuid};
+pub use text_types::{json_value, parse_uuid, read_uuids, reads_as, write_uuid};
 pub(crate) use within::WITHIN;
 
 use crate::binder::WindowFunctions;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::array::builder::{MapBuilder, MapFieldNames, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{
@@ -81,6 +82,18 @@ impl ScalarUDFImpl for Function {
         }
         Ok(ColumnarValue::Array(result))
     }
+}
+
+/// The text of a row; None where it is NULL.
+pub(super) fn text_at(texts: &ArrayRef, row: usize) -> Option<&str> {
+    let texts = texts.as_string::<i32>();
+    texts.is_valid(row).then(|| texts.value(row))
+}
+
+/// Builds maps from texts to texts, as `sql::text_map` has them.
+pub(super) fn text_map_builder() -> MapBuilder<StringBuilder, StringBuilder> {
+    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
 }
 
 /// A function with one result type. The body gets its arguments as columns, and their length.

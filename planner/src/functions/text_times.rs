@@ -27,12 +27,17 @@ pub(super) fn as_ms(column: &Expr, text: &Expr) -> Option<Expr> {
     Some(lit(time.timestamp_millis()))
 }
 
-/// A text as PostgreSQL reads a boolean.
+/// A literal text as a boolean.
 fn as_boolean(text: &Expr) -> Option<Expr> {
     let Expr::Literal(text, _) = text else { return None };
-    match text.try_as_str()??.trim().to_ascii_lowercase().as_str() {
-        "t" | "true" | "y" | "yes" | "on" | "1" => Some(lit(true)),
-        "f" | "false" | "n" | "no" | "off" | "0" => Some(lit(false)),
+    parse_boolean(text.try_as_str()??.trim()).map(lit)
+}
+
+/// The boolean that a text is to PostgreSQL.
+pub fn parse_boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "t" | "true" | "y" | "yes" | "on" | "1" => Some(true),
+        "f" | "false" | "n" | "no" | "off" | "0" => Some(false),
         _ => None,
     }
 }

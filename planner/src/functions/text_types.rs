@@ -165,7 +165,7 @@ fn uuid_text() -> Arc<ScalarUDF> {
 }
 
 /// The texts of uuids.
-pub fn uuid_texts(uuids: &FixedSizeBinaryArray) -> ArrayRef {
+fn uuid_texts(uuids: &FixedSizeBinaryArray) -> ArrayRef {
     let mut out = StringBuilder::with_capacity(uuids.len(), uuids.len() * 36);
     for uuid in uuids {
         if let Some(uuid) = uuid {

@@ -120,7 +120,9 @@ impl ColumnBuilder {
                 let uuid = planner::parse_uuid(trimmed).ok_or_else(|| invalid("uuid", text))?;
                 b.append_value(uuid)?;
             }
-            Self::Bool(b) => b.append_value(boolean(trimmed).ok_or_else(|| invalid("boolean", text))?),
+            Self::Bool(b) => {
+                b.append_value(planner::parse_boolean(trimmed).ok_or_else(|| invalid("boolean", text))?)
+            }
             Self::Int16(b) => b.append_value(integer(trimmed, "smallint", text)?),
             Self::Int32(b) => b.append_value(integer(trimmed, "integer", text)?),
             Self::Int64(b) => b.append_value(integer(trimmed, "bigint", text)?),
@@ -279,7 +281,7 @@ impl RowBuilder {
 ///
 /// # Errors
 /// 22P02 for what is no JSON, 22001 for more characters than the type has.
-pub(crate) fn text_of(text: &str, text_type: TextType) -> Result<Cow<'_, str>, WireError> {
+fn text_of(text: &str, text_type: TextType) -> Result<Cow<'_, str>, WireError> {
     match text_type {
         TextType::Json | TextType::Jsonb => match planner::json_value(text, text_type) {
             Ok(json) => Ok(Cow::Owned(json)),
@@ -347,15 +349,6 @@ fn numeric_error(trimmed: &str, text: &str, precision: u8, scale: i8) -> WireErr
         return WireError::new("22003", format!("value \"{}\" is out of range for type {name}", short(text)));
     }
     invalid("numeric", text)
-}
-
-fn boolean(text: &str) -> Option<bool> {
-    let lower = text.to_ascii_lowercase();
-    match lower.as_str() {
-        "t" | "true" | "y" | "yes" | "on" | "1" => Some(true),
-        "f" | "false" | "n" | "no" | "off" | "0" => Some(false),
-        _ => None,
-    }
 }
 
 fn bytea(text: &str) -> Option<Vec<u8>> {
