@@ -77,15 +77,20 @@ pub(crate) fn place(
 ) -> Placed {
     let mut placed =
         Placed { rows: Vec::with_capacity(times_ms.len()), windows_ms: Vec::with_capacity(times_ms.len()) };
-    for row in 0..times_ms.len() {
-        if times_ms.is_null(row) {
-            continue;
-        }
-        for window in windows(spec, times_ms.value(row)) {
+    let tumbling = spec.step_ms.is_none() && spec.size_ms == spec.advance_ms;
+    for row in (0..times_ms.len()).filter(|row| times_ms.is_valid(*row)) {
+        let mut put = |window: (i64, i64)| {
             if keep(row, window.1) {
                 placed.rows.push(u32::try_from(row).unwrap_or(u32::MAX));
                 placed.windows_ms.push(window);
             }
+        };
+        let time = times_ms.value(row);
+        if tumbling {
+            let start = time - time.rem_euclid(spec.size_ms);
+            put((start, start + spec.size_ms));
+        } else {
+            windows(spec, time).for_each(put);
         }
     }
     placed
@@ -105,7 +110,8 @@ impl Placed {
         let bound = |side: fn(&(i64, i64)) -> i64| -> Result<ArrayRef> {
             let data_type = schema.field(columns.len()).data_type();
             let ticks = ticks_per_ms(data_type);
-            let values: Int64Array = self.windows_ms.iter().map(|window| side(window) * ticks).collect();
+            let values = self.windows_ms.iter().map(|window| side(window) * ticks);
+            let values = Int64Array::from_iter_values(values);
             let array: ArrayRef = Arc::new(values);
             Ok(if *data_type == DataType::Int64 { array } else { cast(&array, data_type)? })
         };

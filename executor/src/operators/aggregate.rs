@@ -150,11 +150,12 @@ impl Shard {
         let mut slots = Vec::with_capacity(batches.len());
         for batch in batches {
             let rows = &batch.rows[index];
-            let of_row = |row: &u32| {
+            let of_row = |(at, row): (usize, &u32)| {
+                self.keys.warm(at, rows.len(), |at| batch.hashes[rows[at] as usize]);
                 let row = *row as usize;
                 self.touch_key(batch.hashes[row], batch.keys.row(row), &mut touched)
             };
-            slots.push(rows.iter().map(of_row).collect::<Vec<_>>());
+            slots.push(rows.iter().enumerate().map(of_row).collect::<Vec<_>>());
         }
         if touched.is_empty() {
             return Ok(Vec::new());

@@ -44,6 +44,20 @@ enum Rows {
     Appended(RowChunks),
 }
 
+/// Whole rows of a batch as bytes, with their hashes.
+struct RowBytes {
+    encoded: EncodedRows,
+    hashes: Vec<u64>,
+}
+
+impl RowBytes {
+    fn encode(codec: &RowCodec, batch: &ChangeBatch) -> Result<Self> {
+        let encoded = codec.encode(batch.rows.columns(), batch.len())?;
+        let hashes = (0..batch.len()).map(|row| hash(encoded.row(row))).collect();
+        Ok(Self { encoded, hashes })
+    }
+}
+
 /// The end of a list.
 const NONE: RowId = RowId::MAX;
 
@@ -205,10 +219,8 @@ impl KeyedRows {
             return Err(Error::bug("keyed rows", "rows that are let go are kept by value"));
         };
         let batch = &changes.batch;
-        let encoded = codec.encode(batch.rows.columns(), batch.len())?;
-        let change =
-            |row| self.change(changes.hash(row), changes.key(row), encoded.row(row), batch.weight(row));
-        Ok((0..batch.len()).map(change).collect())
+        let rows = RowBytes::encode(codec, batch)?;
+        Ok((0..batch.len()).map(|row| self.change_row(changes, &rows, row)).collect())
     }
 
     /// Lets rows go, however often they are there.
@@ -226,15 +238,16 @@ impl KeyedRows {
         let batch = &changes.batch;
         match &mut self.rows {
             Rows::Distinct { codec, .. } => {
-                let encoded = codec.encode(batch.rows.columns(), batch.len())?;
+                let rows = RowBytes::encode(codec, batch)?;
                 for row in 0..batch.len() {
-                    self.change(changes.hash(row), changes.key(row), encoded.row(row), batch.weight(row));
+                    self.change_row(changes, &rows, row);
                 }
             }
             Rows::Appended(chunks) => {
                 let first = chunks.len();
                 chunks.push(&batch.rows)?;
                 for row in 0..batch.len() {
+                    self.keys.warm(row, batch.len(), |row| changes.hash(row));
                     let id = RowId::try_from(first + row).unwrap_or(NONE);
                     self.link(changes.hash(row), changes.key(row), id);
                     self.weigh(id, batch.weight(row));
@@ -252,9 +265,13 @@ impl KeyedRows {
         }
     }
 
-    fn change(&mut self, key_hash: u64, key: &[u8], row: &[u8], weight: i64) -> RowId {
+    fn change_row(&mut self, changes: &Keyed, rows: &RowBytes, row: usize) -> RowId {
         let Rows::Distinct { table, .. } = &mut self.rows else { return NONE };
-        let (id, new) = table.insert(row);
+        let count = rows.hashes.len();
+        self.keys.warm(row, count, |row| changes.hash(row));
+        table.warm(row, count, |row| rows.hashes[row]);
+        let (key_hash, key, weight) = (changes.hash(row), changes.key(row), changes.batch.weight(row));
+        let (id, new) = table.insert_hashed(rows.hashes[row], rows.encoded.row(row));
         if self.weights.len() <= id as usize {
             self.weights.resize(table.capacity(), 0);
         }

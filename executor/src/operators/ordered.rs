@@ -102,7 +102,9 @@ impl Ordered {
                 }
                 Err(at) => {
                     // There are many partitions, and most hold a row or two.
-                    rows.reserve_exact(1);
+                    if rows.len() == rows.capacity() {
+                        rows.reserve_exact(rows.len().max(1));
+                    }
                     rows.insert(at, (key.into(), place));
                     Kept::More
                 }

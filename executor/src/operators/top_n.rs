@@ -129,6 +129,7 @@ impl Shard {
             let order = self.order_codec.encode(&order.collect::<Result<Vec<_>>>()?, batch.len())?;
             let rows = self.row_codec.encode(batch.rows.columns(), batch.len())?;
             for row in 0..batch.len() {
+                self.keys.warm(row, batch.len(), |row| keyed.hash(row));
                 let slot = self.partition(keyed.hash(row), keyed.key(row));
                 self.key.clear();
                 self.key.extend_from_slice(order.row(row));

@@ -13,4 +13,4 @@ pub(crate) use plain::Plain;
 pub(crate) use reader::StateReader;
 
 /// The layout of all that is saved. Another one is not read: what it holds is computed again.
-pub(crate) const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 2;

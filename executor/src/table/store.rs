@@ -300,7 +300,8 @@ impl Inner {
             self.merge()?;
         }
         let keys = self.row_keys(&batch.rows)?;
-        for row in (0..batch.len()).filter(|row| batch.weight(*row) < 0) {
+        for row in 0..batch.len() {
+            keys.warm(&self.index, row);
             for _ in batch.weight(row)..0 {
                 let slot = keys.find(&self.index, row).ok_or_else(missing)?;
                 if self.positions[slot as usize] == VACANT {
@@ -449,6 +450,7 @@ impl Inner {
         let keys = self.row_keys(rows)?;
         let mut slots = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
+            keys.warm(&self.index, row);
             let (slot, new) = keys.insert(&mut self.index, row);
             let position = (id, u32::try_from(row).unwrap_or(u32::MAX));
             if new {
