@@ -124,7 +124,7 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
         NodeKind::Lookup { on, filter, outer } => {
             Box::new(Lookup::try_new(&join_spec(dataflow, node, on, filter.as_ref(), false)?, *outer)?)
         }
-        NodeKind::Union => Box::new(Union { schema }),
+        NodeKind::Union => Box::new(Union { schema, difference: dataflow.is_difference(node) }),
         NodeKind::Negate => Box::new(Negate),
     };
     Ok(Some(operator))

@@ -58,7 +58,7 @@ impl KeyTable {
     /// once, and not one after the other. `at` is the number of the look-up, `hash` gives the hash of the
     /// key that any of the `count` is for.
     pub(crate) fn warm(&self, at: usize, count: usize, hash: impl Fn(usize) -> u64 + Copy) {
-        if at % AHEAD != 0 || self.cells.are_near() {
+        if !at.is_multiple_of(AHEAD) || self.cells.are_near() {
             return;
         }
         let hashes = (at..count.min(at + AHEAD)).map(hash);

@@ -1,21 +1,27 @@
-//! All rows of all inputs, in the order of the inputs.
+//! All rows of all inputs, in the order of the inputs; of a difference what is left of them.
+//!
+//! What a difference takes away has come with what it is taken from. Were both passed on, each outer join above
+//! would make several rows of each, and a few dozen of them more than there is memory for.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 
+use crate::change::consolidate;
 use crate::error::Result;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
 pub(crate) struct Union {
     pub(crate) schema: SchemaRef,
+    /// Some of the inputs take away what others bring.
+    pub(crate) difference: bool,
 }
 
 impl Operator for Union {
     fn step(&mut self, inputs: Vec<Changes>, _: &mut StepRejects) -> Result<Changes> {
-        inputs
+        let rows = inputs
             .into_iter()
             .flatten()
             .map(|batch| {
@@ -27,6 +33,13 @@ impl Operator for Union {
                     &options,
                 )?))
             })
-            .collect()
+            .collect::<Result<Changes>>()?;
+        match rows.first().filter(|_| self.difference) {
+            Some(first) => {
+                let schema = first.rows.schema();
+                consolidate(&schema, rows)
+            }
+            None => Ok(rows),
+        }
     }
 }

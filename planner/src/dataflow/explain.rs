@@ -1,5 +1,7 @@
-//! A dataflow as text: one line for each operator, inputs indented below it.
+//! A dataflow as text: one line for each operator, inputs indented below it; those of an operator that several
+//! read, at its first reader.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::{Dataflow, NodeId, NodeKind};
@@ -20,11 +22,18 @@ pub fn explain_with(dataflow: &Dataflow, note: &dyn Fn(NodeId) -> String) -> Str
     for growth in dataflow.growth() {
         let _ = writeln!(out, "Unbounded state: {growth}");
     }
-    node(dataflow, dataflow.root, 1, note, &mut out);
+    node(dataflow, dataflow.root, 1, note, &mut HashSet::new(), &mut out);
     out
 }
 
-fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> String, out: &mut String) {
+fn node(
+    dataflow: &Dataflow,
+    id: NodeId,
+    depth: usize,
+    note: &dyn Fn(NodeId) -> String,
+    shown: &mut HashSet<NodeId>,
+    out: &mut String,
+) {
     let node_at = &dataflow.nodes[id];
     let indent = "  ".repeat(depth);
     let line = match &node_at.kind {
@@ -106,9 +115,13 @@ fn node(dataflow: &Dataflow, id: NodeId, depth: usize, note: &dyn Fn(NodeId) -> 
         NodeKind::Union => "Union".to_owned(),
         NodeKind::Negate => "Negate".to_owned(),
     };
+    if !shown.insert(id) && !node_at.inputs.is_empty() {
+        let _ = writeln!(out, "{indent}{line}; the one above");
+        return;
+    }
     let _ = writeln!(out, "{indent}{line}{}", note(id));
     for input in &node_at.inputs {
-        node(dataflow, *input, depth + 1, note, out);
+        node(dataflow, *input, depth + 1, note, shown, out);
     }
 }
 

@@ -35,10 +35,17 @@ impl Dataflow {
     }
 
     fn streams_below(&self, id: NodeId) -> BTreeSet<String> {
-        let node = &self.nodes[id];
-        match &node.kind {
-            NodeKind::Source { relation, .. } if relation.is_stream() => [relation.name.clone()].into(),
-            _ => node.inputs.iter().flat_map(|input| self.streams_below(*input)).collect(),
+        let (mut below, mut streams) = (BTreeSet::from([id]), BTreeSet::new());
+        // Inputs come before who reads them.
+        while let Some(id) = below.pop_last() {
+            let node = &self.nodes[id];
+            below.extend(&node.inputs);
+            if let NodeKind::Source { relation, .. } = &node.kind
+                && relation.is_stream()
+            {
+                streams.insert(relation.name.clone());
+            }
         }
+        streams
     }
 }

@@ -297,9 +297,20 @@ impl Dataflow {
         properties::record_key(&self.nodes, self.root)
     }
 
+    /// The columns of the key of its records that it leaves out, so that they have none.
+    pub(crate) fn lost_record_key(&self) -> Vec<String> {
+        let key = if self.append_only { properties::record_key } else { properties::key };
+        properties::lost_key(&self.nodes, self.root, key)
+    }
+
     /// Whether the changes of an epoch are net as the operators give them.
     pub fn is_net(&self) -> bool {
         properties::is_net(&self.nodes, self.root)
+    }
+
+    /// Whether some inputs of a union take away what others bring.
+    pub fn is_difference(&self, node: &Node) -> bool {
+        properties::is_difference(&self.nodes, node)
     }
 
     /// Whether rows leave or come as time passes, without a change of anything it reads.

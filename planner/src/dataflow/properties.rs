@@ -5,9 +5,22 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use super::{Node, NodeId, NodeKind};
 use crate::catalog::RelationKind;
 
+/// What is known about a node by what is known about its inputs. Each node is asked once: outer joins read
+/// their sides several times, so that there are more ways down than anybody could walk.
+fn derived<T: Clone>(nodes: &[Node], id: NodeId, of: impl Fn(&Node, &[T]) -> T) -> T {
+    let mut known: Vec<T> = Vec::with_capacity(id + 1);
+    for node in &nodes[..id] {
+        known.push(of(node, &known));
+    }
+    of(&nodes[id], &known)
+}
+
 /// Whether rows of a node only ever come.
 pub(super) fn append_only(nodes: &[Node], id: NodeId) -> bool {
-    let node = &nodes[id];
+    derived(nodes, id, only_grows)
+}
+
+fn only_grows(node: &Node, known: &[bool]) -> bool {
     match &node.kind {
         NodeKind::Source { relation, .. } => relation.is_stream(),
         NodeKind::EmitFinal { .. } => true,
@@ -20,9 +33,9 @@ pub(super) fn append_only(nodes: &[Node], id: NodeId) -> bool {
         | NodeKind::Negate => false,
         // A window may be told the time besides.
         NodeKind::Lookup { .. } | NodeKind::Window { .. } => {
-            node.inputs.first().is_some_and(|left| append_only(nodes, *left))
+            node.inputs.first().is_some_and(|left| known[*left])
         }
-        _ => node.inputs.iter().all(|input| append_only(nodes, *input)),
+        _ => node.inputs.iter().all(|input| known[*input]),
     }
 }
 
@@ -85,6 +98,38 @@ pub(super) fn record_key(nodes: &[Node], id: NodeId) -> Vec<usize> {
     key_parts(nodes, id).iter().filter_map(|equal| equal.first().copied()).collect()
 }
 
+/// The columns of the key of a node's rows, by name, that its projections leave out; none where the rows have
+/// a key, or never had one. `key` is what a node's rows are known by.
+pub(super) fn lost_key(nodes: &[Node], id: NodeId, key: fn(&[Node], NodeId) -> Vec<usize>) -> Vec<String> {
+    let node = &nodes[id];
+    if !key(nodes, id).is_empty() {
+        return Vec::new();
+    }
+    match &node.kind {
+        NodeKind::Source { relation, columns } => {
+            let lost = relation.record_key.iter().filter(|at| !columns.contains(at));
+            lost.map(|at| relation.columns[*at].name.clone()).collect()
+        }
+        NodeKind::Project(exprs) => {
+            let input = node.inputs[0];
+            let schema = &nodes[input].schema;
+            let columns = key(nodes, input);
+            if columns.is_empty() {
+                return lost_key(nodes, input, key);
+            }
+            let passes = |at: &usize| exprs.iter().any(|e| column_index(e, schema) == Some(*at));
+            let lost = columns.iter().filter(|at| !passes(at));
+            lost.map(|at| schema.field(*at).name().clone()).collect()
+        }
+        NodeKind::Filter(_)
+        | NodeKind::TemporalFilter(_)
+        | NodeKind::EmitFinal { .. }
+        | NodeKind::Join { .. }
+        | NodeKind::Lookup { .. } => lost_key(nodes, node.inputs[0], key),
+        _ => Vec::new(),
+    }
+}
+
 /// Of each part of the record key the columns that hold it: those that joins made equal.
 fn key_parts(nodes: &[Node], id: NodeId) -> Vec<Vec<usize>> {
     let node = &nodes[id];
@@ -138,14 +183,13 @@ fn kept(parts: &[Vec<usize>], places: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<u
 
 /// How long all streams that a node's rows come from may be idle; None when one may be for ever.
 pub(super) fn idle_ms(nodes: &[Node], id: NodeId) -> Option<i64> {
-    let node = &nodes[id];
-    match &node.kind {
+    derived(nodes, id, |node, known| match &node.kind {
         NodeKind::Source { relation, .. } => relation.idle_timeout_ms,
         _ => {
             let inputs = node.inputs.iter().filter(|input| !matches!(nodes[**input].kind, NodeKind::Now));
-            inputs.map(|input| idle_ms(nodes, *input)).collect::<Option<Vec<_>>>()?.into_iter().max()
+            inputs.map(|input| known[*input]).collect::<Option<Vec<_>>>()?.into_iter().max()
         }
-    }
+    })
 }
 
 /// Whether a node's changes of an epoch never hold a row and its opposite.
@@ -157,6 +201,7 @@ pub(super) fn is_net(nodes: &[Node], id: NodeId) -> bool {
         | NodeKind::TopN { .. }
         | NodeKind::Recompute { .. } => true,
         NodeKind::Filter(_) => is_net(nodes, node.inputs[0]),
+        NodeKind::Union if is_difference(nodes, node) => true,
         // Rows that differ must differ in what is left of them.
         NodeKind::Project(exprs) => {
             let schema = &nodes[node.inputs[0]].schema;
@@ -165,6 +210,12 @@ pub(super) fn is_net(nodes: &[Node], id: NodeId) -> bool {
         }
         _ => append_only(nodes, id),
     }
+}
+
+/// Whether a node is a union of rows with those that are taken away from them.
+pub(super) fn is_difference(nodes: &[Node], node: &Node) -> bool {
+    let negated = |input: &NodeId| matches!(nodes[*input].kind, NodeKind::Negate);
+    matches!(node.kind, NodeKind::Union) && node.inputs.iter().any(negated)
 }
 
 /// All of `key` mapped, or nothing.
