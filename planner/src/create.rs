@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::functions::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit};
+use sql::sqlparser::ast::{Distinct, SetExpr};
 use sql::{CreateAs, CreateRelation, Options, RelationKind, TextType, fold};
 
 use crate::binder::{BindOptions, Binder, ROW_TIME, partition, visible_name};
@@ -135,6 +136,12 @@ pub fn plan_create(
         catalog,
         Inherited { window_ms, ..Inherited::default() },
     )?;
+    if relation.columns.is_empty() {
+        return Err(Error::Definition(format!(
+            "\"{}\" needs a list of columns: there is no schema registry to take them from",
+            relation.name
+        )));
+    }
     Ok(relation)
 }
 
@@ -319,6 +326,9 @@ pub fn plan_create_as(
             None if bind.row_time => dataflow.record_key(),
             None => key.clone(),
         };
+        if of_records && record_key.is_empty() && partition::width(&statement.query)?.is_none() {
+            check_record_key(&name, &statement.query, &dataflow)?;
+        }
         (ViewQuery::Continuous(Arc::new(dataflow)), key, record_key)
     };
     check_columns(&columns)?;
@@ -355,6 +365,33 @@ pub fn plan_create_as(
     topic_options::place(&mut relation, &statement.options, binder.catalog(), inherited)?;
     check_cycle(binder.catalog(), &relation)?;
     Ok(relation)
+}
+
+/// Refuses records that would have lost their key by an oversight.
+///
+/// Source: ksqlDB, "key missing from projection".
+fn check_record_key(name: &str, query: &sql::Query, dataflow: &Dataflow) -> Result<()> {
+    let mut lost = dataflow.lost_record_key();
+    // The bounds of windows may go, and what the optimizer has made has no name that could be given.
+    let bounds = ["windowstart", "windowend", "window_start", "window_end"];
+    lost.retain(|column| !bounds.contains(&column.as_str()) && !column.starts_with("__"));
+    if lost.is_empty() || is_distinct_on(query) {
+        return Ok(());
+    }
+    let columns = lost.iter().map(|column| visible_name(column)).collect::<Vec<_>>().join("\", \"");
+    let otherwise = match dataflow.append_only {
+        true => "PARTITION BY NULL makes records without one",
+        false => "WITH (value_format = 'native') makes a table without records",
+    };
+    Err(Error::Definition(format!(
+        "\"{name}\" needs \"{columns}\" in its SELECT: it is the key of its records; {otherwise}"
+    )))
+}
+
+/// DISTINCT ON: its rows are known by what may not be a column at all.
+fn is_distinct_on(query: &sql::Query) -> bool {
+    let SetExpr::Select(select) = query.ast.body.as_ref() else { return false };
+    matches!(select.distinct, Some(Distinct::On(_)))
 }
 
 /// Refuses a query that would read what it writes.

@@ -1,5 +1,6 @@
 //! What a user can get wrong in meaning. Each variant is a fact; the server adds SQLSTATE and hint.
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, SchemaError};
 
 /// A planning failure.
@@ -81,6 +82,16 @@ pub enum Error {
     /// The statement does not define what it must.
     #[error("{0}")]
     Definition(String),
+    /// Values of these types are not compared.
+    #[error("operator does not exist: {left} {operator} {right}")]
+    NoOperator {
+        /// The left one's.
+        left: DataType,
+        /// How.
+        operator: String,
+        /// The right one's.
+        right: DataType,
+    },
     /// DataFusion's planner refused.
     #[error("{}", message(.0))]
     DataFusion(#[source] Box<DataFusionError>),

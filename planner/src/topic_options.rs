@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 
 /// Most partitions of a topic.
 const MAX_PARTITIONS: i64 = 1024;
+/// The formats of records.
+const FORMATS: &str = "JSON, DELIMITED, KAFKA or NONE";
 /// What topics hold without a format, as a format.
 const NATIVE: [&str; 2] = ["arrow", "native"];
 
@@ -152,15 +154,14 @@ fn format(name: &str, options: &Options, delimiter: &str) -> Result<Format> {
         "kafka" => Format::Kafka,
         "json" => Format::Json,
         "delimited" => Format::Delimited(self::delimiter(options, delimiter)?),
-        _ => {
+        "avro" | "protobuf" | "protobuf_nosr" | "json_sr" => {
             return Err(Error::NotSupported {
                 what: format!("the format {name}"),
                 continuous: false,
-                hint: Some(
-                    "JSON, DELIMITED, KAFKA and NONE are; without a format topics hold typed columns".into(),
-                ),
+                hint: Some(format!("use {FORMATS}; without a format topics hold typed columns")),
             });
         }
+        _ => return Err(Error::invalid(format!("format {name}"), format!("expected {FORMATS}"))),
     })
 }
 

@@ -363,7 +363,11 @@ impl Grammar {
             4 => format!("SELECT x.id AS c0, unnest(make_array(x.v, x.id)) AS c1 FROM {base} x{condition}"),
             5 => {
                 let subquery = self.pick(&SUBQUERIES).replace("{u}", &other);
-                format!("SELECT x.id AS c0, x.g AS c1, x.v AS c2 FROM {base} x WHERE {subquery}")
+                if self.chance(0.4) {
+                    format!("SELECT x.id AS c0, x.v AS c1, {subquery} AS c2 FROM {base} x{condition}")
+                } else {
+                    format!("SELECT x.id AS c0, x.g AS c1, x.v AS c2 FROM {base} x WHERE {subquery}")
+                }
             }
             6 => {
                 let kind = self.pick(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);

@@ -111,13 +111,30 @@ impl Codec {
             columns.push(Arc::new(BooleanArray::from_iter((0..n).map(|i| Some(values.is_null(i))))));
         }
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-        if bad.records.is_empty() {
+        if self.rows_have_values() {
+            (0..n).filter(|i| values.is_null(*i)).for_each(|i| bad.good[i] = false);
+            bad.records.retain(|record| values.is_valid(record.index));
+        }
+        if bad.good.iter().all(|good| *good) {
             return Ok(Decoded { rows, from: None, bad: Vec::new() });
         }
         bad.records.sort_by_key(|b| b.index);
         let from = (0..n).filter(|i| bad.good[*i]).collect();
         let rows = filter_record_batch(&rows, &BooleanArray::from(bad.good))?;
         Ok(Decoded { rows, from: Some(from), bad: bad.records })
+    }
+
+    /// Whether a record without a value is no row. In a table it removes its key; in a stream of bare
+    /// values it is a NULL.
+    ///
+    /// Source: ksqlDB, where such a record reaches neither filters, groups and joins nor clients.
+    fn rows_have_values(&self) -> bool {
+        let structured = match self.value.format {
+            Format::Json => self.value.object,
+            Format::Delimited(_) => true,
+            Format::Kafka | Format::None => false,
+        };
+        self.relation.is_stream() && structured && !self.value.columns.is_empty()
     }
 
     /// A value that must be there is missing: a table's key, NOT NULL.

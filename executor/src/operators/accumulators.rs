@@ -10,6 +10,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use datafusion::arrow::error::ArrowError;
 
 use crate::error::{Error, Result};
 use crate::keys::{RowCodec, Slot};
@@ -104,6 +105,10 @@ fn unsupported(function: &str, argument: &DataType) -> Error {
         continuous: true,
         hint: Some("cast the argument to BIGINT, DOUBLE PRECISION or NUMERIC".into()),
     })
+}
+
+fn out_of_range() -> Error {
+    Error::Evaluation(ArrowError::ArithmeticOverflow("bigint out of range".into()))
 }
 
 fn typed<'a, T: 'static>(input: &'a Input<'_>, function: &str) -> Result<&'a T> {
@@ -207,10 +212,46 @@ impl Stateful for Truth {
     }
 }
 
-/// Sum of integers; wraps as DataFusion's does.
+/// Sum of integers. A sum that does not fit is an error only where it is asked for: it may fit again when
+/// the epoch has ended.
 struct IntegerSum {
     result: DataType,
-    groups: Vec<(i64, i64)>,
+    groups: Vec<WideSum>,
+}
+
+/// A sum that no number of rows fills, and how many there are.
+#[derive(Debug, Clone, Copy, Default)]
+struct WideSum {
+    /// The sum is `high` times 2 to the 64th and `low`.
+    high: i64,
+    low: u64,
+    count: i64,
+}
+
+impl WideSum {
+    fn total(&self) -> i128 {
+        i128::from(self.high) << 64 | i128::from(self.low)
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is cut in two")]
+    fn add(&mut self, value: i128, count: i64) {
+        let sum = self.total().wrapping_add(value);
+        (self.high, self.low) = ((sum >> 64) as i64, sum as u64);
+        self.count += count;
+    }
+}
+
+impl Plain for WideSum {
+    const BYTES: usize = 24;
+
+    fn put(self, out: &mut Vec<u8>) {
+        ((self.high, self.low), self.count).put(out);
+    }
+
+    fn get(bytes: &[u8]) -> Self {
+        let ((high, low), count) = Plain::get(bytes);
+        Self { high, low, count }
+    }
 }
 
 impl IntegerSum {
@@ -221,7 +262,7 @@ impl IntegerSum {
 
 impl Accumulator for IntegerSum {
     fn grow(&mut self, slots: usize) {
-        self.groups.resize(slots.max(self.groups.len()), (0, 0));
+        self.groups.resize(slots.max(self.groups.len()), WideSum::default());
     }
 
     fn update(&mut self, input: &Input<'_>) -> Result<()> {
@@ -233,33 +274,33 @@ impl Accumulator for IntegerSum {
             None => typed::<Int64Array>(input, "sum")?,
         };
         input.each(|slot, row, weight| {
-            let (sum, count) = &mut self.groups[slot];
-            *sum = sum.wrapping_add(values.value(row).wrapping_mul(weight));
-            *count += weight;
+            self.groups[slot].add(i128::from(values.value(row)) * i128::from(weight), weight);
         });
         Ok(())
     }
 
     fn merge(&mut self, into: Slot, from: Slot) -> Result<()> {
-        let (sum, count) = self.groups[from as usize];
-        let group = &mut self.groups[into as usize];
-        *group = (group.0.wrapping_add(sum), group.1 + count);
+        let from = self.groups[from as usize];
+        self.groups[into as usize].add(from.total(), from.count);
         Ok(())
     }
 
     fn results(&self, slots: &[Slot]) -> Result<ArrayRef> {
-        let sums =
-            slots.iter().map(|s| self.groups[*s as usize]).map(|(sum, count)| (count != 0).then_some(sum));
-        let sums: ArrayRef = Arc::new(sums.collect::<Int64Array>());
+        let fitting = |slot: &Slot| -> Result<Option<i64>> {
+            let group = &self.groups[*slot as usize];
+            let sum = (group.count != 0).then(|| i64::try_from(group.total()));
+            sum.transpose().map_err(|_| out_of_range())
+        };
+        let sums: ArrayRef = Arc::new(slots.iter().map(fitting).collect::<Result<Int64Array>>()?);
         Ok(if self.result == DataType::Int64 { sums } else { cast(&sums, &self.result)? })
     }
 
     fn clear(&mut self, slot: Slot) {
-        self.groups[slot as usize] = (0, 0);
+        self.groups[slot as usize] = WideSum::default();
     }
 
     fn bytes(&self) -> usize {
-        self.groups.capacity() * 16
+        self.groups.capacity() * size_of::<WideSum>()
     }
 }
 

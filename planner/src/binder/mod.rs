@@ -8,6 +8,7 @@ pub(crate) mod partition;
 mod pseudo;
 mod rewrite;
 mod spelling;
+mod subquery;
 mod windows;
 
 use std::ops::ControlFlow;
@@ -130,7 +131,9 @@ impl<'a> Binder<'a> {
         let options = self.parser_options();
         let statement = ast::Statement::Query(Box::new(tree));
         let plan = SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?;
-        Ok(crate::functions::read_texts(lateral::resolve(plan)?)?)
+        let plan = lateral::resolve(plan)?;
+        crate::functions::check_comparisons(&plan)?;
+        Ok(crate::functions::read_texts(plan)?)
     }
 
     fn parser_options(&self) -> ParserOptions {

@@ -100,6 +100,14 @@ pub(super) fn shared_columns(select: &Select, catalog: &Catalog) -> HashSet<Stri
     shared
 }
 
+/// The pseudo-columns of the first relation of FROM; that of time where it is none of the catalog.
+pub(super) fn of_first(select: &Select, catalog: &Catalog) -> Vec<&'static str> {
+    let first = select.from.first().and_then(|table| source(&table.relation, catalog));
+    let of_stream = first.is_some_and(|(_, relation)| relation.is_stream());
+    let columns = if of_stream { &PSEUDO_COLUMNS[..] } else { &PSEUDO_COLUMNS[..1] };
+    columns.iter().map(|(name, _)| *name).collect()
+}
+
 /// The relation a table factor names, with the name it goes by.
 pub(super) fn source<'a>(factor: &TableFactor, catalog: &'a Catalog) -> Option<(Ident, &'a Relation)> {
     let TableFactor::Table { name, alias, args: None, .. } = factor else { return None };

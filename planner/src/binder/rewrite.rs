@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::AggregateUDF;
 use sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem,
-    SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor, Value, Visit, Visitor, VisitorMut,
+    BinaryOperator, Expr, Function, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, LimitClause,
+    Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor, Value, Visit,
+    Visitor, VisitorMut,
 };
 
-use super::{BindOptions, asof, ksql, naming, partition, pseudo, spelling, windows};
+use super::{BindOptions, asof, ksql, naming, partition, pseudo, spelling, subquery, windows};
 use crate::catalog::{Catalog, Relation};
 use crate::error::Error;
 use crate::functions::WITHIN;
@@ -67,6 +68,7 @@ impl<'a> Rewrite<'a> {
             windows::apply(
                 select,
                 &window,
+                &pseudo::of_first(select, self.catalog),
                 outermost && self.options.window_bounds,
                 self.options.emit_final,
             )?;
@@ -74,6 +76,7 @@ impl<'a> Rewrite<'a> {
         select.projection.iter_mut().for_each(spelling::select_item);
         let shared = numbered.then(|| pseudo::shared_columns(select, self.catalog));
         naming::name_items(select, shared.as_ref());
+        subquery::select_list(select, &|function| self.is_aggregate(function));
         Ok(())
     }
 
@@ -107,9 +110,14 @@ impl<'a> Rewrite<'a> {
         Ok(found)
     }
 
+    fn is_aggregate(&self, function: &Function) -> bool {
+        let known = self.aggregates.contains_key(&function.name.to_string().to_lowercase());
+        function.over.is_none() && (known || ksql::is_aggregate(function))
+    }
+
     fn calls_aggregate(&self, item: &SelectItem) -> bool {
         /// How many subqueries it is inside of: their aggregates are their own.
-        struct Find<'a>(&'a HashMap<String, Arc<AggregateUDF>>, usize);
+        struct Find<'a>(&'a Rewrite<'a>, usize);
         impl Visitor for Find<'_> {
             type Break = ();
             fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
@@ -122,19 +130,12 @@ impl<'a> Rewrite<'a> {
             }
             fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
                 match expr {
-                    Expr::Function(f)
-                        if self.1 == 0
-                            && f.over.is_none()
-                            && (self.0.contains_key(&f.name.to_string().to_lowercase())
-                                || ksql::is_aggregate(f)) =>
-                    {
-                        ControlFlow::Break(())
-                    }
+                    Expr::Function(f) if self.1 == 0 && self.0.is_aggregate(f) => ControlFlow::Break(()),
                     _ => ControlFlow::Continue(()),
                 }
             }
         }
-        Visit::visit(item, &mut Find(self.aggregates, 0)).is_break()
+        Visit::visit(item, &mut Find(self, 0)).is_break()
     }
 
     /// The record time of the rows of a SELECT: that of its first relation, if that is a stream; what
@@ -177,6 +178,27 @@ impl<'a> Rewrite<'a> {
             _ => false,
         }
     }
+}
+
+/// FETCH FIRST is a LIMIT.
+fn fetch(query: &mut Query) -> Result<(), Error> {
+    let Some(fetch) = query.fetch.take() else { return Ok(()) };
+    if fetch.percent || fetch.with_ties {
+        return Err(Error::NotSupported {
+            what: format!("FETCH {}", if fetch.percent { "… PERCENT" } else { "… WITH TIES" }),
+            continuous: false,
+            hint: Some("rank() OVER (ORDER BY …) numbers rows with their ties".into()),
+        });
+    }
+    let one = || Expr::value(Value::Number("1".into(), false));
+    let limit = Some(fetch.quantity.unwrap_or_else(one));
+    let offset = match query.limit_clause.take() {
+        Some(LimitClause::LimitOffset { limit: None, offset, .. }) => offset,
+        None => None,
+        Some(_) => return Err(Error::Definition("LIMIT and FETCH exclude each other".into())),
+    };
+    query.limit_clause = Some(LimitClause::LimitOffset { limit, offset, limit_by: Vec::new() });
+    Ok(())
 }
 
 /// Joins ASOF become LATERAL subqueries.
@@ -244,7 +266,10 @@ impl VisitorMut for Rewrite<'_> {
             self.carries = carries && self.has_row_time(&query.body);
         }
         self.depth += 1;
-        ControlFlow::Continue(())
+        match fetch(query) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Error> {
@@ -265,6 +290,15 @@ impl VisitorMut for Rewrite<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        if let TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } =
+            factor
+        {
+            return ControlFlow::Break(Error::NotSupported {
+                what: "TABLESAMPLE".into(),
+                continuous: false,
+                hint: Some("WHERE random() < 0.1 takes a part of the rows".into()),
+            });
+        }
         spelling::table_factor(factor);
         ControlFlow::Continue(())
     }

@@ -4,7 +4,7 @@ use sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
     OrderByExpr, OrderByOptions, Query, SelectItem, TableAlias, TableAliasColumnDef, TableFactor,
-    UnaryOperator, Value,
+    TableFunctionArgs, TimezoneInfo, UnaryOperator, Value,
 };
 
 use super::ksql;
@@ -114,14 +114,57 @@ pub(super) fn expression(expr: &mut Expr) {
             let minus_one = Expr::value(Value::Number("-1".into(), false));
             *expr = Expr::Nested(Box::new(binary(minus_one, BinaryOperator::Minus, inner.as_ref().clone())));
         }
+        Expr::UnaryOp { op, expr: inner } if function_of(*op).is_some() => {
+            if let Some(name) = function_of(*op) {
+                *expr = call(name, vec![inner.as_ref().clone()]);
+            }
+        }
         Expr::Function(function) => {
             rename(function);
-            if let Some(value) = discrete_percentile(function).or_else(|| ksql::rewritten(function)) {
+            let rewritten = discrete_percentile(function).or_else(|| json_aggregate(function));
+            if let Some(value) = rewritten.or_else(|| ksql::rewritten(function)) {
                 *expr = value;
             }
         }
         _ => {}
     }
+}
+
+/// The function that an operator in front of (or behind) a value stands for.
+fn function_of(operator: UnaryOperator) -> Option<&'static str> {
+    match operator {
+        UnaryOperator::PGSquareRoot => Some("sqrt"),
+        UnaryOperator::PGCubeRoot => Some("cbrt"),
+        UnaryOperator::PGAbs => Some("abs"),
+        UnaryOperator::PGPostfixFactorial | UnaryOperator::PGPrefixFactorial => Some("factorial"),
+        _ => None,
+    }
+}
+
+/// json_agg and json_object_agg: the JSON of an array of what is aggregated.
+fn json_aggregate(function: &Function) -> Option<Expr> {
+    let (json, members) = match name_of(&function.name).as_str() {
+        "json_agg" => ("json_of_elements", false),
+        "jsonb_agg" => ("jsonb_of_elements", false),
+        "json_object_agg" => ("json_of_members", true),
+        "jsonb_object_agg" => ("jsonb_of_members", true),
+        _ => return None,
+    };
+    let mut aggregate = function.clone();
+    aggregate.name = ObjectName::from(vec![Ident::new("array_agg")]);
+    if members {
+        let FunctionArguments::List(list) = &mut aggregate.args else { return None };
+        let arguments = std::mem::take(&mut list.args);
+        let member: Vec<Expr> = arguments
+            .into_iter()
+            .map(|argument| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+                _ => None,
+            })
+            .collect::<Option<_>>()?;
+        *list = FunctionArgumentList { args: one_argument(call("struct", member)).args, ..list.clone() };
+    }
+    Some(call(json, vec![Expr::Function(aggregate)]))
 }
 
 /// How many digits a number has behind its point; None for what is written in another way.
@@ -279,6 +322,19 @@ fn rename(function: &mut Function) {
             function.name = ObjectName::from(vec![Ident::new("uuid_in")]);
         }
         "every" => function.name = ObjectName::from(vec![Ident::new("bool_and")]),
+        "variance" => function.name = ObjectName::from(vec![Ident::new("var_samp")]),
+        "age" if list.args.len() == 1 => {
+            let today = call("current_date", Vec::new());
+            let midnight = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(today),
+                data_type: DataType::Timestamp(None, TimezoneInfo::None),
+                array: false,
+                format: None,
+            };
+            let today = FunctionArg::Unnamed(FunctionArgExpr::Expr(midnight));
+            list.args.insert(0, today);
+        }
         "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => {
             function.name = ObjectName::from(vec![Ident::new("now")]);
         }
@@ -333,6 +389,22 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
             let Some(list) = as_list(&function) else { return };
             *factor = unnest(vec![list], alias.clone(), &default);
         }
+        // LATERAL goes without saying.
+        TableFactor::Function { name, args, alias, with_ordinality: false, .. } => {
+            *factor = TableFactor::Table {
+                name: name.clone(),
+                alias: alias.clone(),
+                args: Some(TableFunctionArgs { args: args.clone(), settings: None }),
+                with_hints: Vec::new(),
+                version: None,
+                with_ordinality: false,
+                partitions: Vec::new(),
+                json_path: None,
+                sample: None,
+                index_hints: Vec::new(),
+            };
+            table_factor(factor);
+        }
         TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
             *alias = named(alias.clone(), "unnest", array_exprs.len());
         }
@@ -350,6 +422,11 @@ fn is_number(argument: &FunctionArg) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a function in a select list gives several rows.
+pub(super) fn gives_rows(function: &Function) -> bool {
+    name_of(&function.name) == "unnest" || as_list(function).is_some()
 }
 
 /// The expression whose elements are the rows of a function; None for another function.

@@ -25,10 +25,12 @@ const SESSION_CLAUSE: &str = "__millpond_sessions";
 const MAX_WINDOWS: i64 = 10_000;
 const BOUNDS: [&str; 2] = ["windowstart", "windowend"];
 
-/// Rewrites a SELECT with a WINDOW clause to one over the windowed first relation.
+/// Rewrites a SELECT with a WINDOW clause to one over the windowed first relation, which has the
+/// pseudo-columns `pseudo`.
 pub(super) fn apply(
     select: &mut Select,
     window: &Window,
+    pseudo: &[&str],
     show_bounds: bool,
     emit_final: bool,
 ) -> Result<(), Error> {
@@ -39,7 +41,9 @@ pub(super) fn apply(
     let lengths = match window.kind {
         WindowKind::Tumbling { size_ms } => [size_ms, size_ms, grace(size_ms)],
         WindowKind::Hopping { size_ms, advance_ms } => [size_ms, advance_ms, grace(size_ms)],
-        WindowKind::Session { gap_ms } => return apply_session(select, gap_ms, grace(gap_ms), show_bounds),
+        WindowKind::Session { gap_ms } => {
+            return apply_session(select, gap_ms, grace(gap_ms), pseudo, show_bounds);
+        }
     };
     let (name, alias, args) = windowed(select)?;
     let relation = last_ident(name);
@@ -56,7 +60,13 @@ pub(super) fn apply(
 
 /// Sessions are of the rows that pass WHERE, so the condition goes below them; their keys are those
 /// of GROUP BY.
-fn apply_session(select: &mut Select, gap_ms: i64, grace_ms: i64, show_bounds: bool) -> Result<(), Error> {
+fn apply_session(
+    select: &mut Select,
+    gap_ms: i64,
+    grace_ms: i64,
+    pseudo: &[&str],
+    show_bounds: bool,
+) -> Result<(), Error> {
     if select.from.len() != 1 || select.from.iter().any(|t| !t.joins.is_empty()) {
         return Err(Error::NotSupported {
             what: "WINDOW SESSION over a join".into(),
@@ -73,7 +83,8 @@ fn apply_session(select: &mut Select, gap_ms: i64, grace_ms: i64, show_bounds: b
     let relation = last_ident(name);
     let inner_alias = alias.as_ref().map(|a| format!(" AS {}", a.name)).unwrap_or_default();
     let condition = condition.map(|c| format!(" WHERE {c}")).unwrap_or_default();
-    let rows = sql::parse_query(&format!("SELECT *, rowtime FROM {name}{inner_alias}{condition}"))?;
+    let pseudo: String = pseudo.iter().flat_map(|column| [", ", column]).collect();
+    let rows = sql::parse_query(&format!("SELECT *{pseudo} FROM {name}{inner_alias}{condition}"))?;
     if alias.is_none() {
         *alias = Some(plain_alias(relation));
     }

@@ -10,7 +10,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Arra
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::arrow::json::writer::{EncoderOptions, make_encoder};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::{DFSchema, Result, exec_err};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, ReturnFieldArgs, ScalarUDF, Signature, TypeSignature, Volatility,
@@ -122,6 +122,18 @@ fn of_postgres() -> Vec<Arc<ScalarUDF>> {
             Ok(normal(&build(args, rows, false)?))
         }),
     ];
+    for (name, members, normalized) in [
+        ("json_of_elements", false, false),
+        ("jsonb_of_elements", false, true),
+        ("json_of_members", true, false),
+        ("jsonb_of_members", true, true),
+    ] {
+        let text_type = if normalized { jsonb } else { as_json };
+        functions.push(text_function(name, any(), text_type, move |args, _| {
+            let texts = of_lists(&args[0], members)?;
+            Ok(if normalized { normal(&texts) } else { texts })
+        }));
+    }
     for name in ["json_typeof", "jsonb_typeof"] {
         functions.push(scalar_function(name, exact(vec![Utf8]), Utf8, |args, _| {
             Ok(Arc::new(strings(&args[0]).map(|json| json.and_then(json::kind)).collect::<StringArray>()))
@@ -302,6 +314,36 @@ fn build(args: &[ArrayRef], rows: usize, object: bool) -> Result<ArrayRef> {
         format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
     };
     Ok(Arc::new((0..rows).map(|row| Some(text(row))).collect::<StringArray>()))
+}
+
+/// An array of each list's elements, or an object of its pairs of name and value.
+fn of_lists(lists: &ArrayRef, members: bool) -> Result<ArrayRef> {
+    let Some(lists) = lists.as_list_opt::<i32>() else { return exec_err!("expected an array") };
+    let elements = lists.values();
+    let (names, values) = match elements.as_struct_opt().filter(|_| members) {
+        Some(pairs) => {
+            if pairs.column(0).null_count() > 0 {
+                return exec_err!("field name must not be null");
+            }
+            (Some(cast(pairs.column(0), &DataType::Utf8)?), json_texts(pairs.column(1))?)
+        }
+        None => (None, json_texts(elements)?),
+    };
+    let element = |at: usize| {
+        let value = text_at(&values, at).unwrap_or("null");
+        match &names {
+            Some(names) => format!("{} : {value}", json::quoted(text_at(names, at).unwrap_or_default())),
+            None => value.to_owned(),
+        }
+    };
+    let text = |row: usize| {
+        let all: Vec<String> = (lists.value_offsets()[row]..lists.value_offsets()[row + 1])
+            .map(|at| element(at as usize))
+            .collect();
+        let all = all.join(", ");
+        lists.is_valid(row).then(|| if names.is_some() { format!("{{ {all} }}") } else { format!("[{all}]") })
+    };
+    Ok(Arc::new((0..lists.len()).map(text).collect::<StringArray>()))
 }
 
 fn fields(args: &[ArrayRef]) -> ArrayRef {

@@ -2,6 +2,8 @@
 //! PostgreSQL's where theirs are missing or mean something else.
 
 mod checked;
+mod checked_sum;
+mod comparable;
 mod digest;
 mod interval;
 mod java_pattern;
@@ -33,6 +35,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::prelude::SessionConfig;
 
 use checked::CheckedPlanner;
+pub(crate) use comparable::check_comparisons;
 use interval::IntervalPlanner;
 use json_functions::JsonPlanner;
 pub use ksql_times::TimePattern;
@@ -86,6 +89,7 @@ pub fn session_state(partitions: usize) -> SessionState {
     for function in lambdas::functions() {
         let _ = state.register_higher_order_function(function);
     }
+    let _ = state.register_udaf(Arc::new(checked_sum::function()));
     let _ = state.register_udaf(Arc::new(mode::function()));
     let planners: [Arc<dyn ExprPlanner>; 5] = [
         Arc::new(CheckedPlanner),

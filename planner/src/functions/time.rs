@@ -4,11 +4,18 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Duration, LocalResult, NaiveDate, NaiveDateTime, Offset, TimeZone};
+use chrono::{
+    DateTime, Datelike, Duration, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone,
+};
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, TimestampMicrosecondArray};
+use datafusion::arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNanoType};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, PrimitiveArray, StringArray, TimestampMicrosecondArray,
+};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Float64Type, Int64Type, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+};
 use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
 
@@ -70,6 +77,12 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 let zones = zones.unwrap_or_else(|| Arc::new(StringArray::from(vec!["UTC"; rows])));
                 in_zone(&zones, &(Arc::new(local) as ArrayRef))
             },
+        ),
+        scalar_function(
+            "age",
+            one_of(vec![vec![MICROS, MICROS]]),
+            DataType::Interval(IntervalUnit::MonthDayNano),
+            |args, _| Ok(age(args)),
         ),
         scalar_function_of(
             "timezone",
@@ -200,4 +213,34 @@ fn naive(micros: i64) -> Result<NaiveDateTime> {
     DateTime::from_timestamp_micros(micros)
         .map(|t| t.naive_utc())
         .ok_or_else(|| DataFusionError::Execution("timestamp out of range".into()))
+}
+
+/// The time from the second to the first in whole years, months and days, and the rest.
+///
+/// Source: PostgreSQL, "Date/Time Functions and Operators", age; timestamp_age in timestamp.c.
+fn age(args: &[ArrayRef]) -> ArrayRef {
+    let times = |at: usize| args[at].as_primitive::<TimestampMicrosecondType>();
+    let ages = times(0).iter().zip(times(1)).map(|(later, earlier)| age_of(later?, earlier?));
+    Arc::new(ages.collect::<PrimitiveArray<IntervalMonthDayNanoType>>())
+}
+
+fn age_of(later: i64, earlier: i64) -> Option<IntervalMonthDayNano> {
+    let sign = if later < earlier { -1 } else { 1 };
+    let (first, last) = (naive(later.min(earlier)).ok()?, naive(later.max(earlier)).ok()?);
+    let nanos = |t: NaiveDateTime| t.time().signed_duration_since(NaiveTime::MIN).num_nanoseconds();
+    let mut rest = nanos(last)? - nanos(first)?;
+    let mut days = i64::from(last.day()) - i64::from(first.day());
+    let count = |t: NaiveDateTime| i64::from(t.year()) * 12 + i64::from(t.month0());
+    let mut months = count(last) - count(first);
+    if rest < 0 {
+        rest += 86_400_000_000_000;
+        days -= 1;
+    }
+    if days < 0 {
+        // Those of the earlier one's month.
+        days += i64::from(first.num_days_in_month());
+        months -= 1;
+    }
+    let small = |n: i64| i32::try_from(sign * n).ok();
+    Some(IntervalMonthDayNano::new(small(months)?, small(days)?, sign * rest))
 }

@@ -8,6 +8,8 @@ use executor::Error as ExecutorError;
 use executor::Undecodable;
 use planner::Error as PlannerError;
 
+use super::types::type_name;
+
 /// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WireError {
@@ -138,6 +140,12 @@ impl From<PlannerError> for WireError {
             PlannerError::NotSupported { hint, .. } => Self { hint, ..Self::new("0A000", message) },
             PlannerError::Invalid { .. } => Self::new("22023", message),
             PlannerError::Definition(_) => Self::new("42P16", message),
+            PlannerError::NoOperator { left, operator, right } => {
+                let [left, right] = [left, right].map(|data_type| type_name(&data_type));
+                Self::new("42883", format!("operator does not exist: {left} {operator} {right}")).hint(
+                    "No operator matches the given name and argument types. You might need to add explicit type casts.",
+                )
+            }
             PlannerError::DataFusion(inner) => Self { place, ..Self::new(datafusion_code(&inner), message) },
         }
     }

@@ -105,7 +105,7 @@ impl VisitorMut for CatalogDialect {
                 drop_known(query);
                 aggregate_single(query);
             }
-            Expr::Function(function) if is_array_of_query(function) => {
+            Expr::Function(function) if is_array_of_nothing(function) => {
                 *expr = null(text_list());
             }
             _ => {}
@@ -177,10 +177,10 @@ fn select_reads_empty(select: &Select) -> bool {
     })
 }
 
-/// `array(SELECT …)`.
-fn is_array_of_query(function: &Function) -> bool {
+/// `array(SELECT …)` of what never has rows.
+fn is_array_of_nothing(function: &Function) -> bool {
     function.name.to_string().eq_ignore_ascii_case("array")
-        && matches!(function.args, FunctionArguments::Subquery(_))
+        && matches!(&function.args, FunctionArguments::Subquery(query) if reads_empty(query))
 }
 
 /// Takes `a.atthasdef` out of a subquery's condition: it is true exactly where pg_attrdef has a

@@ -3,7 +3,7 @@
 use sqlparser::ast::{Expr, Ident, UnaryOperator, Value};
 use sqlparser::tokenizer::Token;
 
-use super::{StatementParser, fold};
+use super::{StatementParser, fold, word_is};
 use crate::ast::{Column, CreateAs, CreateRelation, Drop, RelationKind, Statement};
 use crate::error::{Error, Result};
 use crate::options::{OptionValue, Options};
@@ -20,6 +20,9 @@ impl StatementParser<'_, '_> {
         if read_only && !matches!(kind, RelationKind::Stream | RelationKind::Table) {
             return self.unexpected("STREAM or TABLE");
         }
+        if read_only && or_replace {
+            return Err(Error::unsupported("CREATE OR REPLACE SOURCE", "DROP it and CREATE SOURCE again"));
+        }
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
         let mut columns = Vec::new();
@@ -27,11 +30,14 @@ impl StatementParser<'_, '_> {
         let mut primary_key = Vec::new();
         if self.at(&Token::LParen) {
             match kind {
-                RelationKind::Stream | RelationKind::Table => (columns, primary_key) = self.column_list()?,
+                RelationKind::Stream | RelationKind::Table => {
+                    (columns, primary_key) = self.column_list(kind)?;
+                }
                 _ => names = self.parenthesized_idents()?,
             }
         }
-        let options = if self.word("WITH") { self.options()? } else { Options::default() };
+        let with = self.word("WITH");
+        let options = if with { self.options()? } else { Options::default() };
         if self.word("AS") {
             if read_only {
                 return self.unexpected("a list of columns: what a query makes is read-only as it is");
@@ -55,7 +61,10 @@ impl StatementParser<'_, '_> {
                 query,
             }));
         }
-        if columns.is_empty() || !names.is_empty() {
+        // With options alone it is ksqlDB's statement that takes the columns from elsewhere: the planner says
+        // what it thinks of that.
+        let is_relation = matches!(kind, RelationKind::Stream | RelationKind::Table);
+        if columns.is_empty() && !(with && is_relation) || !names.is_empty() {
             return self.unexpected(if names.is_empty() {
                 "a list of columns, or AS and a query"
             } else {
@@ -114,14 +123,14 @@ impl StatementParser<'_, '_> {
         self.unexpected("STREAM, TABLE, VIEW or MATERIALIZED VIEW")
     }
 
-    fn column_list(&mut self) -> Result<(Vec<Column>, Vec<Ident>)> {
+    fn column_list(&mut self, kind: RelationKind) -> Result<(Vec<Column>, Vec<Ident>)> {
         self.with(|p| p.expect_token(&Token::LParen))?;
         let (mut columns, mut primary_key) = (Vec::new(), Vec::new());
         loop {
             if self.word("CONSTRAINT") {
                 self.ident()?;
             }
-            if self.words(&["PRIMARY", "KEY"]) {
+            if self.primary_key(kind)? {
                 primary_key = self.parenthesized_idents()?;
             } else {
                 for word in ["UNIQUE", "FOREIGN", "CHECK", "EXCLUDE"] {
@@ -132,7 +141,7 @@ impl StatementParser<'_, '_> {
                         ));
                     }
                 }
-                columns.push(self.column()?);
+                columns.push(self.column(kind)?);
             }
             // A comma before the end is forgiven.
             if !self.parser.consume_token(&Token::Comma) || self.at(&Token::RParen) {
@@ -143,12 +152,20 @@ impl StatementParser<'_, '_> {
         Ok((columns, primary_key))
     }
 
-    fn column(&mut self) -> Result<Column> {
+    /// Takes PRIMARY KEY, which a stream cannot promise.
+    fn primary_key(&mut self, kind: RelationKind) -> Result<bool> {
+        if kind == RelationKind::Stream && word_is(self.parser.peek_token_ref(), "PRIMARY") {
+            return self.unexpected("KEY: a stream keeps all rows, whatever the key of their records");
+        }
+        Ok(self.words(&["PRIMARY", "KEY"]))
+    }
+
+    fn column(&mut self, kind: RelationKind) -> Result<Column> {
         let name = self.ident()?;
         let data_type = self.data_type()?;
         let mut column = Column { name, data_type, key: false, not_null: false, default: None };
         loop {
-            if self.words(&["PRIMARY", "KEY"]) || self.word("KEY") {
+            if self.primary_key(kind)? || self.word("KEY") {
                 column.key = true;
             } else if self.words(&["NOT", "NULL"]) {
                 column.not_null = true;
