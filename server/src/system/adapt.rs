@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use planner::Catalog;
 use sql::sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArguments, ObjectName, Query, Select, SelectItem,
-    SetExpr, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    Array, BinaryOperator, DataType, Expr, Function, FunctionArguments, ObjectName, Query, Select,
+    SelectItem, SetExpr, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use super::expressions::{call, cast_to, null, text_list};
@@ -145,10 +145,22 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
         | "information_schema.sql_identifier"
         | "sql_identifier"
         | "character_data" => Some(cast_to(inner, DataType::Text)),
+        "oid[]" if oids(inner).is_some() => oids(inner),
         "regtype[]" | "name[]" | "aclitem[]" | "\"char\"[]" | "oid[]" => Some(cast_to(inner, text_list())),
         "oid" | "xid" => Some(cast_to(inner, DataType::BigInt(None))),
         _ => None,
     }
+}
+
+/// The text of an array of ids as the array; none is text like an id.
+fn oids(text: &Expr) -> Option<Expr> {
+    let Expr::Value(value) = text else { return None };
+    let Value::SingleQuotedString(text) = &value.value else { return None };
+    let ids = text.trim().strip_prefix('{')?.strip_suffix('}')?.split(',').map(str::trim);
+    let number =
+        |id: &str| id.parse::<u32>().ok().map(|id| Expr::value(Value::Number(id.to_string(), false)));
+    let elem = ids.map(number).collect::<Option<Vec<_>>>()?;
+    Some(Expr::Array(Array { elem, named: true }))
 }
 
 /// Whether a subquery reads, without a join that could keep rows, a relation that never has any:
