@@ -53,6 +53,11 @@ impl RowCodec {
 }
 
 impl EncodedRows {
+    /// The hash of each of the first `rows`.
+    pub(crate) fn hashes(&self, rows: usize) -> Vec<u64> {
+        (0..rows).map(|row| hash(self.row(row))).collect()
+    }
+
     pub(crate) fn row(&self, index: usize) -> &[u8] {
         self.0.as_ref().map_or(&[], |rows| rows.row(index).data())
     }

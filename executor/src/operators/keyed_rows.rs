@@ -53,7 +53,7 @@ struct RowBytes {
 impl RowBytes {
     fn encode(codec: &RowCodec, batch: &ChangeBatch) -> Result<Self> {
         let encoded = codec.encode(batch.rows.columns(), batch.len())?;
-        let hashes = (0..batch.len()).map(|row| hash(encoded.row(row))).collect();
+        let hashes = encoded.hashes(batch.len());
         Ok(Self { encoded, hashes })
     }
 }
@@ -177,7 +177,7 @@ impl KeyedRows {
         };
         let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
         let encoded = self.key_codec.encode(&columns, batch.len())?;
-        let hashes = (0..batch.len()).map(|row| hash(encoded.row(row))).collect();
+        let hashes = encoded.hashes(batch.len());
         Ok(BatchKeys { encoded, hashes, nulls })
     }
 

@@ -28,7 +28,7 @@ impl RowKeys {
     /// By the values of `columns`.
     pub(super) fn by_value(codec: &RowCodec, columns: &[ArrayRef], rows: usize) -> Result<Self> {
         let keys = codec.encode(columns, rows)?;
-        let hashes = (0..rows).map(|row| hash(keys.row(row))).collect();
+        let hashes = keys.hashes(rows);
         Ok(Self { keys: Keys::Values(keys), hashes })
     }
 

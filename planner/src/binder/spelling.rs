@@ -162,7 +162,7 @@ fn json_aggregate(function: &Function) -> Option<Expr> {
                 _ => None,
             })
             .collect::<Option<_>>()?;
-        *list = FunctionArgumentList { args: one_argument(call("struct", member)).args, ..list.clone() };
+        list.args = one_argument(call("struct", member)).args;
     }
     Some(call(json, vec![Expr::Function(aggregate)]))
 }
@@ -391,24 +391,34 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
         }
         // LATERAL goes without saying.
         TableFactor::Function { name, args, alias, with_ordinality: false, .. } => {
-            *factor = TableFactor::Table {
-                name: name.clone(),
-                alias: alias.clone(),
-                args: Some(TableFunctionArgs { args: args.clone(), settings: None }),
-                with_hints: Vec::new(),
-                version: None,
-                with_ordinality: false,
-                partitions: Vec::new(),
-                json_path: None,
-                sample: None,
-                index_hints: Vec::new(),
-            };
+            let args = TableFunctionArgs { args: args.clone(), settings: None };
+            *factor = table(name.clone(), alias.clone(), Some(args));
             table_factor(factor);
         }
         TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
             *alias = named(alias.clone(), "unnest", array_exprs.len());
         }
         _ => {}
+    }
+}
+
+/// A table, or with arguments a function, and nothing said of it besides.
+pub(super) fn table(
+    name: ObjectName,
+    alias: Option<TableAlias>,
+    args: Option<TableFunctionArgs>,
+) -> TableFactor {
+    TableFactor::Table {
+        name,
+        alias,
+        args,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
     }
 }
 

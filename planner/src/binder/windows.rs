@@ -13,6 +13,7 @@ use sql::sqlparser::ast::{
 use sql::{Window, WindowKind};
 use std::sync::Arc;
 
+use super::spelling;
 use crate::error::Error;
 use crate::session_assign::{SessionAssign, SessionSpec};
 use crate::window_assign::{WindowAssign, WindowSpec, default_grace_ms};
@@ -327,18 +328,7 @@ fn table_of(function: &str, expr: &Expr) -> Result<TableFactor> {
         Expr::CompoundIdentifier(parts) => parts.clone(),
         _ => return Err(wrong_arguments(function)),
     };
-    Ok(TableFactor::Table {
-        name: ObjectName::from(parts),
-        alias: None,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    })
+    Ok(spelling::table(ObjectName::from(parts), None, None))
 }
 
 fn wrong_arguments(function: &str) -> datafusion::common::DataFusionError {
