@@ -226,6 +226,45 @@ async fn a_named_topic_outlives_its_relations() {
     }
 }
 
+/// The end came when one of a result's two partitions was written: the other follows, and nothing is there twice.
+#[tokio::test]
+async fn half_of_a_result_is_completed() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path());
+    let client = server.connect().await;
+    for statement in [
+        "CREATE STREAM s (id INT KEY, v TEXT) WITH (value_format = 'json')",
+        "CREATE STREAM upper WITH (kafka_topic = 'upper', partitions = 2) AS SELECT id, upper(v) AS v FROM s",
+        "CREATE STREAM raw (v TEXT) WITH (kafka_topic = 'upper', value_format = 'kafka')",
+    ] {
+        client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+    }
+    let mut written = 0;
+    let mut insert = || {
+        written += 50;
+        format!(
+            "INSERT INTO s SELECT n, 'v' || n FROM generate_series({}, {written}) AS g(n); FLUSH",
+            written - 49
+        )
+    };
+    for (partition, all) in [(0, 150), (1, 300)] {
+        let client = server.connect().await;
+        client.batch_execute(&insert()).await.unwrap();
+        let segment = data.path().join(format!("topics/000002-upper/{partition}/00000000000000000000.seg"));
+        let file = std::fs::File::options().write(true).open(&segment).unwrap();
+        let whole = file.metadata().unwrap().len();
+        client.batch_execute(&insert()).await.unwrap();
+        server.kill();
+        // Of the last frame only some bytes are there.
+        file.set_len(whole + 100).unwrap();
+        server = Server::start_with(data.path(), &["--checkpoint-ms", "0"]).unwrap();
+        let client = server.connect().await;
+        client.batch_execute(&insert()).await.unwrap();
+        let counts = "SELECT count(*), count(DISTINCT v), count(DISTINCT (rowpartition, rowoffset)) FROM raw";
+        assert_eq!(rows(&client, counts).await, [format!("{all}|{all}|{all}")], "partition {partition}");
+    }
+}
+
 /// A segment damaged in the middle is named, not passed over.
 #[tokio::test]
 async fn a_damaged_segment_is_refused_by_name() {

@@ -285,7 +285,7 @@ impl View {
         }
         let to = |partition: u32| TopicPartition { topic: self.relation.log_name(), partition };
         let appends =
-            written.iter().map(|(partition, batches)| frames::append(to(*partition), batches, now_ms));
+            missing.iter().map(|(partition, batches)| frames::append(to(*partition), batches, now_ms));
         log.commit(epoch, now_ms, &appends.collect::<Result<Vec<_>>>()?, Sync::Derived)?;
         self.has_written(epoch);
         Ok(())
