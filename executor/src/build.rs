@@ -15,9 +15,9 @@ use crate::fragment::Fragment;
 use crate::layout::nullable;
 use crate::operator::Operator;
 use crate::operators::{
-    Aggregate, AggregateCall, AssignWindows, EmitFinal, Expiry, Filter, Join, JoinSpec, KeyedRows, Lookup,
-    Negate, Project, Recompute, RecomputeShard, SessionAggregate, Sessions, TemporalFilter, TopN, TopNSpec,
-    Union, Unmatched, Unnest, Values, WindowMerger,
+    Aggregate, AggregateCall, AssignWindows, EmitFinal, Expiry, Filter, Greatest, Join, JoinSpec, KeyedRows,
+    Lookup, Negate, Project, Recompute, RecomputeShard, SessionAggregate, Sessions, TemporalFilter, TopN,
+    TopNSpec, Union, Unmatched, Unnest, Values, WindowMerger,
 };
 
 /// The operator of a node; None for a source.
@@ -90,6 +90,16 @@ pub(crate) fn operator(dataflow: &Dataflow, node: &Node, shards: usize) -> Resul
             };
             Box::new(TopN::try_new(spec, shards)?)
         }
+        NodeKind::Greatest { partition, value, least } => Box::new(Greatest::new(
+            Expression::compile(value, input(0))?,
+            *least,
+            KeyedRows::try_new(
+                Expression::compile_all(partition, input(0))?,
+                types(partition, input(0))?,
+                &nullable(&schema),
+                false,
+            )?,
+        )),
         NodeKind::Recompute { partition, key_columns, fragment, .. } => {
             let whole = partition.is_empty();
             let shards = if whole { 1 } else { shards.max(1) };

@@ -34,6 +34,8 @@ pub struct Grammar {
 pub struct Made {
     /// CREATE …, without the name and the query.
     pub kind: &'static str,
+    /// WITH and its options.
+    pub options: &'static str,
     /// Its query.
     pub query: String,
 }
@@ -106,7 +108,7 @@ impl Grammar {
 
     fn made(&mut self, query: String) -> Made {
         let kind = if self.chance(0.2) { "TABLE" } else { "MATERIALIZED VIEW" };
-        Made { kind, query }
+        Made { kind, options: "", query }
     }
 
     /// A view that others may read.
@@ -131,7 +133,7 @@ impl Grammar {
             3 => {
                 let query = format!("SELECT {columns} FROM s x{}", self.lasting_predicate());
                 self.bases.push(Base { name: name.into(), unique: false, depth: 1 });
-                return Made { kind: "STREAM", query };
+                return Made { kind: "STREAM", options: "", query };
             }
             4 => {
                 let query =
@@ -155,9 +157,10 @@ impl Grammar {
     }
 
     fn last_view(&mut self) -> Made {
-        let query = match self.below(3) {
-            0 => self.plain_query(),
-            1 => self.grouped_query(),
+        let query = match self.below(7) {
+            0 => self.greatest_query(),
+            1 | 2 => self.plain_query(),
+            3 | 4 => self.grouped_query(),
             _ => self.wide_query(),
         };
         self.made(query)
@@ -251,6 +254,26 @@ impl Grammar {
                 )
             }
         }
+    }
+
+    /// The groups of a stream that are the greatest of a coarser group, in the forms that it is asked for.
+    fn greatest_query(&mut self) -> String {
+        let stream = self.pick(&["s", "w", "TUMBLE(s, ts, INTERVAL '10 seconds')"]);
+        let condition = self.lasting_predicate();
+        let value = self.pick(&["count(*)", "count(x.v)", "max(x.v)", "min(x.v)"]);
+        let (extreme, order) = if value.starts_with("min") { ("min", "<=") } else { ("max", ">=") };
+        let groups = format!(
+            "SELECT x.g, x.id % 7 AS h, {value} AS n FROM {stream} x{condition} GROUP BY x.g, x.id % 7"
+        );
+        let chosen = match self.below(4) {
+            0 => format!("JOIN (SELECT g, {extreme}(n) AS e FROM q GROUP BY g) m ON q.g = m.g AND q.n = m.e"),
+            1 => format!(
+                "JOIN (SELECT g, {extreme}(n) AS e FROM q GROUP BY g) m ON q.g = m.g AND q.n {order} m.e"
+            ),
+            2 => format!("WHERE q.n = (SELECT {extreme}(p.n) FROM q p WHERE p.g = q.g)"),
+            _ => format!("WHERE q.n = (SELECT {extreme}(n) FROM q)"),
+        };
+        format!("WITH q AS ({groups}) SELECT q.g AS k, q.h AS c0, q.n AS c1 FROM q {chosen}")
     }
 
     /// GROUP BY in its forms.

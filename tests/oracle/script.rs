@@ -132,7 +132,8 @@ pub fn create_relation(name: &str, kind: &str, options: &str) -> String {
 impl View {
     /// CREATE for it.
     pub fn create(&self) -> String {
-        format!("CREATE {} {} AS {}", self.made.kind, self.name, self.made.query.replace(NOW, "now()"))
+        let Made { kind, options, query } = &self.made;
+        format!("CREATE {kind} {}{options} AS {}", self.name, query.replace(NOW, "now()"))
     }
 }
 

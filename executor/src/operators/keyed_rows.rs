@@ -223,14 +223,16 @@ impl KeyedRows {
         Ok((0..batch.len()).map(|row| self.change_row(changes, &rows, row)).collect())
     }
 
-    /// Lets rows go, however often they are there.
-    pub(crate) fn forget(&mut self, ids: &[RowId]) -> Result<()> {
+    /// Lets rows go, however often they are there, and returns that change.
+    pub(crate) fn forget(&mut self, ids: &[RowId]) -> Result<Option<ChangeBatch>> {
         if ids.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), self.columns(ids)?)?;
         let weights = Int64Array::from_iter_values(ids.iter().map(|id| -self.weight(*id)));
-        self.apply(&self.keyed(&ChangeBatch::weighted(rows, weights))?)
+        let gone = ChangeBatch::weighted(rows, weights);
+        self.apply(&self.keyed(&gone)?)?;
+        Ok(Some(gone))
     }
 
     /// Adds the changes of a batch.

@@ -73,7 +73,7 @@ impl RowExpiry {
         // The same row may have come more than once.
         ids.sort_unstable();
         ids.dedup();
-        side.forget(&ids)
+        side.forget(&ids).map(|_| ())
     }
 
     pub(super) fn bytes(&self) -> usize {

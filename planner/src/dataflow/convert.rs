@@ -251,6 +251,9 @@ impl Converter {
         {
             return self.join_within(join, [left, right], &within);
         }
+        if let Some(chosen) = self.greatest(join, [left, right])? {
+            return Ok(chosen);
+        }
         let kind = match (self.joins, streams, join.join_type) {
             (Joins::StreamTable, [true, false], JoinType::Inner | JoinType::Left) => {
                 NodeKind::Lookup { on, filter, outer: join.join_type == JoinType::Left }

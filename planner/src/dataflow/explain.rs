@@ -81,6 +81,10 @@ fn node(
             };
             format!("TopN: {range} by [{}] of each [{}]", order.join(", "), list(partition))
         }
+        NodeKind::Greatest { partition, value, least } => {
+            let which = if *least { "least" } else { "greatest" };
+            format!("Greatest: {which} {value} of each [{}]; keeps the rows that have it", list(partition))
+        }
         NodeKind::Recompute { partition, fragment, .. } => {
             let partition = list(partition);
             format!("Recompute: {} by [{partition}]; keeps rows and results", fragment.display())

@@ -8,6 +8,7 @@ mod chain;
 mod convert;
 mod explain;
 mod fragment;
+mod greatest;
 mod growth;
 mod logical_key;
 mod outer;
@@ -132,6 +133,15 @@ pub enum NodeKind {
         /// Each row's number in its partition is the last column.
         numbered: bool,
     },
+    /// The rows of each partition that have its greatest value. Values of rows only rise.
+    Greatest {
+        /// What names a partition; a row with a NULL in it is in none.
+        partition: Vec<Expr>,
+        /// A whole number; NULL is no value.
+        value: Expr,
+        /// It is the least value, and values only fall.
+        least: bool,
+    },
     /// Keeps the rows of each partition and runs a fragment over those that change.
     Recompute {
         /// What names a partition.
@@ -199,7 +209,7 @@ pub enum Joins {
 
 impl NodeKind {
     /// Every kind's name.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "Source",
         "Now",
         "Filter",
@@ -210,6 +220,7 @@ impl NodeKind {
         "Aggregate",
         "SessionAggregate",
         "TopN",
+        "Greatest",
         "Recompute",
         "Unnest",
         "Values",
@@ -233,6 +244,7 @@ impl NodeKind {
             Self::Aggregate { .. } => "Aggregate",
             Self::SessionAggregate { .. } => "SessionAggregate",
             Self::TopN { .. } => "TopN",
+            Self::Greatest { .. } => "Greatest",
             Self::Recompute { .. } => "Recompute",
             Self::Unnest { .. } => "Unnest",
             Self::Values(_) => "Values",

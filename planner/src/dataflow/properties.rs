@@ -29,6 +29,7 @@ fn only_grows(node: &Node, known: &[bool]) -> bool {
         | NodeKind::Now
         | NodeKind::Aggregate { .. }
         | NodeKind::TopN { .. }
+        | NodeKind::Greatest { .. }
         | NodeKind::Recompute { .. }
         | NodeKind::Negate => false,
         // A window may be told the time besides.
@@ -58,9 +59,10 @@ pub(super) fn key(nodes: &[Node], id: NodeId) -> Vec<usize> {
                 _ => inner,
             }
         }
-        NodeKind::Filter(_) | NodeKind::TemporalFilter(_) | NodeKind::EmitFinal { .. } => {
-            input(0).map(|(key, _)| key).unwrap_or_default()
-        }
+        NodeKind::Filter(_)
+        | NodeKind::TemporalFilter(_)
+        | NodeKind::EmitFinal { .. }
+        | NodeKind::Greatest { .. } => input(0).map(|(key, _)| key).unwrap_or_default(),
         NodeKind::Project(exprs) => {
             let (key, _) = input(0).unwrap_or_default();
             let schema = &nodes[node.inputs[0]].schema;
@@ -124,6 +126,7 @@ pub(super) fn lost_key(nodes: &[Node], id: NodeId, key: fn(&[Node], NodeId) -> V
         NodeKind::Filter(_)
         | NodeKind::TemporalFilter(_)
         | NodeKind::EmitFinal { .. }
+        | NodeKind::Greatest { .. }
         | NodeKind::Join { .. }
         | NodeKind::Lookup { .. } => lost_key(nodes, node.inputs[0], key),
         _ => Vec::new(),
@@ -200,7 +203,8 @@ pub(super) fn is_net(nodes: &[Node], id: NodeId) -> bool {
         | NodeKind::SessionAggregate { .. }
         | NodeKind::TopN { .. }
         | NodeKind::Recompute { .. } => true,
-        NodeKind::Filter(_) => is_net(nodes, node.inputs[0]),
+        // Rows whose values differ are not the same.
+        NodeKind::Filter(_) | NodeKind::Greatest { .. } => is_net(nodes, node.inputs[0]),
         NodeKind::Union if is_difference(nodes, node) => true,
         // Rows that differ must differ in what is left of them.
         NodeKind::Project(exprs) => {
@@ -224,7 +228,7 @@ fn positions(key: &[usize], find: impl Fn(&usize) -> Option<usize>) -> Vec<usize
 }
 
 /// The column an expression passes through unchanged.
-fn column_index(expr: &Expr, schema: &datafusion::common::DFSchema) -> Option<usize> {
+pub(super) fn column_index(expr: &Expr, schema: &datafusion::common::DFSchema) -> Option<usize> {
     match expr {
         Expr::Column(column) => schema.maybe_index_of_column(column),
         Expr::Alias(alias) => column_index(&alias.expr, schema),
