@@ -38,7 +38,7 @@ impl Dataflow {
             converter = Converter { nodes: Vec::new(), joins, emit, apart: false };
             root = converter.node(&optimized);
         }
-        let (root, nodes) = (root?, converter.nodes);
+        let (nodes, root) = reached(converter.nodes, root?);
         let waits = nodes.iter().any(|n| {
             matches!(n.kind, NodeKind::EmitFinal { .. } | NodeKind::SessionAggregate { emit_final: true, .. })
         });
@@ -50,6 +50,26 @@ impl Dataflow {
         let key = by_joins.unwrap_or_else(|| properties::key(&nodes, root));
         Ok(Self { nodes, root, key, append_only })
     }
+}
+
+/// The nodes that a result is made of, and where its own is then: what a rewrite has left over goes.
+fn reached(nodes: Vec<Node>, root: NodeId) -> (Vec<Node>, NodeId) {
+    let mut needed = vec![false; nodes.len()];
+    needed[root] = true;
+    // Inputs come before the nodes that read them.
+    for id in (0..nodes.len()).rev().filter(|id| *id <= root) {
+        if needed[id] {
+            nodes[id].inputs.iter().for_each(|input| needed[*input] = true);
+        }
+    }
+    let mut places = vec![0; nodes.len()];
+    let mut kept = Vec::new();
+    for (id, mut node) in nodes.into_iter().enumerate().filter(|(id, _)| needed[*id]) {
+        places[id] = kept.len();
+        node.inputs.iter_mut().for_each(|input| *input = places[*input]);
+        kept.push(node);
+    }
+    (kept, places[root])
 }
 
 /// now() must stay in the condition where it is compared.
