@@ -126,6 +126,7 @@ pub fn plan_create(
         memory_limit: None,
         read_only: statement.read_only,
         query: None,
+        views: Vec::new(),
         target: None,
         text: text.to_owned(),
     };
@@ -304,7 +305,8 @@ pub fn plan_create_as(
         table_time: of_records && statement.kind == RelationKind::Table,
         numbered_columns: of_records,
     };
-    let plan = timed_by(binder, binder.plan(&statement.query, bind)?, &statement.options, bind)?;
+    let (plan, views) = binder.plan_with_views(&statement.query, bind)?;
+    let plan = timed_by(binder, plan, &statement.options, bind)?;
     let columns = result_columns(&plan, &statement.columns, &name)?;
     let retention = check_options(&statement.options)?;
     let inherited = inherited(&plan);
@@ -359,6 +361,7 @@ pub fn plan_create_as(
         memory_limit: memory_limit(&statement.options)?,
         read_only: false,
         query: Some(query),
+        views,
         target: None,
         text: text.to_owned(),
     };

@@ -53,6 +53,22 @@ pub enum Error {
         /// What the statement would do.
         action: &'static str,
     },
+    /// It was not granted.
+    #[error("permission denied for {what} {name}")]
+    Denied {
+        /// Table, view, schema.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Only its owner may do that.
+    #[error("must be owner of {what} {name}")]
+    NotOwner {
+        /// Table, view.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// Others read it.
     #[error("cannot drop \"{name}\" because other objects depend on it")]
     HasDependents {

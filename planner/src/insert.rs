@@ -34,7 +34,8 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
     let emit = query.emit.unwrap_or(sql::Emit::Changes);
     let emit_final = emit == sql::Emit::Final;
     let bind = BindOptions { row_time: true, emit_final, ..BindOptions::default() };
-    let plan = as_rows_of(target, insert, binder.plan(query, bind)?)?;
+    let (plan, views) = binder.plan_with_views(query, bind)?;
+    let plan = as_rows_of(target, insert, plan)?;
     let dataflow = Dataflow::try_new(binder.state, &plan, Joins::StreamTable, emit)?;
     if !dataflow.append_only {
         return Err(Error::Definition(format!(
@@ -58,6 +59,7 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
         memory_limit: None,
         read_only: false,
         query: Some(ViewQuery::Continuous(Arc::new(dataflow))),
+        views,
         target: Some(target.id),
         text: text.to_owned(),
     };

@@ -19,8 +19,9 @@ mod window_assign;
 
 pub use binder::{BatchQuery, Binder, Fallback};
 pub use catalog::{
-    Catalog, Column, Encoding, Format, KeyWindow, PSEUDO_COLUMNS, RecordFormat, Relation, RelationId,
-    RelationKind, Topic, TopicPart, TopicRef, ViewQuery,
+    Access, AccessChange, Catalog, Column, Encoding, FIRST_ROLE, Format, Grantee, KeyWindow, PSEUDO_COLUMNS,
+    Privilege, RecordFormat, Relation, RelationId, RelationKind, Role, Securable, Topic, TopicPart, TopicRef,
+    ViewQuery, check_owner, check_privilege,
 };
 pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop};
 pub use dataflow::{
@@ -29,8 +30,8 @@ pub use dataflow::{
 };
 pub use error::{Error, Result};
 pub use functions::{
-    TimePattern, json_value, parse_boolean, parse_uuid, read_uuids, reads_as, scalar_function, session_state,
-    state_at, write_uuid,
+    TimePattern, json_value, parse_boolean, parse_uuid, read_lists, read_uuids, reads_as, scalar_function,
+    session_state, state_at, write_uuid,
 };
 pub use insert::plan_insert;
 pub use lookup::{KeyValue, PointLookup};

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::pg::TlsFiles;
+
 /// A setting of the server.
 pub struct ServerSetting {
     /// Its key; the flag is `--KEY`, the variable `MILLPOND_KEY`, with `_` for `-`.
@@ -57,10 +59,17 @@ pub const SETTINGS: &[ServerSetting] = &[
         default: "warn",
         doc: "What goes to stderr, as a tracing filter such as info or executor=debug.",
     },
+    ServerSetting { key: "tls-cert", default: "", doc: "File of the certificate for TLS, PEM." },
+    ServerSetting { key: "tls-key", default: "", doc: "File of its key, PEM." },
+    ServerSetting {
+        key: "tls-client-ca",
+        default: "",
+        doc: "File of those who sign certificates of clients, PEM: a client must have one then.",
+    },
     ServerSetting {
         key: "insecure",
         default: "false",
-        doc: "Listen beyond loopback although there is no encryption and no password.",
+        doc: "Let other machines in without encryption, and without a password where a role has none.",
     },
 ];
 
@@ -85,6 +94,10 @@ pub struct Config {
     pub rejects: executor::RejectRetention,
     /// When checkpoints are made.
     pub checkpoints: executor::CheckpointPolicy,
+    /// The certificate for TLS.
+    pub tls: Option<TlsFiles>,
+    /// Other machines need neither encryption nor a password.
+    pub insecure: bool,
     /// Filter of the log.
     pub log: String,
 }
@@ -118,7 +131,7 @@ pub enum ConfigError {
     },
     /// Listening beyond this machine without protection.
     #[error(
-        "refusing to listen on {0}: there is no encryption and no password yet; use a loopback address, or --insecure"
+        "refusing to listen on {0} without encryption; give --tls-cert and --tls-key, use a loopback address, or --insecure"
     )]
     Insecure(SocketAddr),
 }
@@ -147,7 +160,9 @@ impl Config {
                 .unwrap_or_else(default)
         };
         let listen: SocketAddr = parsed("listen", &get("listen"))?;
-        if !listen.ip().is_loopback() && !parsed::<bool>("insecure", &get("insecure"))? {
+        let insecure = parsed("insecure", &get("insecure"))?;
+        let tls = tls_files(&get("tls-cert"), &get("tls-key"), &get("tls-client-ca"))?;
+        if !(listen.ip().is_loopback() || insecure || tls.is_some()) {
             return Err(ConfigError::Insecure(listen));
         }
         let http = get("http-listen");
@@ -167,8 +182,23 @@ impl Config {
                 age_ms: parsed::<i64>("rejects-hours", &get("rejects-hours"))?.saturating_mul(3_600_000),
             },
             checkpoints: checkpoints(parsed("checkpoint-ms", &get("checkpoint-ms"))?),
+            tls,
+            insecure,
             log: get("log"),
         })
+    }
+}
+
+fn tls_files(cert: &str, key: &str, client_ca: &str) -> Result<Option<TlsFiles>, ConfigError> {
+    match (cert, key, client_ca) {
+        ("", "", "") => Ok(None),
+        ("", _, _) => Err(ConfigError::Missing("tls-cert".into())),
+        (_, "", _) => Err(ConfigError::Missing("tls-key".into())),
+        _ => Ok(Some(TlsFiles {
+            certificate: cert.into(),
+            key: key.into(),
+            client_ca: (!client_ca.is_empty()).then(|| client_ca.into()),
+        })),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The only crate that knows Postgres, HTTP and SQLSTATE.
 
+mod audit;
 mod channels;
 mod config;
 mod http;

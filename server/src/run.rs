@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor::{Engine, EngineConfig};
+use planner::FIRST_ROLE;
 use storage::{Disk, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,7 +14,7 @@ use crate::Compiled;
 use crate::channels::Channels;
 use crate::config::Config;
 use crate::http;
-use crate::pg::{Listener, Registry, serve};
+use crate::pg::{Door, Listener, Registry, Tls, TlsError, serve};
 use crate::session::{Sessions, Shared, TableLocks};
 
 /// Time for clients to hear that the server stops.
@@ -30,6 +31,14 @@ pub enum RunError {
         /// Why not.
         source: executor::Error,
     },
+    /// There is no encryption.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Other machines are to be let in, and nobody has a password.
+    #[error(
+        "refusing to listen on {0}: no role has a password; listen on a loopback address and set one: ALTER ROLE {FIRST_ROLE} PASSWORD '…'"
+    )]
+    NoPassword(SocketAddr),
     /// An address is not free.
     #[error("could not listen on {address}: {source}")]
     Listen {
@@ -61,6 +70,7 @@ pub fn start(config: &Config) -> Compiled<'_, Result<Running, RunError>> {
 }
 
 async fn open(config: &Config) -> Result<Running, RunError> {
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?;
     let engine_config = EngineConfig {
         data_dir: config.data_dir.clone(),
         fs: Arc::new(Disk),
@@ -88,6 +98,12 @@ async fn open(config: &Config) -> Result<Running, RunError> {
         sessions: Sessions::default(),
         channels: Channels::default(),
     });
+    let catalog = engine.catalog();
+    let can_log_in = |role: &planner::Role| role.login && role.verifier.is_some();
+    if !(config.listen.ip().is_loopback() || config.insecure || catalog.access().roles().any(can_log_in)) {
+        return Err(RunError::NoPassword(config.listen));
+    }
+    let door = Arc::new(Door { tls, insecure: config.insecure });
     let (stop, stopped) = watch::channel(false);
     let listen = |address| move |source| RunError::Listen { address, source };
     let listener = Listener::bind(config.listen).await.map_err(listen(config.listen))?;
@@ -104,7 +120,14 @@ async fn open(config: &Config) -> Result<Running, RunError> {
             stopped.clone(),
         )));
     }
-    tasks.push(tokio::spawn(serve(listener, shared, Arc::clone(&registry), config.max_connections, stopped)));
+    tasks.push(tokio::spawn(serve(
+        listener,
+        shared,
+        Arc::clone(&registry),
+        door,
+        config.max_connections,
+        stopped,
+    )));
     Ok(Running { address, http_address, engine, registry, stop, tasks })
 }
 

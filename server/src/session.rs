@@ -9,7 +9,7 @@ use std::time::Duration;
 use datafusion::execution::session_state::SessionState;
 use executor::{Engine, Snapshot, Write};
 use parking_lot::Mutex;
-use planner::RelationId;
+use planner::{Binder, Catalog, RelationId};
 use sql::{Savepoint, Statement};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
@@ -17,6 +17,7 @@ use crate::channels::{self, Channels, Notification};
 use crate::pg::WireError;
 use crate::settings::{Settings, TRANSACTION_ISOLATION};
 use crate::statements::{Cursors, Prepared};
+use crate::system::Who;
 
 /// Memory that rows of one COPY or transaction may take before they are written.
 pub(crate) const PENDING_BYTES: usize = 1 << 30;
@@ -43,6 +44,7 @@ pub struct Shared {
 #[derive(Debug, Clone, Default)]
 pub struct SessionInfo {
     pub(crate) pid: i32,
+    pub(crate) user: String,
     pub(crate) application: String,
     pub(crate) address: Option<String>,
     pub(crate) began_ms: i64,
@@ -121,13 +123,19 @@ pub(crate) struct Session {
     /// Prepared statements, by PREPARE or by the protocol.
     pub(crate) statements: HashMap<String, Arc<Prepared>>,
     seen_epoch: u64,
+    /// Who has connected.
+    user: String,
+    /// Whose privileges count, by SET ROLE.
+    role: Option<String>,
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, settings: Settings, pid: i32) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, settings: Settings, pid: i32, user: &str) -> Self {
         Self {
             shared,
             settings,
+            user: user.to_owned(),
+            role: None,
             transaction: None,
             notices: Vec::new(),
             pid,
@@ -135,6 +143,45 @@ impl Session {
             statements: HashMap::new(),
             seen_epoch: 0,
         }
+    }
+
+    /// Who has connected.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Whose privileges count.
+    pub(crate) fn role(&self) -> &str {
+        self.role.as_deref().unwrap_or(&self.user)
+    }
+
+    /// Acts as another role that the user is a member of; None is the user again.
+    ///
+    /// # Errors
+    /// A role that is not there, or that the user is no member of.
+    pub(crate) fn set_role(&mut self, role: Option<&str>) -> Result<(), WireError> {
+        if let Some(role) = role {
+            let catalog = self.engine().catalog();
+            if catalog.access().role(role).is_none() {
+                return Err(WireError::new("22023", format!("role \"{role}\" does not exist")));
+            }
+            if !catalog.access().is_member(&self.user, role) {
+                let message = format!("permission denied to set role \"{role}\"");
+                return Err(WireError::new("42501", message));
+            }
+        }
+        self.role = role.map(str::to_owned);
+        Ok(())
+    }
+
+    /// What it tells of itself.
+    pub(crate) fn who(&self) -> Who<'_> {
+        Who { settings: &self.settings, pid: self.pid, user: &self.user, role: self.role() }
+    }
+
+    /// A binder that refuses what the role may not read.
+    pub(crate) fn binder<'a>(&'a self, catalog: &'a Catalog) -> Binder<'a> {
+        Binder::new(catalog, &self.shared.state).as_role(self.role())
     }
 
     /// Lets others see what runs.

@@ -93,6 +93,8 @@ pub const SETTINGS: &[Setting] = &[
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     changed: BTreeMap<String, String>,
+    /// What is so for whoever has connected, and is not changed.
+    own: BTreeMap<&'static str, String>,
     /// Reported settings that the client has not been told of since they changed.
     untold: BTreeSet<&'static str>,
 }
@@ -107,11 +109,20 @@ impl Settings {
     /// # Errors
     /// 42704 for a name that is no setting.
     pub fn get(&self, name: &str) -> Result<String, WireError> {
-        match self.changed.get(name) {
+        match self.own.get(name).or_else(|| self.changed.get(name)) {
             Some(value) => Ok(value.clone()),
             None if name == TRANSACTION_ISOLATION => self.get("default_transaction_isolation"),
             None => find(name).map(|s| s.default.to_owned()).ok_or_else(|| unknown(name)),
         }
+    }
+
+    /// Whose settings they are.
+    pub(crate) fn belong_to(&mut self, user: &str, superuser: bool) {
+        let superuser = if superuser { "on" } else { "off" };
+        self.own = BTreeMap::from([
+            ("session_authorization", user.to_owned()),
+            ("is_superuser", superuser.to_owned()),
+        ]);
     }
 
     /// Sets a setting, or with None back to its default. True when it has a meaning here.

@@ -5,6 +5,7 @@ use sqlparser::ast::{Expr, Ident, ObjectName, SelectItem};
 
 use crate::clauses::Emit;
 use crate::options::Options;
+use crate::roles::RoleStatement;
 use crate::types::SqlType;
 
 /// One statement with the text it was written in.
@@ -101,6 +102,8 @@ pub enum Statement {
         /// The relation that it keeps.
         name: Option<ObjectName>,
     },
+    /// CREATE ROLE, GRANT and the like.
+    Role(RoleStatement),
     /// CREATE INDEX and others that in PostgreSQL change speed and no answer, by their command tag.
     Tuning(&'static str),
 }
@@ -192,6 +195,16 @@ impl RelationKind {
             Self::Table => "TABLE",
             Self::MaterializedView => "MATERIALIZED VIEW",
             Self::View => "VIEW",
+        }
+    }
+
+    /// As it is called in a message.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Table => "table",
+            Self::MaterializedView => "materialized view",
+            Self::View => "view",
         }
     }
 }

@@ -11,6 +11,7 @@ mod limits;
 mod options;
 mod parser;
 mod position;
+mod roles;
 mod settings;
 mod types;
 
@@ -21,6 +22,7 @@ pub use error::{Error, Result};
 pub use limits::{MAX_EXPRESSION_OPERATORS, MAX_NESTING, MAX_STATEMENT_BYTES, MAX_TOKENS};
 pub use options::{OptionValue, Options};
 pub use parser::{fold, parse, parse_condition, parse_expressions, parse_query};
+pub use roles::{GrantOn, RoleOptions, RoleStatement, Secret};
 pub use settings::normalize_setting;
 pub use sqlparser;
 pub use types::{SqlType, TextType, UUID, arrow_field, arrow_type, text_map};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
-use planner::{Catalog, Relation, RelationId};
+use planner::{AccessChange, Catalog, Relation, RelationId};
 use storage::log::{Log, Retention, Sync, TopicPartition};
 use storage::meta::{Journal, MetaStore};
 use storage::{Clock, Epoch, Offset};
@@ -73,6 +73,8 @@ pub(crate) enum Change {
     /// With the topics that were named, or without them.
     Drop(Vec<Arc<Relation>>, bool),
     Halt(Arc<Relation>, Halt),
+    /// Others may do other things from now on.
+    Access(AccessChange),
     /// The view goes on, with the query it has or with another one.
     Rejoin(Arc<Relation>, RejoinWith),
 }
@@ -246,6 +248,11 @@ fn ddl(stepper: &mut Stepper, request: DdlRequest, publish: &watch::Sender<Arc<S
         }
         Change::Halt(relation, halt) => {
             stepper.halt(relation.id, halt);
+            publish.send_replace(Arc::new(stepper.snapshot()));
+            let _ = reply.send(Ok(()));
+        }
+        Change::Access(change) => {
+            stepper.allow(Arc::new(stepper.catalog().access().with(&change)));
             publish.send_replace(Arc::new(stepper.snapshot()));
             let _ = reply.send(Ok(()));
         }
@@ -487,6 +494,7 @@ impl Committer {
                 MetaRecord::create(relation)
             }
             Change::Halt(relation, halt) => MetaRecord::Halt { id: relation.id, halt: *halt },
+            Change::Access(change) => MetaRecord::Access(change.clone()),
             Change::Rejoin(relation, RejoinWith::ItsQuery) => MetaRecord::Resume { id: relation.id },
             Change::Rejoin(relation, RejoinWith::AnotherQuery) => {
                 MetaRecord::Replace { id: relation.id, text: relation.text.clone() }
@@ -501,6 +509,7 @@ impl Committer {
         self.catalog = match change {
             Change::Create(relation) | Change::Rejoin(relation, _) => self.catalog.with(Arc::clone(relation)),
             Change::Halt(..) => self.catalog.clone(),
+            Change::Access(change) => self.catalog.with_access(Arc::new(self.catalog.access().with(change))),
             Change::Drop(relations, delete_topics) => {
                 self.catalog.without(&relations.iter().map(|r| r.id).collect::<Vec<_>>(), *delete_topics)
             }

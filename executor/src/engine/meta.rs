@@ -3,7 +3,7 @@
 //! A relation is kept as the statement that made it; replaying it against the same catalog gives
 //! the same relation (docs/decisions/0004-ddl-as-text.md).
 
-use planner::{Relation, RelationId, Topic, TopicPart};
+use planner::{AccessChange, Relation, RelationId, Topic, TopicPart};
 use serde::{Deserialize, Serialize};
 use storage::meta::MetaOp;
 
@@ -43,6 +43,8 @@ pub(crate) enum MetaRecord {
         #[serde(default)]
         delete_topics: bool,
     },
+    /// Others may do other things.
+    Access(AccessChange),
     /// A clean end: every epoch up to the entry's is whole.
     Stopped,
 }
@@ -108,7 +110,7 @@ impl MetaRecord {
             }
             Self::Halt { .. } | Self::Resume { .. } => Vec::new(),
             Self::Drop { ids, .. } => ids.iter().map(|id| MetaOp::Delete(definition_key(*id))).collect(),
-            Self::Stopped => Vec::new(),
+            Self::Access(_) | Self::Stopped => Vec::new(),
         }
     }
 }

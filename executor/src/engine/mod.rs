@@ -34,7 +34,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use planner::{Catalog, Dataflow, Relation, RelationId};
+use planner::{AccessChange, Catalog, Dataflow, Relation, RelationId};
 use storage::{Clock, Epoch, Fs};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -303,6 +303,14 @@ impl DdlTurn<'_> {
     /// Any of the disk.
     pub async fn drop(&self, relations: Vec<Arc<Relation>>, delete_topics: bool) -> Result<()> {
         self.change(Change::Drop(relations, delete_topics)).await
+    }
+
+    /// Changes who may do what, durable on return.
+    ///
+    /// # Errors
+    /// Any of the disk.
+    pub async fn allow(&self, change: AccessChange) -> Result<()> {
+        self.change(Change::Access(change)).await
     }
 
     /// Stops a view's query; its rows stay as they are.

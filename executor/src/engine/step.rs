@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use planner::{Catalog, Relation, RelationId, Topic};
+use planner::{Access, Catalog, Relation, RelationId, Topic};
 use rayon::prelude::*;
 use storage::log::{Log, TopicPartition};
 use storage::{Epoch, Offset};
@@ -421,6 +421,11 @@ impl Stepper {
         self.flow = Flow::of(&catalog);
         self.catalog = Arc::new(catalog);
         Ok(())
+    }
+
+    /// Others may do other things from now on.
+    pub(crate) fn allow(&mut self, access: Arc<Access>) {
+        self.catalog = Arc::new(self.catalog.with_access(access));
     }
 
     /// A part of a topic that a relation left behind.

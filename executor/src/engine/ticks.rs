@@ -33,6 +33,7 @@ pub(super) fn relation() -> Arc<Relation> {
         memory_limit: None,
         read_only: false,
         query: None,
+        views: Vec::new(),
         target: None,
         text: String::new(),
     })

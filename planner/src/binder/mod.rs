@@ -11,6 +11,7 @@ mod spelling;
 mod subquery;
 mod windows;
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use sql::sqlparser::ast::{self, VisitMut};
 pub use naming::visible_name;
 pub(crate) use windows::WindowFunctions;
 
-use crate::catalog::{Catalog, RelationId};
+use crate::catalog::{Catalog, Privilege, RelationId, check_privilege};
 use crate::error::{Error, Result};
 use crate::source::RelationSource;
 
@@ -49,6 +50,8 @@ pub struct Binder<'a> {
     pub(crate) state: &'a SessionState,
     fallback: Option<&'a dyn Fallback>,
     target: Option<(RelationId, &'a SchemaRef)>,
+    /// Who reads; None may read everything.
+    role: Option<&'a str>,
 }
 
 /// Name of the record time that CREATE STREAM … AS carries behind its columns.
@@ -82,7 +85,7 @@ pub struct BatchQuery {
 impl<'a> Binder<'a> {
     /// A binder over these relations, with the functions and options of `state`.
     pub fn new(catalog: &'a Catalog, state: &'a SessionState) -> Self {
-        Self { catalog, state, fallback: None, target: None }
+        Self { catalog, state, fallback: None, target: None, role: None }
     }
 
     /// What there is.
@@ -100,6 +103,12 @@ impl<'a> Binder<'a> {
     #[must_use]
     pub fn with_target(self, target: Option<(RelationId, &'a SchemaRef)>) -> Self {
         Self { target, ..self }
+    }
+
+    /// Refuses what a role may not read.
+    #[must_use]
+    pub fn as_role(self, role: &'a str) -> Self {
+        Self { role: Some(role), ..self }
     }
 
     /// Binds a query that is answered once.
@@ -120,6 +129,15 @@ impl<'a> Binder<'a> {
     }
 
     pub(crate) fn plan(&self, query: &sql::Query, options: BindOptions) -> Result<LogicalPlan> {
+        self.plan_with_views(query, options).map(|(plan, _)| plan)
+    }
+
+    /// The plan, and the plain views that are named in the query: the plan has their queries in their place.
+    pub(crate) fn plan_with_views(
+        &self,
+        query: &sql::Query,
+        options: BindOptions,
+    ) -> Result<(LogicalPlan, Vec<RelationId>)> {
         let mut tree = query.ast.as_ref().clone();
         let pseudo = options.row_time || options.table_time || pseudo::mentions(&tree);
         let mut rewrite =
@@ -127,13 +145,13 @@ impl<'a> Binder<'a> {
         if let ControlFlow::Break(error) = tree.visit(&mut rewrite) {
             return Err(error);
         }
-        let names = Names { binder: *self, pseudo: rewrite.pseudo };
+        let names = Names { binder: *self, pseudo: rewrite.pseudo, views: RefCell::default() };
         let options = self.parser_options();
         let statement = ast::Statement::Query(Box::new(tree));
         let plan = SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?;
         let plan = lateral::resolve(plan)?;
         crate::functions::check_comparisons(&plan)?;
-        Ok(crate::functions::read_texts(plan)?)
+        Ok((crate::functions::read_texts(plan)?, names.views.into_inner()))
     }
 
     fn parser_options(&self) -> ParserOptions {
@@ -149,6 +167,8 @@ impl<'a> Binder<'a> {
 struct Names<'a> {
     binder: Binder<'a>,
     pseudo: bool,
+    /// Plain views that were asked for.
+    views: RefCell<Vec<RelationId>>,
 }
 
 impl ContextProvider for Names<'_> {
@@ -156,6 +176,12 @@ impl ContextProvider for Names<'_> {
         let user = matches!(name.schema(), None | Some("public"));
         let named = self.binder.catalog.get(name.table()).filter(|r| r.target.is_none());
         if let Some(relation) = named.filter(|_| user) {
+            if let Some(role) = self.binder.role {
+                check_privilege(self.binder.catalog, role, Privilege::Select, relation)?;
+            }
+            if relation.is_expanded() {
+                self.views.borrow_mut().push(relation.id);
+            }
             if let Some((id, schema)) = self.binder.target
                 && id == relation.id
             {

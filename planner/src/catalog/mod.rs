@@ -2,6 +2,7 @@
 //!
 //! Invariant: every change makes a new value; whoever holds an old one goes on reading it.
 
+mod access;
 mod name;
 mod relation;
 mod topic;
@@ -9,6 +10,7 @@ mod topic;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use access::{Access, AccessChange, FIRST_ROLE, Grantee, Privilege, Role, Securable};
 pub(crate) use name::relation_name;
 pub use relation::{Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, ViewQuery};
 pub use topic::{Encoding, Format, KeyWindow, RecordFormat, Topic, TopicPart, TopicRef};
@@ -17,12 +19,40 @@ use sql::sqlparser::ast::ObjectName;
 
 use crate::error::{Error, Result};
 
-/// All relations, by id (which grows with creation) and by name, and all topics.
+/// Refuses what a role may not do with a relation.
+///
+/// # Errors
+/// [`Error::Denied`].
+pub fn check_privilege(
+    catalog: &Catalog,
+    role: &str,
+    privilege: Privilege,
+    relation: &Relation,
+) -> Result<()> {
+    match catalog.access().may(role, privilege, Securable::Relation(relation.id)) {
+        true => Ok(()),
+        false => Err(Error::Denied { what: relation.kind.noun(), name: relation.name.clone() }),
+    }
+}
+
+/// Refuses what only the owner of a relation may do.
+///
+/// # Errors
+/// [`Error::NotOwner`].
+pub fn check_owner(catalog: &Catalog, role: &str, relation: &Relation) -> Result<()> {
+    match catalog.access().owns(role, relation.id) {
+        true => Ok(()),
+        false => Err(Error::NotOwner { what: relation.kind.noun(), name: relation.name.clone() }),
+    }
+}
+
+/// All relations, by id (which grows with creation) and by name, all topics, and who may do what with them.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     relations: BTreeMap<RelationId, Arc<Relation>>,
     names: HashMap<String, RelationId>,
     topics: topic::Topics,
+    access: Arc<Access>,
 }
 
 impl Catalog {
@@ -94,7 +124,18 @@ impl Catalog {
             }
         }
         next.topics.leave(ids, delete_topics);
+        next.access = Arc::new(next.access.without(ids));
         next
+    }
+
+    /// Who may do what.
+    pub fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    /// The catalog in which others may do other things.
+    pub fn with_access(&self, access: Arc<Access>) -> Self {
+        Self { access, ..self.clone() }
     }
 
     /// The topic of that name.
@@ -123,11 +164,11 @@ impl Catalog {
         self.reached(id, |relation, ids| relation.sources().iter().any(|s| ids.contains(s)))
     }
 
-    /// Relations that cannot be without `id`: those that read it, directly or through others, and the
+    /// Relations that cannot be without `id`: those that read or name it, directly or through others, and the
     /// queries that write to it or to one of them.
     pub fn dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
         self.reached(id, |relation, ids| {
-            relation.sources().iter().chain(&relation.target).any(|s| ids.contains(s))
+            relation.sources().iter().chain(&relation.views).chain(&relation.target).any(|s| ids.contains(s))
         })
     }
 

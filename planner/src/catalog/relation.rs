@@ -93,6 +93,8 @@ pub struct Relation {
     pub read_only: bool,
     /// What makes its rows; None for one that is written to.
     pub query: Option<ViewQuery>,
+    /// Plain views that its query names, and whose queries stand in it; a WITH of the same name counts too.
+    pub views: Vec<RelationId>,
     /// The stream that its rows go to, for the query of INSERT INTO … SELECT … EMIT CHANGES, which is no
     /// relation that can be read.
     pub target: Option<RelationId>,

@@ -4,6 +4,8 @@
 //! greatest can only come to be one by a change of its own: the others need not be kept, and nothing is joined.
 //! Invariant: what is not exactly this join stays a join.
 
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -44,7 +46,7 @@ impl Converter {
                 continue;
             }
             let Some((value, partition)) = chosen.split_last() else { continue };
-            let schema = self.nodes[rows].schema.clone();
+            let schema = Arc::clone(&self.nodes[rows].schema);
             if !is_whole(&value.get_type(&schema)?) {
                 continue;
             }

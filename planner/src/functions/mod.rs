@@ -19,6 +19,7 @@ mod numeric;
 mod scalar;
 mod template;
 mod text;
+mod text_arrays;
 mod text_times;
 mod text_types;
 mod time;
@@ -42,6 +43,7 @@ pub use ksql_times::TimePattern;
 pub(crate) use ksql_times::UNITS as TIME_UNITS;
 use numeric::NumericPlanner;
 pub use scalar::scalar_function;
+pub use text_arrays::read_lists;
 use text_times::TextTimePlanner;
 pub use text_times::parse_boolean;
 pub(crate) use text_types::read_texts;
@@ -76,6 +78,7 @@ pub fn session_state(partitions: usize) -> SessionState {
         ksql_times::functions(),
         text::functions(),
         text_types::functions(),
+        text_arrays::functions(),
         time::functions(),
         vec![within::function()],
     ]

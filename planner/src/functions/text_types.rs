@@ -16,12 +16,13 @@ use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarUDF, Signature, Volatility,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarUDF, Signature, Volatility,
 };
 use sql::{TextType, UUID};
 
 use super::json::jsonb_text;
 use super::scalar::{scalar_function, text_function};
+use super::text_arrays;
 use super::text_times::as_ms;
 
 /// Bytes of a uuid.
@@ -184,7 +185,7 @@ pub(super) fn as_uuid(expr: Expr) -> Expr {
     uuid_in().call(vec![expr])
 }
 
-/// A plan in which texts beside uuids are uuids, and uuids that become text have PostgreSQL's form.
+/// A plan in which texts beside uuids and lists are such, and uuids and lists that become text have PostgreSQL's form.
 ///
 /// # Errors
 /// Only a bug's.
@@ -200,11 +201,33 @@ pub(crate) fn read_texts(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let is_uuid = |e: &Expr| e.get_type(schema).is_ok_and(|t| t == UUID);
+    let is = |e: &Expr, of: fn(&DataType) -> bool| e.get_type(schema).is_ok_and(|t| of(&t));
+    let is_list = |t: &DataType| matches!(t, DataType::List(_));
+    let is_uuid = |e: &Expr| is(e, |t| *t == UUID);
     let uuid = |e: Expr| if is_uuid(&e) { e } else { as_uuid(e) };
     Ok(match expr {
         Expr::Cast(to_text) if to_text.field.data_type().is_string() && is_uuid(&to_text.expr) => {
             Transformed::yes(uuid_text().call(vec![*to_text.expr]))
+        }
+        Expr::Cast(cast) if is_list(cast.field.data_type()) && is(&cast.expr, DataType::is_string) => {
+            Transformed::yes(text_arrays::as_list(*cast.expr, cast.field.data_type())?)
+        }
+        Expr::Cast(cast) if cast.field.data_type().is_string() && is(&cast.expr, is_list) => {
+            Transformed::yes(text_arrays::as_text(*cast.expr))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.supports_propagation() => {
+            let [left_list, right_list] = [&left, &right].map(|e| e.get_type(schema).ok().filter(is_list));
+            let is_text = |e: &Expr| matches!(e, Expr::Literal(value, _) if value.data_type().is_string());
+            let (left, right) = match (left_list, right_list) {
+                (Some(list), None) if is_text(&right) => {
+                    (left, Box::new(text_arrays::as_list(*right, &list)?))
+                }
+                (None, Some(list)) if is_text(&left) => {
+                    (Box::new(text_arrays::as_list(*left, &list)?), right)
+                }
+                _ => return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
+            };
+            Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
         }
         Expr::InList(InList { expr, list, negated }) if is_uuid(&expr) => {
             let list = list.into_iter().map(uuid).collect();

@@ -6,6 +6,7 @@
 //! Source: PostgreSQL, "Message Flow".
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -26,12 +27,15 @@ use pgwire::messages::response::{
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 use pgwire::messages::{PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::encode::{Format, RowEncoder, columns, text};
-use super::frames::{FrameReader, LOST};
+use super::entry::{Arrival, Door, Guest, enter};
+use super::frames::LOST;
 use super::origin::origin;
 use super::{WireError, types};
+use crate::audit;
 use crate::channels::{self, Notification};
 use crate::session::{Session, SessionInfo, Shared};
 use crate::settings::{Settings, display_name};
@@ -73,6 +77,7 @@ impl Registry {
         if let Some((expected, interrupt)) = self.sessions.lock().get(&pid)
             && expected == key
         {
+            audit::cancel(pid);
             interrupt.send_if_modified(|state| {
                 let idle = *state == Interrupt::None;
                 if idle {
@@ -152,41 +157,21 @@ struct Connection<W> {
 }
 
 /// Serves one client to its end.
-pub(crate) async fn handle<R, W>(
-    mut reader: FrameReader<R>,
-    mut out: W,
+pub(super) async fn handle(
+    socket: TcpStream,
     shared: Arc<Shared>,
     registry: Arc<Registry>,
-    peer: Option<String>,
-) where
-    R: tokio::io::AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
-{
-    let startup = loop {
-        match tokio::time::timeout(Duration::from_secs(10), reader.startup()).await {
-            Ok(Ok(Some(message))) => break message,
-            // No encryption here yet; the client decides whether to go on without.
-            Ok(Ok(None)) => {
-                if out.write_all(b"N").await.is_err() {
-                    return;
-                }
-            }
-            Ok(Err(error)) => return refuse(&mut out, error).await,
-            Err(_) => {
-                return refuse(&mut out, WireError::new("08006", "startup took too long").fatal()).await;
-            }
-        }
+    door: &Door,
+    peer: Option<IpAddr>,
+) {
+    let Guest { mut reader, out, parameters, user } = match enter(socket, door, &shared, peer).await {
+        Some(Arrival::Session(guest)) => *guest,
+        Some(Arrival::Cancel(request)) => return registry.cancel(request.pid, &request.secret_key),
+        None => return,
     };
-    let startup = match startup {
-        Frontend::Startup(startup) => startup,
-        Frontend::CancelRequest(request) => return registry.cancel(request.pid, &request.secret_key),
-        _ => return,
-    };
-    if let Err(error) = check_startup(&startup) {
-        return refuse(&mut out, error).await;
-    }
     let mut settings = Settings::default();
-    for (name, value) in &startup.parameters {
+    settings.belong_to(&user, shared.engine.catalog().access().is_superuser(&user));
+    for (name, value) in &parameters {
         // What a client sends at start and we do not know is no reason to refuse it.
         if name == "options" {
             for (name, value) in startup_options(value) {
@@ -227,8 +212,9 @@ pub(crate) async fn handle<R, W>(
     });
     let info = SessionInfo {
         pid,
+        user: user.clone(),
         application: settings.get("application_name").unwrap_or_default(),
-        address: peer,
+        address: peer.map(|peer| peer.to_canonical().to_string()),
         began_ms: shared.engine.now_ms(),
         ..SessionInfo::default()
     };
@@ -236,7 +222,7 @@ pub(crate) async fn handle<R, W>(
     let (teller, notifications) = mpsc::channel(channels::WAITING);
     shared.channels.add(pid, teller);
     let sessions = Arc::clone(&shared);
-    let session = Session::new(shared, settings, pid);
+    let session = Session::new(shared, settings, pid, &user);
     let mut connection = Connection {
         out,
         buffer: BytesMut::with_capacity(FLUSH_BYTES * 2),
@@ -275,22 +261,22 @@ fn startup_options(options: &str) -> Vec<(String, String)> {
     found
 }
 
-fn check_startup(startup: &pgwire::messages::startup::Startup) -> Result<(), WireError> {
-    let user = startup.parameters.get("user").map_or("", String::as_str);
-    if user != "millpond" {
-        return Err(WireError::new("28000", format!("role \"{user}\" does not exist")).fatal());
-    }
-    match startup.parameters.get("database").map_or(user, String::as_str) {
-        "millpond" => Ok(()),
-        other => Err(WireError::new("3D000", format!("database \"{other}\" does not exist")).fatal()),
-    }
-}
-
 pub(super) async fn refuse<W: AsyncWrite + Unpin>(out: &mut W, error: WireError) {
     let mut buffer = BytesMut::new();
     put(&mut buffer, Backend::ErrorResponse(ErrorResponse::new(fields(&error, "FATAL"))));
     // The client is about to lose the connection anyway.
     let _ = out.write_all(&buffer).await;
+}
+
+/// Sends a message of authentication.
+pub(super) async fn say<W: AsyncWrite + Unpin>(
+    out: &mut W,
+    message: Authentication,
+) -> Result<(), WireError> {
+    let mut buffer = BytesMut::new();
+    put(&mut buffer, Backend::Authentication(message));
+    let sent = out.write_all(&buffer).await;
+    sent.map_err(|e| WireError::new(LOST, format!("could not write to client: {e}")).fatal())
 }
 
 fn put(buffer: &mut BytesMut, message: Backend) {

@@ -223,7 +223,7 @@ impl ColumnBuilder {
             Self::Cast(b, data_type) => {
                 let texts: StringArray = b.finish();
                 if let DataType::List(field) = data_type {
-                    return array_text::lists(&texts, field);
+                    return Ok(planner::read_lists(&texts, field)?);
                 }
                 let options = CastOptions { safe: false, ..CastOptions::default() };
                 cast_with_options(&texts, data_type, &options)?

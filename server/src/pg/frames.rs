@@ -10,11 +10,14 @@ use pgwire::messages::{DecodeContext, PgWireFrontendMessage, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::WireError;
+use super::entry::In;
 
 /// Longest message before a session is open.
 const STARTUP_BYTES: usize = 10_000;
 /// Longest message of a session.
 const MESSAGE_BYTES: usize = 64 << 20;
+const SSL_REQUEST: u32 = 80_877_103;
+const GSS_REQUEST: u32 = 80_877_104;
 /// Types a client may send.
 const KNOWN: &[u8] = b"QPBDECSHXdcfpF";
 
@@ -26,6 +29,25 @@ pub(crate) struct FrameReader<R> {
     socket: R,
     buffer: BytesMut,
     context: DecodeContext,
+    /// Longest message.
+    limit: usize,
+}
+
+/// What a client may begin with.
+pub(super) enum FirstPacket {
+    /// Startup, or cancel.
+    Message(PgWireFrontendMessage),
+    /// A request for encryption by TLS, or by GSSAPI: what follows waits for the answer.
+    Tls,
+    Gss,
+}
+
+impl<R: AsyncRead + Send + Unpin + 'static> FrameReader<R> {
+    /// A reader that does not say of what.
+    pub(super) fn boxed(self) -> FrameReader<In> {
+        let Self { socket, buffer, context, limit } = self;
+        FrameReader { socket: Box::new(socket), buffer, context, limit }
+    }
 }
 
 fn violation(message: impl Into<String>) -> WireError {
@@ -36,11 +58,21 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(socket: R) -> Self {
         let mut context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
         context.awaiting_frontend_ssl = false;
-        Self { socket, buffer: BytesMut::with_capacity(8 << 10), context }
+        Self { socket, buffer: BytesMut::new(), context, limit: STARTUP_BYTES }
     }
 
-    /// The first packet: startup, cancel, or a request for encryption (`None`, to be refused).
-    pub(crate) async fn startup(&mut self) -> Result<Option<PgWireFrontendMessage>, WireError> {
+    /// The socket, of which nothing has been read that was not asked for.
+    pub(super) fn into_socket(self) -> R {
+        self.socket
+    }
+
+    /// The client has proved who it is: its messages may be long.
+    pub(super) fn open_session(&mut self) {
+        self.limit = MESSAGE_BYTES;
+    }
+
+    /// The first packet.
+    pub(super) async fn startup(&mut self) -> Result<FirstPacket, WireError> {
         loop {
             if self.buffer.len() >= 8 {
                 let length = self.buffer[..4].iter().fold(0usize, |n, b| n << 8 | usize::from(*b));
@@ -48,18 +80,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 if !(8..=STARTUP_BYTES).contains(&length) {
                     return Err(violation("invalid length of startup packet"));
                 }
-                // SSLRequest and GSSENCRequest; what follows must wait for the answer.
-                if length == 8 && matches!(code, 80_877_103 | 80_877_104) {
+                if length == 8 && matches!(code, SSL_REQUEST | GSS_REQUEST) {
                     self.buffer.advance(8);
                     if !self.buffer.is_empty() {
                         return Err(violation("received unencrypted data after a request for encryption"));
                     }
-                    return Ok(None);
+                    return Ok(if code == SSL_REQUEST { FirstPacket::Tls } else { FirstPacket::Gss });
                 }
                 if self.buffer.len() >= length {
                     let message = self.decode()?;
                     self.context.awaiting_frontend_startup = false;
-                    return Ok(message);
+                    return Ok(FirstPacket::Message(message));
                 }
             }
             if self.fill().await? == 0 {
@@ -77,7 +108,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 if !KNOWN.contains(&kind) {
                     return Err(violation(format!("invalid frontend message type {kind}")));
                 }
-                if !(4..=MESSAGE_BYTES).contains(&length) {
+                if !(4..=self.limit).contains(&length) {
                     return Err(violation("invalid message length"));
                 }
                 if self.buffer.len() > length {
@@ -86,7 +117,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                         return Err(WireError::unsupported("a function call by message")
                             .hint("Call the function in a SELECT."));
                     }
-                    return self.decode();
+                    return self.decode().map(Some);
                 }
                 self.buffer.reserve((length + 1).saturating_sub(self.buffer.len()));
             }
@@ -97,7 +128,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     async fn fill(&mut self) -> Result<usize, WireError> {
-        self.buffer.reserve(8 << 10);
+        self.buffer.reserve(if self.limit == MESSAGE_BYTES { 8 << 10 } else { 512 });
         self.socket
             .read_buf(&mut self.buffer)
             .await
@@ -105,11 +136,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// Decodes one message of known length; a panic inside counts as a violation.
-    fn decode(&mut self) -> Result<Option<PgWireFrontendMessage>, WireError> {
+    fn decode(&mut self) -> Result<PgWireFrontendMessage, WireError> {
         let (buffer, context) = (&mut self.buffer, &self.context);
         let decoded = catch_unwind(AssertUnwindSafe(|| PgWireFrontendMessage::decode(buffer, context)));
         match decoded {
-            Ok(Ok(Some(message))) => Ok(Some(message)),
+            Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) | Err(_) => Err(violation("invalid message format")),
             Ok(Err(error)) => Err(violation(error.to_string())),
         }

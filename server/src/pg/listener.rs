@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::WireError;
 use super::connection::{Registry, handle, refuse};
-use super::frames::FrameReader;
+use super::entry::Door;
 use crate::session::Shared;
 
 /// A client that answers nothing for this long has gone.
@@ -40,6 +40,7 @@ pub async fn serve(
     listener: Listener,
     shared: Arc<Shared>,
     registry: Arc<Registry>,
+    door: Arc<Door>,
     most: usize,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -50,7 +51,7 @@ pub async fn serve(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((socket, _)) => accept(socket, &slots, &shared, &registry),
+            Ok((socket, _)) => accept(socket, &slots, &shared, &registry, &door),
             Err(error) => {
                 // Out of file descriptors, most likely: give others time to close some.
                 tracing::warn!(%error, "could not accept a connection");
@@ -60,22 +61,28 @@ pub async fn serve(
     }
 }
 
-fn accept(socket: TcpStream, slots: &Arc<Semaphore>, shared: &Arc<Shared>, registry: &Arc<Registry>) {
+fn accept(
+    mut socket: TcpStream,
+    slots: &Arc<Semaphore>,
+    shared: &Arc<Shared>,
+    registry: &Arc<Registry>,
+    door: &Arc<Door>,
+) {
     if let Err(error) = tune(&socket) {
         tracing::debug!(%error, "could not tune a socket");
     }
     let slot = Arc::clone(slots).try_acquire_owned();
-    let peer = socket.peer_addr().ok().map(|address| address.ip().to_string());
-    let (shared, registry) = (Arc::clone(shared), Arc::clone(registry));
+    let peer = socket.peer_addr().ok().map(|address| address.ip());
+    let (shared, registry, door) = (Arc::clone(shared), Arc::clone(registry), Arc::clone(door));
     tokio::spawn(async move {
-        let (read, mut write) = socket.into_split();
         match slot {
             Ok(slot) => {
-                handle(FrameReader::new(read), write, shared, registry, peer).await;
+                handle(socket, shared, registry, &door, peer).await;
                 drop(slot);
             }
             Err(_) => {
-                refuse(&mut write, WireError::new("53300", "sorry, too many clients already").fatal()).await
+                let error = WireError::new("53300", "sorry, too many clients already").fatal();
+                refuse(&mut socket, error).await;
             }
         }
     });

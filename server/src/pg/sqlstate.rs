@@ -47,6 +47,12 @@ impl WireError {
     }
 
     /// The same with a hint.
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// With what could be done about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -130,6 +136,7 @@ impl From<PlannerError> for WireError {
             PlannerError::DuplicateRelation { .. } => Self::new("42P07", message),
             PlannerError::DuplicateColumn { .. } => Self::new("42701", message),
             PlannerError::WrongKind { .. } | PlannerError::ReadOnly { .. } => Self::new("42809", message),
+            PlannerError::Denied { .. } | PlannerError::NotOwner { .. } => Self::new("42501", message),
             PlannerError::HasDependents { dependents, .. } => {
                 let detail = Some(
                     dependents.iter().map(|d| format!("\"{d}\" reads it")).collect::<Vec<_>>().join("\n"),
@@ -270,6 +277,8 @@ fn execution_code(text: &str) -> &'static str {
         "22012"
     } else if lower.contains("overflow") || lower.contains("out of range") {
         "22003"
+    } else if lower.starts_with("invalid input syntax") || lower.starts_with("malformed array literal") {
+        "22P02"
     } else {
         "22000"
     }

@@ -11,7 +11,7 @@ use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::row::{RowConverter, SortField};
 use executor::PullContext;
 use futures::TryStreamExt;
-use planner::{Binder, Relation};
+use planner::Relation;
 use sql::sqlparser::ast::{Expr, Ident, VisitMut, VisitorMut};
 use sql::{ConflictAction, OnConflict};
 
@@ -46,7 +46,7 @@ pub(super) async fn resolve(
     let query = sql::parse_query(&meeting(relation, conflict)?)?;
     let snapshot = session.snapshot().await?;
     let written = Written(rows);
-    let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_fallback(&written);
+    let binder = session.binder(&snapshot.catalog).with_fallback(&written);
     let plan = parameters.apply(binder.batch(&query)?.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;

@@ -3,7 +3,7 @@
 use executor::Write;
 use sql::{Copy, CopyDirection};
 
-use super::insert::{Target, relation};
+use super::insert::Target;
 use super::{Outcome, Parameters, query};
 use crate::pg::{CopyParser, RowBuilder, WireError};
 use crate::session::{PENDING_BYTES, Session, too_large};
@@ -27,7 +27,7 @@ pub(crate) struct CopyIn {
 pub(crate) async fn copy(session: &mut Session, copy: &Copy) -> Result<Outcome, WireError> {
     match &copy.direction {
         CopyDirection::In { name, columns } => {
-            let target = Target::new(relation(session, name)?, columns)?;
+            let target = Target::new(session, name, columns)?;
             let schema = target.schema();
             Ok(Outcome::CopyIn(Box::new(CopyIn {
                 width: schema.fields().len(),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use executor::{DdlTurn, Halt, QueryStatus};
-use planner::{Binder, Relation, RelationId};
+use planner::{AccessChange, Catalog, Privilege, Relation, RelationId, Securable};
 use sql::sqlparser::ast::ObjectName;
 use sql::{CreateAs, CreateRelation, Drop, Insert, LifecycleAction};
 
 use super::Outcome;
+use super::insert::relation_for;
 use crate::pg::WireError;
 use crate::session::Session;
 
@@ -36,20 +37,23 @@ pub(super) async fn create(
         return Ok(Outcome::done(format!("CREATE {}", kind.sql())));
     }
     let replaced = there;
+    may_create(session, &catalog, replaced.as_deref())?;
     let id = replaced.as_ref().map_or_else(|| turn.next_id(), |old| old.id);
     let relation = match definition {
         Definition::Base(create) => planner::plan_create(&catalog, create, id, text)?,
         Definition::As(create) => {
-            let binder = Binder::new(&catalog, &session.shared.state);
+            let binder = session.binder(&catalog);
             planner::plan_create_as(&binder, create, id, text)?
         }
     };
+    refuse_topic_of_others(session, &catalog, &relation)?;
     if let Some(old) = replaced {
         replace(session, &turn, &old, relation).await?;
     } else {
         note_growth(session, &relation);
         let id = relation.id;
         turn.create(relation).await?;
+        turn.allow(AccessChange::Owner { relation: id, role: session.role().to_owned(), new: true }).await?;
         if let Err(error) = session.engine().snapshot().table(id) {
             // Its first result failed: nobody has seen it, so it never was.
             let made = turn.catalog().by_id(id).cloned();
@@ -65,14 +69,46 @@ pub(super) async fn insert(session: &mut Session, insert: &Insert, text: &str) -
     let engine = Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let catalog = turn.catalog();
-    let binder = Binder::new(&catalog, &session.shared.state);
+    let binder = session.binder(&catalog);
     let relation = planner::plan_insert(&binder, insert, turn.next_id(), text)?;
+    relation_for(session, &insert.name, &[Privilege::Insert])?;
     note_growth(session, &relation);
     let notice = format!("query \"{}\" writes to \"{}\" from now on", relation.name, insert.name);
+    let id = relation.id;
     turn.create(relation).await?;
+    turn.allow(AccessChange::Owner { relation: id, role: session.role().to_owned(), new: true }).await?;
     session.notices.push(WireError::new("00000", notice).hint("DROP STREAM of that name ends it."));
     see_all(session).await?;
     Ok(Outcome::done("INSERT 0 0".to_owned()))
+}
+
+/// Relations are made by those who may make them, and replaced by their owners.
+fn may_create(session: &Session, catalog: &Catalog, replaced: Option<&Relation>) -> Result<(), WireError> {
+    match replaced {
+        Some(old) => Ok(planner::check_owner(catalog, session.role(), old)?),
+        None if catalog.access().may(session.role(), Privilege::Create, Securable::Schema) => Ok(()),
+        None => Err(planner::Error::Denied { what: "schema", name: "public".into() }.into()),
+    }
+}
+
+/// Whoever is on a topic reads all of it and writes to it: that is for those who own what is there.
+fn refuse_topic_of_others(
+    session: &Session,
+    catalog: &Catalog,
+    relation: &Relation,
+) -> Result<(), WireError> {
+    let there = catalog.topic(&relation.topic.name).filter(|_| relation.has_topic());
+    for part in there.into_iter().flat_map(|topic| &topic.parts) {
+        let owns = match catalog.by_id(part.relation) {
+            Some(other) => catalog.access().owns(session.role(), other.id),
+            // It was left behind.
+            None => catalog.access().is_superuser(session.role()),
+        };
+        if !owns {
+            return Err(planner::Error::Denied { what: "topic", name: relation.topic.name.clone() }.into());
+        }
+    }
+    Ok(())
 }
 
 /// Names what may grow for ever.
@@ -133,8 +169,14 @@ pub(super) async fn lifecycle(
     let catalog = turn.catalog();
     let queries: Vec<Arc<Relation>> = match name {
         Some(name) => vec![Arc::clone(catalog.resolve(name)?)],
-        None => catalog.iter().filter(|r| r.dataflow().is_some()).cloned().collect(),
+        None => {
+            let own = |r: &&Arc<Relation>| catalog.access().owns(session.role(), r.id);
+            catalog.iter().filter(|r| r.dataflow().is_some()).filter(own).cloned().collect()
+        }
     };
+    for relation in &queries {
+        planner::check_owner(&catalog, session.role(), relation)?;
+    }
     if let Some(other) = queries.iter().find(|r| r.dataflow().is_none()) {
         return Err(WireError::new("42809", format!("\"{}\" is not kept by a query", other.name)));
     }
@@ -202,7 +244,14 @@ fn exists(session: &mut Session, there: &Relation, if_not_exists: bool) -> Resul
 pub(super) async fn drop(session: &mut Session, drop: &Drop) -> Result<Outcome, WireError> {
     let engine = Arc::clone(session.engine());
     let turn = engine.ddl().await;
-    let relations = planner::plan_drop(&turn.catalog(), drop)?;
+    let catalog = turn.catalog();
+    for relation in drop.names.iter().filter_map(|name| catalog.resolve(name).ok()) {
+        planner::check_owner(&catalog, session.role(), relation)?;
+    }
+    let relations = planner::plan_drop(&catalog, drop)?;
+    for relation in &relations {
+        planner::check_owner(&catalog, session.role(), relation)?;
+    }
     if relations.is_empty() {
         session.notices.push(WireError::new("00000", "there is nothing to drop, skipping"));
     } else {

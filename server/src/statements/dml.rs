@@ -7,11 +7,11 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::Field;
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
-use planner::{BatchQuery, Binder, Relation};
+use planner::{BatchQuery, Privilege, Relation};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SelectItem};
 use sql::{Delete, Statement, Update};
 
-use super::insert::{refuse_read_only, relation, strict_cast};
+use super::insert::{refuse_read_only, relation_for, strict_cast};
 use super::{Outcome, Parameters, returning};
 use crate::pg::WireError;
 use crate::session::Session;
@@ -30,7 +30,7 @@ pub(crate) async fn update(
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
     let change = change_of_update(update);
-    let relation = writable(session, update.name.clone())?;
+    let relation = writable(session, &update.name, Privilege::Update)?;
     let targets = assigned(&relation, &update.assignments)?;
     let guard = session.lock(relation.id).await?;
     refuse_after_own_write(session, &relation)?;
@@ -64,7 +64,7 @@ pub(crate) async fn delete(
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
     let change = change_of_delete(delete);
-    let relation = writable(session, delete.name.clone())?;
+    let relation = writable(session, &delete.name, Privilege::Delete)?;
     let guard = session.lock(relation.id).await?;
     refuse_after_own_write(session, &relation)?;
     let rows = read(session, &relation, &change, parameters).await?;
@@ -103,7 +103,7 @@ pub(super) fn returned_columns(
         Statement::Delete(delete) => (&delete.name, delete.alias.as_ref(), &delete.returning),
         _ => return Ok(None),
     };
-    let relation = relation(session, name)?;
+    let relation = relation_for(session, name, &[Privilege::Select])?;
     returned(session, &relation, alias, items, &returning::no_rows(&relation))
 }
 
@@ -146,8 +146,9 @@ fn change_of_delete(delete: &Delete) -> Change<'_> {
     }
 }
 
-fn writable(session: &Session, name: ObjectName) -> Result<Arc<Relation>, WireError> {
-    let relation = relation(session, &name)?;
+fn writable(session: &Session, name: &ObjectName, changes: Privilege) -> Result<Arc<Relation>, WireError> {
+    // Which rows there are is told by what becomes of them.
+    let relation = relation_for(session, name, &[changes, Privilege::Select])?;
     if relation.is_stream() {
         let message = format!("cannot change rows of stream \"{}\": a stream only grows", relation.name);
         return Err(WireError::new("42809", message).hint("Use a table for rows that change."));
@@ -219,7 +220,7 @@ async fn read(
     let snapshot = session.snapshot().await?;
     let schema = Write::memory_schema(relation);
     let target = Some((relation.id, &schema));
-    let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_target(target);
+    let binder = session.binder(&snapshot.catalog).with_target(target);
     let bound = binder.batch(&query)?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
@@ -232,17 +233,17 @@ pub(super) async fn parameter_types(
     session: &mut Session,
     statement: &Statement,
 ) -> Result<Vec<Field>, WireError> {
-    let (name, change) = match statement {
-        Statement::Update(update) => (update.name.clone(), change_of_update(update)),
-        Statement::Delete(delete) => (delete.name.clone(), change_of_delete(delete)),
+    let (name, change, privilege) = match statement {
+        Statement::Update(update) => (&update.name, change_of_update(update), Privilege::Update),
+        Statement::Delete(delete) => (&delete.name, change_of_delete(delete), Privilege::Delete),
         _ => return Ok(Vec::new()),
     };
-    let relation = writable(session, name)?;
+    let relation = writable(session, name, privilege)?;
     let query = reading(&relation, &change)?;
     let snapshot = session.snapshot().await?;
     let schema = Write::memory_schema(&relation);
     let target = Some((relation.id, &schema));
-    let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_target(target);
+    let binder = session.binder(&snapshot.catalog).with_target(target);
     let bound = binder.batch(&query)?;
     let mut types = super::prepare::parameter_types(&bound.plan)?;
     // SET column = $1 needs the column's type, which a bare parameter does not tell.

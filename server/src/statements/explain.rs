@@ -1,7 +1,7 @@
 //! EXPLAIN: the plan of a question, the dataflow of a continuous query, without making anything.
 
 use executor::PullContext;
-use planner::{Binder, explain as dataflow_text, explain_with};
+use planner::{explain as dataflow_text, explain_with};
 use sql::{Explain, Statement};
 
 use super::{Outcome, query, text_rows};
@@ -42,7 +42,7 @@ pub(super) async fn explain(session: &mut Session, explain: &Explain) -> Result<
             context.optimized(bound.plan)?.display_indent().to_string()
         }
         Statement::CreateAs(create) => {
-            let binder = Binder::new(&snapshot.catalog, &session.shared.state);
+            let binder = session.binder(&snapshot.catalog);
             let relation = planner::plan_create_as(&binder, create, 0, "")?;
             match relation.dataflow() {
                 Some(dataflow) => dataflow_text(dataflow),

@@ -10,7 +10,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
-use planner::{Relation, RelationKind};
+use planner::{Privilege, Relation, RelationKind};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SetExpr, UnaryOperator, Value};
 use sql::{Insert, TextType};
 
@@ -32,6 +32,19 @@ pub(super) fn relation(session: &Session, name: &ObjectName) -> Result<Arc<Relat
     Ok(Arc::clone(session.engine().catalog().resolve(name)?))
 }
 
+/// The relation that a name means, for what a statement does with it.
+pub(super) fn relation_for(
+    session: &Session,
+    name: &ObjectName,
+    privileges: &[Privilege],
+) -> Result<Arc<Relation>, WireError> {
+    let relation = relation(session, name)?;
+    for privilege in privileges {
+        planner::check_privilege(&session.engine().catalog(), session.role(), *privilege, &relation)?;
+    }
+    Ok(relation)
+}
+
 /// CREATE SOURCE makes what others write.
 pub(super) fn refuse_read_only(relation: &Relation, action: &'static str) -> Result<(), WireError> {
     match relation.read_only {
@@ -41,7 +54,8 @@ pub(super) fn refuse_read_only(relation: &Relation, action: &'static str) -> Res
 }
 
 impl Target {
-    pub(super) fn new(relation: Arc<Relation>, names: &[Ident]) -> Result<Self, WireError> {
+    pub(super) fn new(session: &Session, name: &ObjectName, names: &[Ident]) -> Result<Self, WireError> {
+        let relation = relation_for(session, name, &[Privilege::Insert])?;
         if !relation.is_base() || relation.kind == RelationKind::View {
             let message = format!("cannot insert into \"{}\": its rows come from its query", relation.name);
             return Err(WireError::new("42809", message));
@@ -151,6 +165,12 @@ pub(super) fn strict_cast(array: &ArrayRef, column: &Field) -> Result<ArrayRef, 
     if array.data_type() == data_type {
         return Ok(Arc::clone(array));
     }
+    if let DataType::List(element) = data_type
+        && array.data_type().is_string()
+    {
+        let text = cast_with_options(array, &DataType::Utf8, &options)?;
+        return Ok(planner::read_lists(text.as_string(), element)?);
+    }
     Ok(cast_with_options(array, data_type, &options)?)
 }
 
@@ -167,7 +187,7 @@ fn read(text: &StringArray, column: &Field) -> Result<ArrayRef, WireError> {
 
 /// Types of the parameters among literal values: those of their columns.
 pub(super) async fn parameter_types(session: &mut Session, insert: &Insert) -> Result<Vec<Field>, WireError> {
-    let target = Target::new(relation(session, &insert.name)?, &insert.columns)?;
+    let target = Target::new(session, &insert.name, &insert.columns)?;
     let Some(source) = &insert.source else { return Ok(Vec::new()) };
     let SetExpr::Values(values) = source.ast.body.as_ref() else {
         let snapshot = session.snapshot().await?;
@@ -205,7 +225,7 @@ pub(crate) async fn insert(
     insert: &Insert,
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
-    let target = Target::new(relation(session, &insert.name)?, &insert.columns)?;
+    let target = Target::new(session, &insert.name, &insert.columns)?;
     let Some(source) = &insert.source else {
         return Err(WireError::unsupported("INSERT … DEFAULT VALUES"));
     };
@@ -215,7 +235,12 @@ pub(crate) async fn insert(
     };
     let (mut rows, mut row_time) = target.rows(session, &values)?;
     let mut guard = None;
+    let must = |privilege| relation_for(session, &insert.name, &[privilege]).map(|_| ());
+    if !insert.returning.is_empty() {
+        must(Privilege::Select)?;
+    }
     if let Some(on_conflict) = &insert.on_conflict {
+        must(Privilege::Update)?;
         let relation = &target.relation;
         conflict::check(relation, on_conflict)?;
         guard = session.lock(relation.id).await?;

@@ -9,7 +9,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use futures::{StreamExt, stream};
-use planner::{KeyValue, PointLookup};
+use planner::{KeyValue, PointLookup, Privilege};
 
 use super::{Parameters, Rows};
 use crate::pg::WireError;
@@ -39,6 +39,7 @@ pub(crate) async fn find(
         if !snapshot.catalog.by_id(relation.id).is_some_and(|now| Arc::ptr_eq(now, relation)) {
             return Ok(None);
         }
+        planner::check_privilege(&snapshot.catalog, session.role(), Privilege::Select, relation)?;
         if let Some(found) = snapshot.find(relation.id, &key)? {
             return rows(lookup, result, found).map(Some);
         }

@@ -11,6 +11,7 @@ mod lookup;
 mod prepare;
 mod query;
 mod returning;
+mod roles;
 mod show;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use ddl::Definition;
 pub(crate) use lookup::find;
 pub(crate) use prepare::{Parameters, Prepared, check_new_statement, prepare};
 
+use crate::audit;
 use crate::pg::WireError;
 use crate::session::Session;
 
@@ -77,7 +79,24 @@ pub(crate) async fn execute(
     parsed: &Parsed,
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
-    run(session, &parsed.statement, &parsed.text, parameters).await
+    let outcome = run(session, &parsed.statement, &parsed.text, parameters).await;
+    if defines(&parsed.statement) {
+        audit::statement(session, &parsed.text, outcome.as_ref().err());
+    }
+    outcome
+}
+
+/// Whether a statement changes what there is, or who may do what with it.
+fn defines(statement: &Statement) -> bool {
+    match statement {
+        Statement::CreateRelation(_)
+        | Statement::CreateAs(_)
+        | Statement::Drop(_)
+        | Statement::Lifecycle { .. }
+        | Statement::Role(_) => true,
+        Statement::Insert(insert) => insert.source.as_ref().is_some_and(|q| q.emit.is_some()),
+        _ => false,
+    }
 }
 
 async fn run(
@@ -160,11 +179,13 @@ async fn run(
         }
         Statement::Discard => {
             session.settings.reset();
+            session.set_role(None)?;
             session.cursors.clear();
             session.statements.clear();
             session.shared.channels.unlisten(session.pid, None);
             Ok(Outcome::done("DISCARD ALL"))
         }
+        Statement::Role(statement) => roles::run(session, statement).await.map(Outcome::done),
         Statement::Tuning(tag) => {
             let notice =
                 format!("{tag} is accepted and has no effect: primary keys are indexed, and no others");

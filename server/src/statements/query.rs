@@ -11,7 +11,7 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::logical_expr::LogicalPlan;
 use executor::{PullContext, PushItem, Snapshot, Subscription};
 use futures::{StreamExt, stream};
-use planner::{BatchQuery, Binder, Dataflow, Joins};
+use planner::{BatchQuery, Dataflow, Joins};
 use sql::sqlparser::ast::{Expr, LimitClause, Value};
 use sql::{Query, Subscribe};
 
@@ -27,8 +27,8 @@ pub(crate) fn bind(
     query: &Query,
 ) -> Result<BatchQuery, WireError> {
     let system = SystemRelations::new(Arc::clone(snapshot), session);
-    let query = crate::system::adapt(query, &snapshot.catalog, (&session.settings, session.pid))?;
-    let binder = Binder::new(&snapshot.catalog, &session.shared.state).with_fallback(&system);
+    let query = crate::system::adapt(query, &snapshot.catalog, session.who())?;
+    let binder = session.binder(&snapshot.catalog).with_fallback(&system);
     Ok(binder.batch(&query)?)
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn plan_push(
 ) -> Result<(Dataflow, Vec<String>, Option<usize>), WireError> {
     let mut query = query.clone();
     let limit = take_limit(&mut query)?;
-    let binder = Binder::new(&snapshot.catalog, &session.shared.state);
+    let binder = session.binder(&snapshot.catalog);
     let bound = binder.batch(&query)?;
     let dataflow = Dataflow::try_new(
         &session.shared.state,

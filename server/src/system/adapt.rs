@@ -8,16 +8,15 @@ use std::ops::ControlFlow;
 
 use planner::Catalog;
 use sql::sqlparser::ast::{
-    Array, BinaryOperator, DataType, Expr, Function, FunctionArguments, ObjectName, Query, Select,
-    SelectItem, SetExpr, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    BinaryOperator, DataType, Expr, Function, FunctionArguments, ObjectName, Query, Select, SelectItem,
+    SetExpr, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 
-use super::expressions::{call, cast_to, null, text_list};
-use super::known::Functions;
+use super::expressions::{call, cast_to, list_of, null};
+use super::known::{Functions, Who};
 use super::pg_catalog::is_empty;
 use super::select_list::shown;
 use crate::pg::WireError;
-use crate::settings::Settings;
 
 /// The query as it can be planned.
 ///
@@ -26,14 +25,14 @@ use crate::settings::Settings;
 pub(crate) fn adapt(
     query: &sql::Query,
     catalog: &Catalog,
-    (settings, pid): (&Settings, i32),
+    session: Who<'_>,
 ) -> Result<sql::Query, WireError> {
     let mut adapted = query.clone();
     if let SetExpr::Select(select) = adapted.ast.body.as_mut() {
         select.projection.iter_mut().for_each(|item| shown(item, catalog));
     }
     // Names of system functions are nobody else's.
-    let mut functions = Functions { catalog, settings, pid };
+    let mut functions = Functions { catalog, session };
     if let ControlFlow::Break(error) = VisitMut::visit(adapted.ast.as_mut(), &mut functions) {
         return Err(error);
     }
@@ -106,7 +105,7 @@ impl VisitorMut for CatalogDialect {
                 aggregate_single(query);
             }
             Expr::Function(function) if is_array_of_nothing(function) => {
-                *expr = null(text_list());
+                *expr = null(list_of(DataType::Text));
             }
             _ => {}
         }
@@ -145,22 +144,11 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
         | "information_schema.sql_identifier"
         | "sql_identifier"
         | "character_data" => Some(cast_to(inner, DataType::Text)),
-        "oid[]" if oids(inner).is_some() => oids(inner),
-        "regtype[]" | "name[]" | "aclitem[]" | "\"char\"[]" | "oid[]" => Some(cast_to(inner, text_list())),
+        "oid[]" => Some(cast_to(inner, list_of(DataType::BigInt(None)))),
+        "regtype[]" | "name[]" | "aclitem[]" | "\"char\"[]" => Some(cast_to(inner, list_of(DataType::Text))),
         "oid" | "xid" => Some(cast_to(inner, DataType::BigInt(None))),
         _ => None,
     }
-}
-
-/// The text of an array of ids as the array; none is text like an id.
-fn oids(text: &Expr) -> Option<Expr> {
-    let Expr::Value(value) = text else { return None };
-    let Value::SingleQuotedString(text) = &value.value else { return None };
-    let ids = text.trim().strip_prefix('{')?.strip_suffix('}')?.split(',').map(str::trim);
-    let number =
-        |id: &str| id.parse::<u32>().ok().map(|id| Expr::value(Value::Number(id.to_string(), false)));
-    let elem = ids.map(number).collect::<Option<Vec<_>>>()?;
-    Some(Expr::Array(Array { elem, named: true }))
 }
 
 /// Whether a subquery reads, without a join that could keep rows, a relation that never has any:

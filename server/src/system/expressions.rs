@@ -34,8 +34,9 @@ pub(super) fn cast_to(inner: &Expr, data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(inner.clone()), data_type, array: false, format: None }
 }
 
-pub(super) fn text_list() -> DataType {
-    DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None))
+/// The type of lists of elements of a type.
+pub(super) fn list_of(element: DataType) -> DataType {
+    DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(element), None))
 }
 
 /// A text, or NULL.
@@ -54,8 +55,13 @@ pub(super) fn null(data_type: DataType) -> Expr {
 
 /// A call of a function with one argument.
 pub(super) fn call(name: &str, argument: Expr) -> Expr {
-    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
-    let list = FunctionArgumentList { duplicate_treatment: None, args: vec![argument], clauses: Vec::new() };
+    calls(name, [argument])
+}
+
+/// A call of a function of several arguments.
+pub(super) fn calls<const N: usize>(name: &str, arguments: [Expr; N]) -> Expr {
+    let args = arguments.map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).to_vec();
+    let list = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,

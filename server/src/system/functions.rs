@@ -15,8 +15,11 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 
 use executor::Engine;
+use planner::{Catalog, Privilege, Securable};
 
-use super::pg_catalog::{Definition, definition, index_column, oid_of, relation_bytes, signature, source};
+use super::pg_catalog::{
+    Definition, definition, index_column, oid_of, relation_bytes, relation_id, signature, source,
+};
 use crate::pg::{PgType, Registry};
 use crate::settings::SERVER_VERSION;
 
@@ -93,6 +96,53 @@ fn definitions(
         let catalog = engine.get().map(|e| e.catalog());
         of_ids(args, rows, |id| definition(catalog.as_ref()?, what, id))
     }
+}
+
+/// Names of roles by their numbers.
+fn role_names(
+    engine: &EngineCell,
+) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |args, rows| {
+        let catalog = engine.get().map(|e| e.catalog());
+        of_ids(args, rows, |id| {
+            let role = catalog.as_ref()?.access().role_by_id(id);
+            Some(role.map_or_else(|| format!("unknown (OID={id})"), |role| role.name.clone()))
+        })
+    }
+}
+
+/// Whether a role, by name or number, has one of some privileges on a relation, by number.
+fn has_privilege(
+    engine: &EngineCell,
+) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |args, rows| {
+        let Some(catalog) = engine.get().map(|e| e.catalog()) else { return nothing(args, rows) };
+        let texts =
+            args.iter().map(|a| cast(a, &DataType::Utf8)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let text = |argument: usize, row: usize| {
+            let column = texts.get(argument)?.as_string::<i32>();
+            let row = row.min(column.len().checked_sub(1)?);
+            column.is_valid(row).then(|| column.value(row))
+        };
+        let has = |row: usize| has_one(&catalog, text(0, row)?, text(1, row)?, text(2, row)?);
+        Ok(Arc::new((0..rows).map(has).collect::<BooleanArray>()))
+    }
+}
+
+/// None where there is no such role or relation.
+fn has_one(catalog: &Catalog, role: &str, relation: &str, privileges: &str) -> Option<bool> {
+    let access = catalog.access();
+    let by_id = |id: i64| access.role_by_id(id).map(|role| role.name.as_str());
+    let role = match access.role(role) {
+        Some(role) => role.name.as_str(),
+        None => by_id(role.parse().ok()?)?,
+    };
+    let oid = relation.parse().ok().or_else(|| oid_of(catalog, "regclass", relation))?;
+    let Some(id) = relation_id(oid) else { return Some(true) };
+    let named = privileges.split(',').filter_map(|name| Privilege::of_name(name.trim()));
+    Some(named.into_iter().any(|privilege| access.may(role, privilege, Securable::Relation(id))))
 }
 
 /// Of an index its definition, or one of its columns where the second argument names one.
@@ -328,11 +378,8 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
         "has_type_privilege",
         "has_language_privilege",
         "has_parameter_privilege",
-        "has_table_privilege",
         "has_schema_privilege",
         "has_database_privilege",
-        "has_column_privilege",
-        "has_any_column_privilege",
         "pg_has_role",
     ] {
         functions.push(function(name, DataType::Boolean, always));
@@ -364,7 +411,8 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
     ] {
         functions.push(function(name, DataType::Utf8, nothing));
     }
-    functions.push(function("pg_get_userbyid", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
+    functions.push(function("pg_get_userbyid", DataType::Utf8, role_names(engine)));
+    functions.push(function("millpond_has_privilege", DataType::Boolean, has_privilege(engine)));
     functions.push(function("pg_typeof", DataType::Utf8, |args, rows| {
         let name = args.first().map(|a| crate::pg::type_name(a.data_type()));
         Ok(constant(name.as_deref().unwrap_or("unknown"), rows))
@@ -372,8 +420,6 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
     functions.push(function("pg_encoding_to_char", DataType::Utf8, |_, rows| Ok(constant("UTF8", rows))));
     functions.push(function("current_schema", DataType::Utf8, |_, rows| Ok(constant("public", rows))));
     functions.push(function("current_database", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
-    functions.push(function("current_user", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
-    functions.push(function("session_user", DataType::Utf8, |_, rows| Ok(constant("millpond", rows))));
     functions.push(function("pg_get_indexdef", DataType::Utf8, index_definitions(engine)));
     functions.push(function(
         "pg_get_constraintdef",

@@ -10,7 +10,7 @@ use sql::sqlparser::ast::{
     Visitor, VisitorMut,
 };
 
-use super::expressions::{arguments, call, literal, number, text};
+use super::expressions::{arguments, call, calls, literal, number, text};
 use super::pg_catalog::oid_of;
 use super::select_list::is_small_integer;
 use crate::pg::WireError;
@@ -42,7 +42,14 @@ pub(crate) fn settings_made(query: &sql::Query) -> Vec<(String, String)> {
 }
 
 /// Calls that the session or the catalog decides.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 15] = [
+    "current_user",
+    "current_role",
+    "session_user",
+    "user",
+    "has_table_privilege",
+    "has_any_column_privilege",
+    "has_column_privilege",
     "current_schema",
     "current_setting",
     "set_config",
@@ -73,9 +80,19 @@ pub(super) fn registry(data_type: &DataType) -> Option<String> {
 /// Takes the schema off `pg_catalog.f(…)`, and puts in what only the session and the catalog know.
 pub(super) struct Functions<'a> {
     pub(super) catalog: &'a Catalog,
-    pub(super) settings: &'a Settings,
-    /// The session's process number.
-    pub(super) pid: i32,
+    pub(super) session: Who<'a>,
+}
+
+/// What the session tells of itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Who<'a> {
+    pub(crate) settings: &'a Settings,
+    /// Its process number.
+    pub(crate) pid: i32,
+    /// Who has connected.
+    pub(crate) user: &'a str,
+    /// Whose privileges count.
+    pub(crate) role: &'a str,
 }
 
 impl VisitorMut for Functions<'_> {
@@ -173,7 +190,7 @@ impl Functions<'_> {
         let arguments = arguments(function);
         match (name.as_str(), arguments.as_slice()) {
             ("current_setting", [setting, rest @ ..]) => match literal(setting) {
-                Some(setting) => match self.settings.get(&setting.to_lowercase()) {
+                Some(setting) => match self.session.settings.get(&setting.to_lowercase()) {
                     Ok(value) => Some(Ok(text(Some(value)))),
                     Err(_) if !rest.is_empty() => Some(Ok(text(None))),
                     Err(error) => Some(Err(error)),
@@ -181,9 +198,22 @@ impl Functions<'_> {
                 None => Some(Ok(self.setting_of(setting))),
             },
             ("set_config", [_, value, ..]) => literal(value).map(|value| Ok(text(Some(value.to_owned())))),
-            ("pg_backend_pid", []) => Some(Ok(number(i64::from(self.pid)))),
+            ("pg_backend_pid", []) => Some(Ok(number(i64::from(self.session.pid)))),
+            ("current_user" | "current_role" | "user", []) => {
+                Some(Ok(text(Some(self.session.role.to_owned()))))
+            }
+            ("session_user", []) => Some(Ok(text(Some(self.session.user.to_owned())))),
+            ("pg_cancel_backend" | "pg_terminate_backend", _) => self.check_superuser(),
+            ("has_table_privilege" | "has_any_column_privilege", [table, privilege])
+            | ("has_column_privilege", [table, _, privilege]) => {
+                Some(Ok(self.has_privilege(text(Some(self.session.role.to_owned())), table, privilege)))
+            }
+            ("has_table_privilege" | "has_any_column_privilege", [role, table, privilege])
+            | ("has_column_privilege", [role, table, _, privilege]) => {
+                Some(Ok(self.has_privilege((*role).clone(), table, privilege)))
+            }
             ("current_schema", []) => {
-                let path = self.settings.get("search_path").unwrap_or_default();
+                let path = self.session.settings.get("search_path").unwrap_or_default();
                 let named = path.split(',').map(|s| s.trim().trim_matches('"').to_owned());
                 let there = |schema: &String| oid_of(self.catalog, "regnamespace", schema).is_some();
                 Some(Ok(text(named.into_iter().find(there))))
@@ -191,6 +221,24 @@ impl Functions<'_> {
             ("pg_typeof", [value]) if is_small_integer(value) => Some(Ok(text(Some("integer".to_owned())))),
             _ => None,
         }
+    }
+
+    /// Whoever stops what others do is a superuser.
+    fn check_superuser(&self) -> Option<Result<Expr, WireError>> {
+        if self.catalog.access().is_superuser(self.session.role) {
+            return None;
+        }
+        let error = WireError::new("42501", "permission denied to signal another session");
+        Some(Err(error.hint("Superusers may.")))
+    }
+
+    fn has_privilege(&self, role: Expr, table: &Expr, privilege: &Expr) -> Expr {
+        let table = match literal(table) {
+            // Names are those of the catalog as it is now.
+            Some(name) => oid_of(self.catalog, "regclass", name).map_or_else(|| table.clone(), number),
+            None => table.clone(),
+        };
+        calls("millpond_has_privilege", [role, table, privilege.clone()])
     }
 
     /// The value of the setting that an expression names.
@@ -203,7 +251,7 @@ impl Functions<'_> {
             case_token: AttachedToken::empty(),
             end_token: AttachedToken::empty(),
             operand: Some(Box::new(name.clone())),
-            conditions: self.settings.all().map(condition).collect(),
+            conditions: self.session.settings.all().map(condition).collect(),
             else_result: None,
         }
     }

@@ -205,7 +205,8 @@ fn partitions(system: &SystemRelations) -> Option<RecordBatch> {
 }
 
 fn rejects(system: &SystemRelations) -> Option<RecordBatch> {
-    let rows = system.engine().rejects().list().into_iter().map(|r| {
+    let rejects = system.engine().rejects().list().into_iter().filter(|r| system.may_read(&r.relation));
+    let rows = rejects.map(|r| {
         vec![
             r.relation.into(),
             r.place.map(|(partition, _)| i64::from(partition)).into(),

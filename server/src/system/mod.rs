@@ -20,10 +20,11 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::TableSource;
 use executor::{Engine, Snapshot};
+use planner::{Access, Privilege, Securable};
 
 pub(crate) use adapt::adapt;
 pub(crate) use functions::EngineCell;
-pub(crate) use known::settings_made;
+pub(crate) use known::{Who, settings_made};
 pub(crate) use pg_catalog::relation_oid;
 
 use crate::pg::Registry;
@@ -47,11 +48,32 @@ pub(crate) struct SystemRelations {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) settings: Settings,
     shared: Arc<Shared>,
+    /// Whose privileges count.
+    role: String,
 }
 
 impl SystemRelations {
     pub(crate) fn new(snapshot: Arc<Snapshot>, session: &Session) -> Self {
-        Self { snapshot, settings: session.settings.clone(), shared: Arc::clone(&session.shared) }
+        Self {
+            snapshot,
+            settings: session.settings.clone(),
+            shared: Arc::clone(&session.shared),
+            role: session.role().to_owned(),
+        }
+    }
+
+    fn access(&self) -> &Access {
+        self.snapshot.catalog.access()
+    }
+
+    /// Whether the session may read what is said of a relation's rows.
+    fn may_read(&self, relation: &str) -> bool {
+        match self.snapshot.catalog.get(relation) {
+            Some(relation) => {
+                self.access().may(&self.role, Privilege::Select, Securable::Relation(relation.id))
+            }
+            None => self.access().is_superuser(&self.role),
+        }
     }
 
     fn engine(&self) -> &Engine {

@@ -18,6 +18,7 @@ pub(super) enum Cell {
     Number(i64),
     Bytes(Vec<u8>),
     Numbers(Vec<i64>),
+    Texts(Vec<String>),
 }
 
 /// What a column holds.
@@ -135,6 +136,9 @@ fn column(kind: Kind, cells: &[&Cell], required: bool) -> ArrayRef {
         Kind::TextList => {
             let mut list = ListBuilder::new(StringBuilder::new());
             for cell in cells {
+                if let Cell::Texts(texts) = cell {
+                    texts.iter().for_each(|text| list.values().append_value(text));
+                }
                 list.append(*cell != &Cell::None || required);
             }
             Arc::new(list.finish())

@@ -5,6 +5,7 @@ use sqlparser::tokenizer::Token;
 use super::StatementParser;
 use crate::ast::{Explain, LifecycleAction, Query, ShowObjects, Statement, Subscribe};
 use crate::error::{Error, Result};
+use crate::roles::RoleStatement;
 use crate::settings::normalize_setting;
 
 impl StatementParser<'_, '_> {
@@ -14,6 +15,15 @@ impl StatementParser<'_, '_> {
         }
         if let Some(statement) = self.session_statement()? {
             return Ok(statement);
+        }
+        if let Some(grant) = self.grant()? {
+            return Ok(grant);
+        }
+        if self.word("ALTER") {
+            return match self.alter()? {
+                Some(alter) => Ok(alter),
+                None => Err(Error::unsupported("ALTER", "")),
+            };
         }
         if self.word("FLUSH") {
             return Ok(Statement::Flush);
@@ -46,6 +56,8 @@ impl StatementParser<'_, '_> {
         if self.word("RESET") || self.word("UNSET") {
             return if self.word("ALL") {
                 Ok(Statement::Reset(None))
+            } else if self.word("ROLE") {
+                Ok(Statement::Role(RoleStatement::Set(None)))
             } else {
                 Ok(Statement::Reset(Some(self.setting()?)))
             };
@@ -83,9 +95,6 @@ impl StatementParser<'_, '_> {
 
     fn unknown(&mut self) -> Result<Statement> {
         let known = [
-            "ALTER",
-            "GRANT",
-            "REVOKE",
             "TRUNCATE",
             "MERGE",
             "LOCK",
@@ -207,6 +216,9 @@ impl StatementParser<'_, '_> {
     }
 
     fn set(&mut self) -> Result<Statement> {
+        if let Some(role) = self.set_role()? {
+            return Ok(role);
+        }
         if !self.word("SESSION") {
             self.word("LOCAL");
         }

@@ -15,6 +15,9 @@ impl StatementParser<'_, '_> {
         if self.word("INDEX") {
             return Ok(self.tuning("CREATE INDEX"));
         }
+        if !or_replace && let Some(role) = self.create_role()? {
+            return Ok(role);
+        }
         let read_only = self.word("SOURCE");
         let kind = self.created_kind()?;
         if read_only && !matches!(kind, RelationKind::Stream | RelationKind::Table) {
@@ -209,6 +212,9 @@ impl StatementParser<'_, '_> {
         self.expect_word("DROP")?;
         if self.word("INDEX") {
             return Ok(self.tuning("DROP INDEX"));
+        }
+        if let Some(role) = self.drop_role()? {
+            return Ok(role);
         }
         let kind = self.created_kind()?;
         let if_exists = self.words(&["IF", "EXISTS"]);

@@ -4,6 +4,7 @@ mod admin;
 mod copy;
 mod create;
 mod dml;
+mod roles;
 mod session;
 mod types;
 
@@ -41,7 +42,11 @@ pub fn parse(text: &str) -> Result<Vec<Parsed>> {
         let (Some(first), Some(last)) = (tokens.iter().find(solid), tokens.iter().rfind(solid)) else {
             continue;
         };
-        let source = slice(text, first, last);
+        let source = match tokens.iter().find(|t| solid(t) && word_is(t, "PASSWORD")) {
+            // What others see of a statement does not tell a password.
+            Some(password) if roles::is_about_roles(tokens) => slice(text, first, password) + " …",
+            _ => slice(text, first, last),
+        };
         let tokens: Vec<_> = tokens.iter().filter(solid).cloned().collect();
         limits::check(&tokens)?;
         let tokens = clauses::mark(text, tokens)?;

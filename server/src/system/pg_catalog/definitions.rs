@@ -3,7 +3,7 @@
 use planner::{Catalog, Relation};
 
 use super::objects::oid;
-use super::{FIRST_OID, INDEX_OFFSET, NAMESPACES, OWNER, shapes, types};
+use super::{FIRST_OID, INDEX_OFFSET, NAMESPACES, shapes, types};
 
 /// The name of a column of an index, by its number from 1 on.
 pub(in super::super) fn index_column(catalog: &Catalog, id: i64, number: i64) -> Option<String> {
@@ -115,7 +115,7 @@ pub(in super::super) fn oid_of(catalog: &Catalog, registry: &str, name: &str) ->
         }
         "regtype" => types::oid_of(bare),
         "regnamespace" => NAMESPACES.iter().find(|(_, n)| *n == bare).map(|(id, _)| *id),
-        "regrole" => (bare == "millpond").then_some(OWNER),
+        "regrole" => catalog.access().role(bare).map(|role| i64::from(role.id)),
         "regproc" | "regprocedure" => super::procedures::oid_of(bare),
         _ => None,
     }

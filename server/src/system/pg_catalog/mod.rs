@@ -16,8 +16,8 @@ use datafusion::arrow::array::RecordBatch;
 
 pub(super) use definitions::{Definition, definition, index_column, oid_of};
 pub(super) use information_schema::information_schema;
-pub(super) use objects::relation_bytes;
 pub(crate) use objects::relation_oid;
+pub(super) use objects::{relation_bytes, relation_id};
 pub(super) use procedures::{signature, source};
 
 use super::SystemRelations;
@@ -81,6 +81,7 @@ const HAS_ROWS: &[&str] = &[
     "pg_aggregate",
     "pg_attrdef",
     "pg_attribute",
+    "pg_auth_members",
     "pg_authid",
     "pg_cast",
     "pg_class",

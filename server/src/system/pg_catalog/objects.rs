@@ -2,10 +2,10 @@
 
 use datafusion::arrow::datatypes::DataType;
 use executor::Snapshot;
-use planner::{Relation, RelationKind};
+use planner::{Catalog, Privilege, Relation, RelationKind, Securable};
 
 use super::definitions::{Definition, definition};
-use super::{BTREE, FIRST_OID, HEAP, INDEX_OFFSET, NAMESPACES, OWNER, PG_CATALOG, PUBLIC, shapes};
+use super::{BTREE, FIRST_OID, HEAP, INDEX_OFFSET, NAMESPACES, PG_CATALOG, PUBLIC, shapes};
 use crate::pg::column_type;
 use crate::system::table::{Cell, Row};
 
@@ -15,6 +15,11 @@ const RULE_OFFSET: i64 = 3 * INDEX_OFFSET;
 const PG_CLASS: i64 = 1259;
 const PG_CONSTRAINT: i64 = 2606;
 const PG_REWRITE: i64 = 2618;
+
+/// The relation of an object id.
+pub(in super::super) fn relation_id(oid: i64) -> Option<planner::RelationId> {
+    u32::try_from(oid - FIRST_OID).ok().filter(|_| oid < FIRST_OID + INDEX_OFFSET)
+}
 
 pub(super) fn oid(relation: &Relation) -> i64 {
     relation_oid(relation.id)
@@ -46,6 +51,28 @@ fn key_numbers(relation: &Relation) -> Cell {
     Cell::Numbers(relation.key.iter().filter_map(|k| i64::try_from(k + 1).ok()).collect())
 }
 
+/// What is granted on a relation, as PostgreSQL writes it; nothing where nothing ever was.
+fn granted(catalog: &Catalog, relation: &Relation) -> Cell {
+    let access = catalog.access();
+    let owner = access.owner(relation.id);
+    let letters = |privileges: &mut dyn Iterator<Item = Privilege>| -> String {
+        privileges.map(Privilege::letter).collect()
+    };
+    let mut items: Vec<String> = access
+        .granted(Securable::Relation(relation.id))
+        .map(|(to, privileges)| {
+            let to = to.as_deref().unwrap_or_default();
+            format!("{to}={}/{owner}", letters(&mut privileges.iter().copied()))
+        })
+        .collect();
+    if items.is_empty() {
+        return Cell::None;
+    }
+    let all = letters(&mut Privilege::OF_RELATIONS.into_iter());
+    items.insert(0, format!("{owner}={all}/{owner}"));
+    Cell::Texts(items)
+}
+
 pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
     let class = |oid: i64, name: String, namespace: i64, kind: &str, columns: usize| -> Row {
         let access = match kind {
@@ -57,7 +84,6 @@ pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
             ("oid", oid.into()),
             ("relname", name.into()),
             ("relnamespace", namespace.into()),
-            ("relowner", OWNER.into()),
             ("relam", access.into()),
             ("relfilenode", if kind == "v" { 0 } else { oid }.into()),
             ("reltuples", (-1).into()),
@@ -71,13 +97,18 @@ pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
     let mut rows = Vec::new();
     for relation in snapshot.catalog.visible() {
         let (id, width) = (oid(relation), relation.columns.len());
+        let owner = i64::from(snapshot.catalog.access().owner_id(relation.id));
         let mut row = class(id, relation.name.clone(), PUBLIC, kind(relation), width);
+        row.push(("relowner", owner.into()));
+        row.push(("relacl", granted(&snapshot.catalog, relation)));
         row.push(("relhasindex", has_key(relation).into()));
         row.push(("relhasrules", (kind(relation) == "v").into()));
         rows.push(row);
         if has_key(relation) {
             let name = format!("{}_pkey", relation.name);
-            rows.push(class(id + INDEX_OFFSET, name, PUBLIC, "i", relation.key.len()));
+            let mut row = class(id + INDEX_OFFSET, name, PUBLIC, "i", relation.key.len());
+            row.push(("relowner", owner.into()));
+            rows.push(row);
         }
     }
     let system = shapes::all()
@@ -237,7 +268,7 @@ pub(super) fn listed(snapshot: &Snapshot, name: &str) -> Vec<Row> {
             vec![
                 ("schemaname", "public".into()),
                 (labels[0], r.name.clone().into()),
-                (labels[1], "millpond".into()),
+                (labels[1], snapshot.catalog.access().owner(r.id).into()),
                 ("hasindexes", has_key(r).into()),
                 ("hasrules", false.into()),
                 ("hastriggers", false.into()),

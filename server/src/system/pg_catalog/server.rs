@@ -1,5 +1,7 @@
 //! What belongs to the server and not to a relation: namespaces, roles, the database, settings, sessions.
 
+use planner::Role;
+
 use super::{BTREE, HEAP, NAMESPACES, OWNER, PG_CATALOG};
 use crate::settings::display_name;
 use crate::system::SystemRelations;
@@ -30,7 +32,9 @@ pub(super) fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
                 ("amhandler", "bthandler".into()),
             ],
         ],
-        "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" => vec![role()],
+        "pg_roles" | "pg_authid" => system.access().roles().map(role).collect(),
+        "pg_user" | "pg_shadow" => system.access().roles().filter(|role| role.login).map(role).collect(),
+        "pg_auth_members" => members(system),
         "pg_database" => vec![database()],
         "pg_tablespace" => vec![tablespace(DEFAULT_TABLESPACE, "pg_default"), tablespace(1664, "pg_global")],
         "pg_settings" => settings(system),
@@ -41,7 +45,9 @@ pub(super) fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
             ("utc_offset", "00:00:00".into()),
             ("is_dst", false.into()),
         ]],
-        "pg_stat_activity" => system.shared.sessions.list().iter().map(session).collect(),
+        "pg_stat_activity" => {
+            system.shared.sessions.list().iter().map(|info| session(system, info)).collect()
+        }
         "pg_stat_database" => vec![vec![
             ("datid", DATABASE.into()),
             ("datname", "millpond".into()),
@@ -53,31 +59,46 @@ pub(super) fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
     })
 }
 
-fn role() -> Row {
-    let flags = [
-        "rolsuper",
-        "rolinherit",
-        "rolcreaterole",
-        "rolcreatedb",
-        "rolcanlogin",
-        "rolbypassrls",
-        "usesuper",
-        "usecreatedb",
-        "usebypassrls",
-    ];
+fn role(role: &Role) -> Row {
+    let id = i64::from(role.id);
+    // Nobody is shown what a password is held against.
+    let password = role.verifier.as_ref().map(|_| "********".to_owned());
     let mut row: Row = vec![
-        ("oid", OWNER.into()),
-        ("rolname", "millpond".into()),
+        ("oid", id.into()),
+        ("rolname", role.name.clone().into()),
         ("rolconnlimit", (-1).into()),
         ("rolpassword", "********".into()),
+        ("rolinherit", true.into()),
+        ("rolcreaterole", (role.create_role || role.superuser).into()),
+        ("rolcanlogin", role.login.into()),
         ("rolreplication", false.into()),
-        ("usename", "millpond".into()),
-        ("usesysid", OWNER.into()),
+        ("usename", role.name.clone().into()),
+        ("usesysid", id.into()),
         ("userepl", false.into()),
-        ("passwd", "********".into()),
+        ("passwd", password.into()),
     ];
-    row.extend(flags.map(|flag| (flag, Cell::Bool(true))));
+    let of_superusers =
+        ["rolsuper", "rolcreatedb", "rolbypassrls", "usesuper", "usecreatedb", "usebypassrls"];
+    row.extend(of_superusers.map(|flag| (flag, role.superuser.into())));
     row
+}
+
+/// Which role is a member of which.
+fn members(system: &SystemRelations) -> Vec<Row> {
+    let access = system.access();
+    let of = |role: &Role| -> Vec<Row> {
+        let groups = role.member_of.iter().filter_map(|name| access.role(name));
+        let row = |group: &Role| -> Row {
+            vec![
+                ("roleid", i64::from(group.id).into()),
+                ("member", i64::from(role.id).into()),
+                ("grantor", OWNER.into()),
+                ("admin_option", false.into()),
+            ]
+        };
+        groups.map(row).collect()
+    };
+    access.roles().flat_map(of).collect()
 }
 
 fn database() -> Row {
@@ -134,19 +155,23 @@ fn settings(system: &SystemRelations) -> Vec<Row> {
     system.settings.all().map(setting).collect()
 }
 
-fn session(session: &crate::session::SessionInfo) -> Row {
+fn session(system: &SystemRelations, session: &crate::session::SessionInfo) -> Row {
+    let access = system.access();
+    let id = access.role(&session.user).map_or(OWNER, |role| i64::from(role.id));
+    let shown = access.is_member(&system.role, &session.user);
+    let query = if shown { session.query.clone() } else { "<insufficient privilege>".to_owned() };
     let micros = |ms: i64| Cell::Number(ms.saturating_mul(1000));
     vec![
         ("datid", DATABASE.into()),
         ("datname", "millpond".into()),
         ("pid", session.pid.into()),
-        ("usesysid", OWNER.into()),
-        ("usename", "millpond".into()),
+        ("usesysid", id.into()),
+        ("usename", session.user.clone().into()),
         ("application_name", session.application.clone().into()),
         ("client_addr", session.address.clone().into()),
         ("backend_start", micros(session.began_ms)),
         ("state", if session.busy { "active" } else { "idle" }.into()),
-        ("query", session.query.clone().into()),
+        ("query", query.into()),
         ("query_start", session.query_ms.map_or(Cell::None, micros)),
         ("state_change", session.query_ms.map_or(Cell::None, micros)),
         ("backend_type", "client backend".into()),
