@@ -52,8 +52,7 @@ pub(super) async fn create(
     } else {
         note_growth(session, &relation);
         let id = relation.id;
-        turn.create(relation).await?;
-        turn.allow(AccessChange::Owner { relation: id, role: session.role().to_owned(), new: true }).await?;
+        make(session, &turn, relation).await?;
         if let Err(error) = session.engine().snapshot().table(id) {
             // Its first result failed: nobody has seen it, so it never was.
             let made = turn.catalog().by_id(id).cloned();
@@ -74,12 +73,17 @@ pub(super) async fn insert(session: &mut Session, insert: &Insert, text: &str) -
     relation_for(session, &insert.name, &[Privilege::Insert])?;
     note_growth(session, &relation);
     let notice = format!("query \"{}\" writes to \"{}\" from now on", relation.name, insert.name);
-    let id = relation.id;
-    turn.create(relation).await?;
-    turn.allow(AccessChange::Owner { relation: id, role: session.role().to_owned(), new: true }).await?;
+    make(session, &turn, relation).await?;
     session.notices.push(WireError::new("00000", notice).hint("DROP STREAM of that name ends it."));
     see_all(session).await?;
     Ok(Outcome::done("INSERT 0 0".to_owned()))
+}
+
+/// Makes a relation, which is the session's role's from then on.
+async fn make(session: &Session, turn: &DdlTurn<'_>, relation: Relation) -> Result<(), WireError> {
+    let owner = AccessChange::Owner { relation: relation.id, role: session.role().to_owned(), new: true };
+    turn.create(relation).await?;
+    Ok(turn.allow(owner).await?)
 }
 
 /// Relations are made by those who may make them, and replaced by their owners.

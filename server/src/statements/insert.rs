@@ -39,10 +39,12 @@ pub(super) fn relation_for(
     privileges: &[Privilege],
 ) -> Result<Arc<Relation>, WireError> {
     let relation = relation(session, name)?;
-    for privilege in privileges {
-        planner::check_privilege(&session.engine().catalog(), session.role(), *privilege, &relation)?;
-    }
+    privileges.iter().try_for_each(|privilege| check_privilege(session, *privilege, &relation))?;
     Ok(relation)
+}
+
+fn check_privilege(session: &Session, privilege: Privilege, relation: &Relation) -> Result<(), WireError> {
+    Ok(planner::check_privilege(&session.engine().catalog(), session.role(), privilege, relation)?)
 }
 
 /// CREATE SOURCE makes what others write.
@@ -235,12 +237,11 @@ pub(crate) async fn insert(
     };
     let (mut rows, mut row_time) = target.rows(session, &values)?;
     let mut guard = None;
-    let must = |privilege| relation_for(session, &insert.name, &[privilege]).map(|_| ());
     if !insert.returning.is_empty() {
-        must(Privilege::Select)?;
+        check_privilege(session, Privilege::Select, &target.relation)?;
     }
     if let Some(on_conflict) = &insert.on_conflict {
-        must(Privilege::Update)?;
+        check_privilege(session, Privilege::Update, &target.relation)?;
         let relation = &target.relation;
         conflict::check(relation, on_conflict)?;
         guard = session.lock(relation.id).await?;
