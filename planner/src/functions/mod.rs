@@ -33,6 +33,9 @@ use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
 use checked::CheckedPlanner;
@@ -66,6 +69,7 @@ pub fn session_state(partitions: usize) -> SessionState {
         .with_default_features()
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(Types))
+        .with_physical_optimizer_rules(physical_rules())
         .build();
     let own = [
         checked::functions(),
@@ -105,6 +109,16 @@ pub fn session_state(partitions: usize) -> SessionState {
         let _ = state.register_expr_planner(planner);
     }
     state
+}
+
+/// DataFusion's rules over physical plans without those that move filters: they find a column by its name
+/// alone, and above a join with two columns of one name a filter was lost (DataFusion 55). Filters have
+/// found their places in the logical plan, and no source of ours takes any that come later.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let moves = [FilterPushdown::new(), FilterPushdown::new_post_optimization()];
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| moves.iter().all(|moving| moving.name() != rule.name()));
+    rules
 }
 
 /// The same for a statement whose now() is `now_ms`, ms since 1970.
