@@ -2,8 +2,8 @@
 //! view holds exactly what DataFusion answers in batch for the same query over the same inputs,
 //! through restarts, with views made before, among and after the data, on one shard and on several.
 //!
-//! `ORACLE_CASES` sets the number of cases, `SEED` repeats one run. A case that fails is made small
-//! and written as a file for `slt/oracle/`, where it stays.
+//! `ORACLE_CASES` sets the number of cases, `SEED=random` looks for new ones, `SEED=N` repeats one run. A case
+//! that fails is made small and written as a file for `slt/oracle/`, where it stays.
 
 mod baseline;
 mod coverage;
