@@ -148,6 +148,7 @@ impl Error {
             Self::Storage(error) => match error.kind() {
                 storage::Kind::Corrupt => Class::Corrupt,
                 storage::Kind::DiskFull | storage::Kind::Fatal => Class::External,
+                storage::Kind::Exists => Class::User,
                 storage::Kind::Misuse => Class::Bug,
             },
             Self::ShuttingDown | Self::SlowReader { .. } | Self::Stale { .. } => Class::External,

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::memory::MemoryLimits;
 use crate::pg::TlsFiles;
+
+/// Where it listens, and where its tools look for it.
+pub(crate) const LISTEN: &str = "127.0.0.1:5454";
 
 /// A setting of the server.
 pub struct ServerSetting {
@@ -23,7 +27,7 @@ pub const SETTINGS: &[ServerSetting] = &[
     ServerSetting { key: "data-dir", default: "./millpond-data", doc: "Directory that holds everything." },
     ServerSetting {
         key: "listen",
-        default: "127.0.0.1:5454",
+        default: LISTEN,
         doc: "Address and port for Postgres clients; port 0 is any free one.",
     },
     ServerSetting {
@@ -279,6 +283,8 @@ pub fn usage() -> String {
     let mut text = String::from(
         "millpond serve [--KEY VALUE …]   run the server\n\
          millpond check DIR   read everything in the data directory of a stopped server, and say what is damaged\n\
+         millpond backup [URL] DIR   copy the data directory of a running server, on its machine\n\
+         millpond restore BACKUP DIR   make a data directory of a backup in which nothing is damaged\n\
          millpond demo [--once] [--speed N] [--data DIR]   replay a month of flights\n\
          millpond bench   measure this machine\n\n\
          settings of serve: flag, MILLPOND_KEY in the environment, or key in the TOML file --config names\n",

@@ -20,4 +20,4 @@ pub type Compiled<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + 'a>>;
 
 pub use config::{Config, ConfigError, SETTINGS as SERVER_SETTINGS, usage};
 pub use run::{RunError, Running, start};
-pub use tools::{bench, check, demo, flights};
+pub use tools::{backup, bench, check, demo, flights, restore};

@@ -16,6 +16,8 @@ fn main() -> ExitCode {
     let result = match verb {
         "serve" => serve(rest),
         "check" => server::check(rest).map(|report| say(&report)),
+        "backup" => runtime().and_then(|on| on.block_on(server::backup(rest))).map(|report| say(&report)),
+        "restore" => server::restore(rest).map(|report| say(&report)),
         "demo" => run(server::demo(rest)),
         "bench" => run(server::bench(rest)),
         "help" | "--help" | "-h" => {

@@ -42,6 +42,8 @@ pub enum Statement {
     Explain(Explain),
     /// FLUSH.
     Flush,
+    /// BACKUP TO a directory of the server's machine.
+    Backup(String),
     /// SHOW STREAMS and the like.
     ShowObjects(ShowObjects),
     /// SHOW setting; None is SHOW ALL.

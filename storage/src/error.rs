@@ -48,6 +48,21 @@ pub enum Error {
         /// The partition.
         partition: u32,
     },
+    /// A copy would be put among other files.
+    #[error("\"{}\" is not empty", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Files changed faster than they could be opened.
+    #[error("the files in \"{}\" changed while they were opened", path.display())]
+    Busy {
+        /// Their directory.
+        path: PathBuf,
+    },
+    /// Who wanted it done wants it no longer.
+    #[error("stopped on request")]
+    Stopped,
     /// A frame larger than the format can say.
     #[error("a batch of {bytes} bytes exceeds the limit of {limit}")]
     TooLarge {
@@ -70,6 +85,8 @@ pub enum Kind {
     Fatal,
     /// The data is damaged.
     Corrupt,
+    /// There is something already: choose another place.
+    Exists,
     /// The caller asked for something that is not there.
     Misuse,
 }
@@ -81,7 +98,10 @@ impl Error {
             Self::Io { source, .. } if is_full(source) => Kind::DiskFull,
             Self::Io { .. } | Self::Poisoned { .. } | Self::Locked { .. } => Kind::Fatal,
             Self::Corrupt { .. } => Kind::Corrupt,
-            Self::NoSuchPartition { .. } | Self::TooLarge { .. } => Kind::Misuse,
+            Self::NoSuchPartition { .. } | Self::TooLarge { .. } | Self::Busy { .. } | Self::Stopped => {
+                Kind::Misuse
+            }
+            Self::NotEmpty { .. } => Kind::Exists,
         }
     }
 

@@ -18,6 +18,11 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// [`Error::Io`].
     fn open(&self, path: &Path) -> Result<Box<dyn FsFile>>;
+    /// Opens a file for reading; None if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn open_existing(&self, path: &Path) -> Result<Option<Box<dyn FsFile>>>;
     /// Makes a directory and those above it.
     ///
     /// # Errors
@@ -33,6 +38,11 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// [`Error::Io`].
     fn remove(&self, path: &Path) -> Result<()>;
+    /// Gives a file a second name; false if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn link(&self, from: &Path, to: &Path) -> Result<bool>;
     /// Renames.
     ///
     /// # Errors
@@ -95,6 +105,14 @@ impl Fs for Disk {
         Ok(Box::new(DiskFile { path: path.to_owned(), file }))
     }
 
+    fn open_existing(&self, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
+        match fs::File::open(path) {
+            Ok(file) => Ok(Some(Box::new(DiskFile { path: path.to_owned(), file }))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", path)(error)),
+        }
+    }
+
     fn create_dir(&self, path: &Path) -> Result<()> {
         fs::create_dir_all(path).map_err(Error::io("create directory", path))
     }
@@ -117,6 +135,14 @@ impl Fs for Disk {
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
             _ => Ok(()),
+        }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        match fs::hard_link(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("link", from)(error)),
         }
     }
 

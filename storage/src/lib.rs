@@ -6,6 +6,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod backup;
 mod check;
 pub mod checkpoint;
 mod clock;

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use planner::{AccessChange, Catalog, Relation, RelationId};
+use storage::backup::{self, Capture};
 use storage::log::{Log, Retention, Sync, TopicPartition};
 use storage::meta::{Journal, MetaStore};
-use storage::{Clock, Epoch, Offset};
+use storage::{Clock, Epoch, Fs, Offset};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::checkpoint::{CheckpointPolicy, CheckpointTarget, Checkpointer, Covers};
@@ -56,6 +57,8 @@ pub(crate) enum Request {
     Flush(oneshot::Sender<Epoch>),
     /// Records that are in two checkpoints.
     Covered(Covers),
+    /// The files as they are between two epochs.
+    Capture(oneshot::Sender<Result<(Epoch, Capture)>>),
     /// A query changes by itself at this time, ms since 1970.
     Tick(i64),
     Stop,
@@ -115,6 +118,8 @@ enum Work {
 
 /// Everything the commit thread owns.
 pub(crate) struct Committer {
+    /// Where everything is.
+    pub(crate) directory: (Arc<dyn Fs>, PathBuf),
     pub(crate) log: Arc<dyn Log>,
     pub(crate) journal: Journal,
     pub(crate) projection: Arc<dyn MetaStore>,
@@ -274,6 +279,13 @@ fn commit_loop(mut committer: Committer, mut requests: mpsc::Receiver<Request>, 
             Request::Subscribe(request) => work.send(Work::Subscribe(request)).is_ok(),
             Request::Rebuild(relation, reply) => work.send(Work::Rebuild(relation, reply)).is_ok(),
             Request::Flush(reply) => work.send(Work::Flush(reply)).is_ok(),
+            Request::Capture(reply) => {
+                let (fs, directory) = &committer.directory;
+                // Whoever asked may have gone.
+                let captured = backup::capture(fs, directory).map_err(Error::from);
+                let _ = reply.send(captured.map(|capture| (committer.epoch, capture)));
+                true
+            }
             Request::Tick(due_ms) => committer.tick(due_ms, work),
             Request::Covered(covers) => {
                 committer.covers = covers;

@@ -29,12 +29,13 @@ mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use planner::{AccessChange, Catalog, Dataflow, Relation, RelationId};
+use storage::backup::Copied;
 use storage::{Clock, Epoch, Fs};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -106,6 +107,16 @@ pub struct Engine {
     _lock: storage::DirLock,
 }
 
+/// Ends what runs beside it when it is dropped.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Leave to change the catalog: one at a time.
 pub struct DdlTurn<'a> {
     engine: &'a Engine,
@@ -119,6 +130,7 @@ impl Engine {
     /// A directory in use, and damage that would lose acknowledged data.
     pub fn start(config: &EngineConfig) -> Result<Self> {
         let lock = storage::DirLock::acquire(&config.data_dir)?;
+        storage::backup::clean(config.fs.as_ref(), &config.data_dir)?;
         let recovered = recovery::recover(config)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (publish, snapshots) = watch::channel(Arc::new(recovered.stepper.snapshot()));
@@ -225,6 +237,22 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Flush(reply)).await?;
         answer.await.map_err(|_| Error::ShuttingDown)
+    }
+
+    /// Copies the data directory as it is now, while everything goes on. Returns when the copy is on disk, with
+    /// its epoch: everything acknowledged before the call is in it, and nothing in halves.
+    ///
+    /// # Errors
+    /// A target that is not empty, and any of the disk; then there is no copy.
+    pub async fn backup(&self, target: PathBuf) -> Result<(Epoch, Copied)> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Capture(reply)).await?;
+        let (epoch, capture) = answer.await.map_err(|_| Error::ShuttingDown)??;
+        // Dropped with this call, when nobody waits for it any more.
+        let stop = StopOnDrop::default();
+        let stopped = Arc::clone(&stop.0);
+        let copied = tokio::task::spawn_blocking(move || capture.write(&target, &stopped)).await;
+        Ok((epoch, copied.map_err(|e| Error::bug("backup", e.to_string()))??))
     }
 
     /// Starts a push query.

@@ -95,6 +95,7 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let catalog = stepper.catalog().as_ref().clone();
     let clock = Arc::clone(&config.clock);
     let committer = Committer {
+        directory: (Arc::clone(&config.fs), config.data_dir.clone()),
         log,
         journal,
         projection,

@@ -168,6 +168,7 @@ impl From<ExecutorError> for WireError {
                     storage::Kind::DiskFull => "53100",
                     storage::Kind::Fatal => "58030",
                     storage::Kind::Corrupt => "XX001",
+                    storage::Kind::Exists => "58P02",
                     storage::Kind::Misuse => "XX000",
                 };
                 let detail = std::error::Error::source(inner.as_ref()).map(ToString::to_string);

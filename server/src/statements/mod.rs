@@ -1,5 +1,6 @@
 //! Statements: each becomes an outcome the wire can send.
 
+mod backup;
 mod conflict;
 mod copy;
 mod cursor;
@@ -93,7 +94,8 @@ fn defines(statement: &Statement) -> bool {
         | Statement::CreateAs(_)
         | Statement::Drop(_)
         | Statement::Lifecycle { .. }
-        | Statement::Role(_) => true,
+        | Statement::Role(_)
+        | Statement::Backup(_) => true,
         Statement::Insert(insert) => insert.source.as_ref().is_some_and(|q| q.emit.is_some()),
         _ => false,
     }
@@ -131,6 +133,7 @@ async fn run(
             session.saw(epoch);
             Ok(Outcome::done("FLUSH"))
         }
+        Statement::Backup(target) => backup::backup(session, target).await,
         Statement::ShowObjects(objects) => show::objects(session, *objects).await,
         Statement::ShowSetting(name) => show::setting(session, name.as_deref()).map(|o| o.tagged("SHOW")),
         Statement::Describe(name) => show::describe(session, name).await,

@@ -23,7 +23,7 @@ pub fn check(args: &[String]) -> Result<String> {
     if report.is_damaged() { Err(text.into()) } else { Ok(text) }
 }
 
-fn text(report: &CheckReport) -> String {
+pub(super) fn text(report: &CheckReport) -> String {
     let CheckReport { entries, segments, frames, records, bytes, last_epoch, checkpoints, findings } = report;
     let mut out = format!("journal: {entries} entries\n");
     // Writing to memory does not fail.

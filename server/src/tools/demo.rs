@@ -10,7 +10,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use super::client::{Result, connect};
 use super::flights::{COPY_OPTIONS, FLIGHTS, RELATIONS, TABLES, VIEWS};
 use crate::Compiled;
-use crate::config::Config;
+use crate::config::{Config, LISTEN};
 use crate::run::start;
 
 /// Simulated hours in one second, unless told otherwise.
@@ -78,7 +78,7 @@ fn remove(directory: &std::path::Path) {
 
 async fn run(options: &Options, directory: &std::path::Path) -> Result<()> {
     let directory = directory.display().to_string();
-    let port = if options.once { "127.0.0.1:0" } else { "127.0.0.1:5454" };
+    let port = if options.once { "127.0.0.1:0" } else { LISTEN };
     let args = ["--data-dir", &directory, "--listen", port, "--http-listen", "off"].map(str::to_owned);
     let server = start(&Config::load(&args, |_| None)?).await?;
     let client = connect(&server.url()).await?;

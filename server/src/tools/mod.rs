@@ -1,5 +1,6 @@
 //! Tools of the program beside the server: the demo and the benchmark.
 
+mod backup;
 mod bench;
 mod check;
 mod client;
@@ -9,6 +10,7 @@ pub mod flights;
 mod nexmark;
 mod scale;
 
+pub use backup::{backup, restore};
 pub use bench::bench;
 pub use check::check;
 pub use demo::demo;

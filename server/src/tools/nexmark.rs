@@ -166,6 +166,7 @@ impl World {
             shards,
             segment_bytes: 256 << 20,
             memory_limit: None,
+            kept_limit: None,
             rejects: RejectRetention::default(),
             checkpoints,
             code_of: None,

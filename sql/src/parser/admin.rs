@@ -28,6 +28,9 @@ impl StatementParser<'_, '_> {
         if self.word("FLUSH") {
             return Ok(Statement::Flush);
         }
+        if self.words(&["BACKUP", "TO"]) {
+            return self.quoted("a directory in quotes").map(Statement::Backup);
+        }
         if self.word("EXPLAIN") {
             return self.explain();
         }

@@ -182,6 +182,18 @@ impl StatementParser<'_, '_> {
         }
     }
 
+    /// `('key')`.
+    fn header_key(&mut self) -> Result<String> {
+        if !self.parser.consume_token(&Token::LParen) {
+            return self.unexpected("the key of a header in parentheses");
+        }
+        let key = self.quoted("the key of a header in quotes")?;
+        if !self.parser.consume_token(&Token::RParen) {
+            return self.unexpected(")");
+        }
+        Ok(key)
+    }
+
     /// `(name = literal, …)`.
     pub(super) fn options(&mut self) -> Result<Options> {
         let pairs = self.with(|p| {

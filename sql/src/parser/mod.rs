@@ -195,6 +195,17 @@ impl StatementParser<'_, '_> {
         if self.word(word) { Ok(()) } else { self.unexpected(word) }
     }
 
+    /// A text in single quotes; `what` it is.
+    fn quoted(&mut self, what: &str) -> Result<String> {
+        match self.parser.peek_token().token {
+            Token::SingleQuotedString(text) => {
+                self.parser.next_token();
+                Ok(text)
+            }
+            _ => self.unexpected(what),
+        }
+    }
+
     fn if_not_exists(&mut self) -> bool {
         self.words(&["IF", "NOT", "EXISTS"])
     }

@@ -258,13 +258,7 @@ impl StatementParser<'_, '_> {
         if self.word("NULL") {
             return Ok(None);
         }
-        match self.parser.peek_token().token {
-            Token::SingleQuotedString(password) => {
-                self.parser.next_token();
-                Ok(Some(Secret(password)))
-            }
-            _ => self.unexpected("a password in quotes"),
-        }
+        self.quoted("a password in quotes").map(|password| Some(Secret(password)))
     }
 }
 

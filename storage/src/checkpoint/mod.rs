@@ -16,4 +16,5 @@ mod store;
 
 pub use manifest::Manifest;
 pub use pages::PAGE_BYTES;
+pub(crate) use store::newest_files;
 pub use store::{CheckpointStore, CheckpointWriter, Written};

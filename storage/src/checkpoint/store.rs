@@ -241,11 +241,24 @@ impl CheckpointWriter<'_> {
 
 /// Opens a page file that must be there.
 fn existing(fs: &dyn Fs, path: &Path) -> Result<Box<dyn FsFile>> {
-    let file = fs.open(path)?;
-    if file.length()? == 0 {
-        return Err(Error::corrupt(path, 0, "the pages of a checkpoint are gone"));
+    match fs.open_existing(path)? {
+        Some(file) if file.length()? > 0 => Ok(file),
+        _ => Err(Error::corrupt(path, 0, "the pages of a checkpoint are gone")),
     }
-    Ok(file)
+}
+
+/// The files of the newest checkpoints, as they are there now: those that are kept, and all pages.
+///
+/// # Errors
+/// Any of the disk.
+pub(crate) fn newest_files(fs: &dyn Fs, directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = fs.list(directory)?;
+    let oldest_kept = files.iter().filter_map(|path| epoch_of(path)).rev().nth(KEPT - 1);
+    files.retain(|path| match epoch_of(path) {
+        Some(epoch) => Some(epoch) >= oldest_kept,
+        None => file_number(path).is_some(),
+    });
+    Ok(files)
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {

@@ -61,6 +61,9 @@ impl Fs for Memory {
         self.state().files.entry(path.to_owned()).or_default();
         Ok(Box::new(MemoryFile { disk: self.clone(), path: path.to_owned() }))
     }
+    fn open_existing(&self, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
+        if self.state().files.contains_key(path) { self.open(path).map(Some) } else { Ok(None) }
+    }
     fn create_dir(&self, _: &Path) -> Result<()> {
         Ok(())
     }
@@ -80,6 +83,12 @@ impl Fs for Memory {
     fn remove(&self, path: &Path) -> Result<()> {
         self.state().files.retain(|f, _| !f.starts_with(path));
         Ok(())
+    }
+    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        let mut state = self.state();
+        let Some(content) = state.files.get(from).cloned() else { return Ok(false) };
+        state.files.insert(to.to_owned(), content);
+        Ok(true)
     }
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let mut state = self.state();
