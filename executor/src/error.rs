@@ -52,11 +52,19 @@ pub enum Error {
         stream: String,
     },
     /// A query needed more memory than it may have, and was stopped.
-    #[error("the query of \"{relation}\" needed more than its memory limit of {limit} bytes")]
+    #[error("the query of \"{relation}\" has reached the memory limit of {limit} bytes")]
     MemoryLimit {
         /// The relation.
         relation: String,
         /// The limit, bytes.
+        limit: u64,
+    },
+    /// A table would grow when there is as much as there may be.
+    #[error("\"{relation}\" cannot grow: what is kept has reached the memory limit of {limit} bytes")]
+    NoMemory {
+        /// The table.
+        relation: String,
+        /// The limit of all that is kept, bytes.
         limit: u64,
     },
     /// A record is no row.

@@ -29,6 +29,8 @@ pub struct Write {
     /// By partition; None where any will do.
     pub(crate) parts: Vec<(Option<u32>, RecordBatch)>,
     rows: usize,
+    /// It removes rows and brings none.
+    deletes: bool,
 }
 
 /// The layout of a base relation's topic.
@@ -143,7 +145,7 @@ impl Write {
                 split.into_iter().map(|(partition, records)| (Some(partition), records)).collect()
             }
         };
-        Ok(Self { relation: Arc::clone(relation), parts, rows: n })
+        Ok(Self { relation: Arc::clone(relation), parts, rows: n, deletes: deleted })
     }
 
     /// Where the rows go.
@@ -154,6 +156,15 @@ impl Write {
     /// Whether they go to a stream.
     pub fn is_stream(&self) -> bool {
         self.relation.is_stream()
+    }
+
+    /// Whether rows may come to a table by it.
+    pub(crate) fn adds_to_table(&self) -> bool {
+        !self.deletes && !self.is_stream()
+    }
+
+    pub(crate) fn relation_name(&self) -> &str {
+        &self.relation.name
     }
 
     /// Number of rows.

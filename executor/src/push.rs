@@ -3,8 +3,7 @@
 //! The engine never waits for a reader. What a reader does not take is kept as net changes up to a
 //! bound; beyond it the reader is cut off with an error that says so.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use tokio::sync::mpsc;
@@ -28,10 +27,30 @@ pub struct PushItem {
     pub changes: Vec<ChangeBatch>,
 }
 
-const OPEN: u8 = 0;
-const SLOW: u8 = 1;
-const DROPPED: u8 = 2;
-const FAILED: u8 = 3;
+/// Why a reader is cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It took too little.
+    Slow,
+    /// What it watches is gone.
+    Dropped,
+    /// A step failed, for this reason.
+    Failed(String),
+    /// Its state would be more than this many bytes.
+    OutOfMemory(u64),
+}
+
+impl End {
+    fn error(&self) -> Error {
+        let relation = || "a push query".to_owned();
+        match self {
+            Self::Slow => Error::SlowReader { limit: PENDING_ROWS },
+            Self::Dropped => Error::Dropped("read by this query".into()),
+            Self::Failed(reason) => Error::QueryFailed { relation: relation(), reason: reason.clone() },
+            Self::OutOfMemory(limit) => Error::MemoryLimit { relation: relation(), limit: *limit },
+        }
+    }
+}
 
 /// The reader's end.
 #[derive(Debug)]
@@ -43,27 +62,19 @@ pub struct Subscription {
     /// Rows only ever come.
     pub append_only: bool,
     items: mpsc::Receiver<PushItem>,
-    ended: Arc<AtomicU8>,
+    ended: Arc<OnceLock<End>>,
 }
 
 impl Subscription {
     /// The next changes; None when the server stops.
     ///
     /// # Errors
-    /// [`Error::SlowReader`], [`Error::Dropped`].
+    /// [`Error::SlowReader`], [`Error::Dropped`], [`Error::QueryFailed`], [`Error::MemoryLimit`].
     pub async fn next(&mut self) -> Option<Result<PushItem>> {
         if let Some(item) = self.items.recv().await {
             return Some(Ok(item));
         }
-        match self.ended.load(Ordering::SeqCst) {
-            SLOW => Some(Err(Error::SlowReader { limit: PENDING_ROWS })),
-            DROPPED => Some(Err(Error::Dropped("read by this query".into()))),
-            FAILED => Some(Err(Error::QueryFailed {
-                relation: "push query".into(),
-                reason: "a step failed".into(),
-            })),
-            _ => None,
-        }
+        self.ended.get().map(|why| Err(why.error()))
     }
 }
 
@@ -74,20 +85,14 @@ pub(crate) struct Subscriber {
     pending: Vec<ChangeBatch>,
     progress: bool,
     items: mpsc::Sender<PushItem>,
-    ended: Arc<AtomicU8>,
-}
-
-/// Why a reader is cut off.
-pub(crate) enum End {
-    Dropped,
-    Failed,
+    ended: Arc<OnceLock<End>>,
 }
 
 impl Subscriber {
     /// A pair of ends for a query. With `progress` the reader also hears of epochs without change.
     pub(crate) fn new(query: Query, progress: bool) -> (Self, Subscription) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let ended = Arc::new(AtomicU8::new(OPEN));
+        let ended = Arc::new(OnceLock::new());
         let dataflow = query.dataflow();
         let schema = Arc::clone(dataflow.schema().inner());
         let subscription = Subscription {
@@ -123,7 +128,7 @@ impl Subscriber {
                 self.pending = item.changes;
                 let keep = self.rows() <= PENDING_ROWS;
                 if !keep {
-                    self.ended.store(SLOW, Ordering::SeqCst);
+                    self.cut_off(End::Slow);
                 }
                 keep
             }
@@ -139,12 +144,19 @@ impl Subscriber {
         !self.pending.is_empty()
     }
 
-    pub(crate) fn end(self, why: &End) {
-        let code = match why {
-            End::Dropped => DROPPED,
-            End::Failed => FAILED,
-        };
-        self.ended.store(code, Ordering::SeqCst);
+    /// Ends it; its reader is told why.
+    pub(crate) fn end(self, why: End) {
+        self.cut_off(why);
+    }
+
+    fn cut_off(&self, why: End) {
+        // The first reason counts.
+        let _ = self.ended.set(why);
+    }
+
+    /// Bytes of its query's state.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.query.state_bytes() as u64
     }
 
     fn rows(&self) -> usize {

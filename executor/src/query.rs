@@ -218,6 +218,11 @@ impl Query {
         }
     }
 
+    /// Bytes of the state of all operators.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.operators.iter().flatten().map(|operator| operator.state_bytes()).sum()
+    }
+
     /// Lets the state go: the query will not be stepped again.
     pub(crate) fn release(&mut self) {
         self.operators.clear();

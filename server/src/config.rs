@@ -43,6 +43,11 @@ pub const SETTINGS: &[ServerSetting] = &[
     },
     ServerSetting { key: "segment-bytes", default: "268435456", doc: "Length of a log segment." },
     ServerSetting {
+        key: "memory-limit",
+        default: "75%",
+        doc: "Most memory of tables, views and questions together: a size, a part of the machine's, or none.",
+    },
+    ServerSetting {
         key: "query-memory-limit",
         default: "none",
         doc: "Most memory of a view's state and rows, such as 2GB, where its WITH (memory_limit) says nothing.",
@@ -92,6 +97,8 @@ pub struct Config {
     pub shards: usize,
     /// Length of a log segment.
     pub segment_bytes: u64,
+    /// Most bytes of everything.
+    pub memory: MemoryLimits,
     /// Most bytes of a view's state and rows.
     pub query_memory_limit: Option<u64>,
     /// How long rejected rows are kept.
@@ -180,6 +187,7 @@ impl Config {
             max_connections: parsed("max-connections", &get("max-connections"))?,
             shards: if shards == 0 { cores } else { shards },
             segment_bytes: parsed("segment-bytes", &get("segment-bytes"))?,
+            memory: memory_limits(&get("memory-limit"))?,
             query_memory_limit: memory_limit(&get("query-memory-limit"))?,
             rejects: executor::RejectRetention {
                 rows: parsed("rejects-kept", &get("rejects-kept"))?,
@@ -209,6 +217,15 @@ fn tls_files(cert: &str, key: &str, client_ca: &str) -> Result<Option<TlsFiles>,
 fn checkpoints(ms: u64) -> executor::CheckpointPolicy {
     let every = (ms > 0).then(|| std::time::Duration::from_millis(ms));
     executor::CheckpointPolicy { every, at_stop: true }
+}
+
+fn memory_limits(value: &str) -> Result<MemoryLimits, ConfigError> {
+    MemoryLimits::parse(value).ok_or_else(|| ConfigError::Invalid {
+        key: "memory-limit".into(),
+        value: value.into(),
+        reason: "expected \"none\", bytes, a size such as 8GB, or a part of the machine's memory such as 75%"
+            .into(),
+    })
 }
 
 fn memory_limit(value: &str) -> Result<Option<u64>, ConfigError> {

@@ -6,6 +6,7 @@ mod audit;
 mod channels;
 mod config;
 mod http;
+mod memory;
 mod pg;
 mod run;
 mod session;

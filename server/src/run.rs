@@ -78,6 +78,7 @@ async fn open(config: &Config) -> Result<Running, RunError> {
         shards: config.shards,
         segment_bytes: config.segment_bytes,
         memory_limit: config.query_memory_limit,
+        kept_limit: config.memory.kept,
         rejects: config.rejects,
         checkpoints: config.checkpoints,
         code_of: Some(crate::pg::reject_code),
@@ -90,7 +91,8 @@ async fn open(config: &Config) -> Result<Running, RunError> {
     // It is empty until here.
     let _ = cell.set(Arc::clone(&engine));
     let registry = Arc::new(Registry::default());
-    let state = crate::system::session_state(config.shards, &cell, &registry);
+    let runtime = config.memory.runtime(&Disk, &config.data_dir).map_err(|error| failed(error.into()))?;
+    let state = crate::system::session_state((config.shards, runtime), &cell, &registry);
     let shared = Arc::new(Shared {
         engine: Arc::clone(&engine),
         state,

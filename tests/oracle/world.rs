@@ -170,6 +170,7 @@ impl World {
             shards,
             segment_bytes: 64 << 10,
             memory_limit: None,
+            kept_limit: None,
             rejects: RejectRetention::default(),
             checkpoints,
             code_of: None,

@@ -13,6 +13,7 @@ use std::thread::Builder;
 use storage::Epoch;
 
 use super::history::{EpochMerge, StreamReader};
+use super::memory::Allowance;
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::Changes;
@@ -38,6 +39,7 @@ pub(super) struct Backfill {
     pub(super) tables: EpochChanges,
     pub(super) streams: Vec<StreamReader>,
     pub(super) progress: Arc<Progress>,
+    pub(super) allowance: Allowance,
     /// A stream that goes on: it has the rows of this epoch and of those before.
     pub(super) since: Option<Epoch>,
 }
@@ -49,10 +51,11 @@ impl Backfill {
         let mut out = query.step(&self.tables, now_ms, rejects)?;
         let mut since = self.since;
         self.progress.done.fetch_add(tables as u64, Ordering::Relaxed);
+        self.check_memory(query, &out)?;
         let by_epoch = query.needs_epochs();
         let mut history = EpochMerge::new(self.streams.iter().map(|stream| &stream.topic));
         let mut pending = EpochChanges::new();
-        let mut rows = 0;
+        let (mut rows, mut unweighed) = (0, 0);
         while let Some(epoch) = history.next_epoch()? {
             if since.take_if(|since| epoch.epoch > *since).is_some() {
                 query.step(&std::mem::take(&mut pending), now_ms, rejects)?;
@@ -70,7 +73,11 @@ impl Backfill {
                 let at_ms = if by_epoch { epoch.now_ms } else { now_ms };
                 out.extend(query.step(&std::mem::take(&mut pending), at_ms, rejects)?);
                 self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
-                rows = 0;
+                unweighed += std::mem::take(&mut rows);
+                if unweighed >= BACKFILL_ROWS {
+                    unweighed = 0;
+                    self.check_memory(query, &out)?;
+                }
             }
         }
         out.extend(query.step(&pending, now_ms, rejects)?);
@@ -83,6 +90,11 @@ impl Backfill {
             Some(schema) => consolidate(&schema, out),
             None => Ok(out),
         }
+    }
+
+    fn check_memory(&self, query: &Query, out: &Changes) -> Result<()> {
+        let rows: usize = out.iter().map(|batch| batch.rows.get_array_memory_size()).sum();
+        self.allowance.check(query.state_bytes() + rows)
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::backfill::{Backfill, Building, Built, Missed, Progress};
 use super::history::{StreamReader, TopicReader};
+use super::memory::Allowance;
 use super::meta::Halt;
 use super::relations::{State, new_base};
 use super::step::{LatestTimes, Stepper};
@@ -150,8 +151,9 @@ impl Stepper {
             Target::Rejoin { relation, .. } => self.since(relation),
             _ => None,
         };
+        let allowance = self.allowance(&target);
         let started = query.and_then(|query| {
-            let backfill = self.backfill(query.dataflow(), since)?;
+            let backfill = self.backfill(query.dataflow(), since, allowance)?;
             Building::start(query, backfill, at)
         });
         match started {
@@ -196,6 +198,9 @@ impl Stepper {
         let any = !done.is_empty();
         for (target, building, built) in done {
             self.finish(target, building, built);
+        }
+        if any {
+            self.end_what_is_too_much();
         }
         any
     }
@@ -303,8 +308,20 @@ impl Stepper {
         Ok((view, written))
     }
 
+    fn allowance(&self, target: &Target) -> Allowance {
+        let relation = match target {
+            Target::View(NewView { relation, .. }) | Target::Rejoin { relation, .. } => Some(relation),
+            Target::Subscriber { .. } => None,
+        };
+        Allowance {
+            relation: relation.map_or_else(|| "a push query".into(), |relation| relation.name.clone()),
+            own: relation.and_then(|relation| relation.memory_limit).or(self.memory_limit),
+            all: self.memory().clone(),
+        }
+    }
+
     /// All that a new query has to read, at this epoch.
-    fn backfill(&self, dataflow: &Dataflow, since: Option<Epoch>) -> Result<Backfill> {
+    fn backfill(&self, dataflow: &Dataflow, since: Option<Epoch>, allowance: Allowance) -> Result<Backfill> {
         let mut tables = EpochChanges::new();
         let mut streams = Vec::new();
         let mut total = 0;
@@ -326,7 +343,7 @@ impl Stepper {
             }
         }
         let progress = Arc::new(Progress { total, ..Progress::default() });
-        Ok(Backfill { tables, streams, progress, since })
+        Ok(Backfill { tables, streams, progress, allowance, since })
     }
 
     /// Whether everything a query reads is still there and runs.

@@ -48,6 +48,7 @@ impl Stepper {
         if let Some(State::View(view)) = self.states.get_mut(&id) {
             view.halt(halt, epoch);
         }
+        self.weigh(id);
         self.rebuilt.retain(|r| r.relation.id != id);
     }
 

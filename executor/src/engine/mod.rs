@@ -17,6 +17,7 @@ mod flow;
 mod frames;
 mod history;
 mod lifecycle;
+mod memory;
 mod meta;
 mod recovery;
 mod relations;
@@ -52,6 +53,7 @@ use crate::push::Subscription;
 use crate::rejects::{CodeOf, RejectRetention, Rejects};
 use checkpoint::CheckpointTarget;
 use commit::{AppendRequest, Change, DdlRequest, RejoinWith, Request, SubscribeRequest};
+use memory::MemoryLimit;
 
 /// Statements that may wait for the commit thread.
 const QUEUE: usize = 4096;
@@ -73,6 +75,8 @@ pub struct EngineConfig {
     pub segment_bytes: u64,
     /// Most bytes of a query's state and rows, where its statement does not say.
     pub memory_limit: Option<u64>,
+    /// Most bytes of all that is kept.
+    pub kept_limit: Option<u64>,
     /// How long rejected rows are kept.
     pub rejects: RejectRetention,
     /// When checkpoints are made.
@@ -100,6 +104,7 @@ pub struct Engine {
     threads: Mutex<Vec<JoinHandle<()>>>,
     rejects: Rejects,
     checkpoints: Checkpoints,
+    memory: MemoryLimit,
     clock: Arc<dyn Clock>,
     started_ms: i64,
     shards: usize,
@@ -135,6 +140,7 @@ impl Engine {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (publish, snapshots) = watch::channel(Arc::new(recovered.stepper.snapshot()));
         let rejects = recovered.stepper.rejects().clone();
+        let memory = recovered.stepper.memory().clone();
         let checkpoints = Checkpoints::default();
         let target = CheckpointTarget {
             store: recovered.checkpoints,
@@ -156,6 +162,7 @@ impl Engine {
             threads: Mutex::new(threads),
             rejects,
             checkpoints,
+            memory,
             clock: Arc::clone(&config.clock),
             started_ms: config.clock.now_ms(),
             shards: config.shards,
@@ -216,8 +223,13 @@ impl Engine {
     /// Appends rows to any number of relations as one atom. Returns when they are on disk.
     ///
     /// # Errors
-    /// Any of the disk; then none of the rows are there.
+    /// [`Error::NoMemory`], any of the disk; then none of the rows are there.
     pub async fn append(&self, writes: Vec<Write>) -> Result<Receipt> {
+        if let Some(growing) = writes.iter().find(|write| write.adds_to_table())
+            && let Some(limit) = self.memory.reached_with(0)
+        {
+            return Err(Error::NoMemory { relation: growing.relation_name().to_owned(), limit });
+        }
         let bytes: usize = writes.iter().map(Write::bytes).sum();
         let kib = u32::try_from((bytes / 1024).clamp(1, IN_FLIGHT_KIB)).unwrap_or(u32::MAX);
         let permit =

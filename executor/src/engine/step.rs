@@ -17,6 +17,7 @@ use super::creation::{Answer, Target};
 use super::flow::Flow;
 use super::history::reject;
 use super::lifecycle::Rebuilt;
+use super::memory::{Memory, MemoryLimit, PUSH_QUERIES};
 use super::relations::State;
 use super::snapshot::Snapshot;
 use super::ticks;
@@ -33,6 +34,7 @@ pub(crate) struct Stepper {
     pub(super) log: Arc<dyn Log>,
     pub(super) shards: usize,
     pub(super) memory_limit: Option<u64>,
+    pub(super) memory: Memory,
     pub(super) epoch: Epoch,
     pub(super) now_ms: i64,
     /// The last entry of the journal that has come to pass.
@@ -61,6 +63,7 @@ impl Stepper {
             log,
             shards: config.shards,
             memory_limit: config.memory_limit,
+            memory: Memory::new(MemoryLimit::new(config.kept_limit)),
             epoch: 0,
             now_ms: 0,
             revision: 0,
@@ -77,6 +80,10 @@ impl Stepper {
             rejects: Rejects::new(config.rejects, config.code_of),
             latest: LatestTimes::new(),
         }
+    }
+
+    pub(crate) fn memory(&self) -> &MemoryLimit {
+        self.memory.limit()
     }
 
     pub(crate) fn rejects(&self) -> &Rejects {
@@ -143,6 +150,7 @@ impl Stepper {
             self.publish_table(*id);
         }
         self.step_subscribers(&changes);
+        self.end_what_is_too_much();
         let rebuilt = self.rebuilt.iter_mut().map(|r| &mut r.building);
         for building in self.building.iter_mut().map(|(_, b)| b).chain(rebuilt) {
             building.miss(epoch, now_ms, &changes);
@@ -223,6 +231,7 @@ impl Stepper {
                     self.fail_readers(id);
                 }
             }
+            self.weigh(id);
         }
     }
 
@@ -253,17 +262,41 @@ impl Stepper {
                 view.status.error.get_or_insert_with(|| View::reads_failed(&name));
                 view.halted_at = epoch.saturating_sub(1);
                 view.rejoins = None;
+                view.release();
             }
+            self.weigh(reader.id);
         }
         let stopped = |s: &mut Subscriber| s.query.sources().contains(&id);
         for subscriber in self.subscribers.extract_if(.., stopped) {
-            subscriber.end(&End::Failed);
+            subscriber.end(End::Failed(View::reads_failed(&name)));
         }
     }
 
     fn publish_table(&mut self, id: RelationId) {
         if let Some(store) = self.store(id) {
             self.versions.insert(id, store.version());
+        }
+        self.weigh(id);
+    }
+
+    /// Takes note of what a relation keeps in memory.
+    pub(super) fn weigh(&mut self, id: RelationId) {
+        self.memory.note(id, self.states.get(&id).map_or(0, State::kept_bytes));
+    }
+
+    /// Ends queries while more is kept than may be.
+    pub(super) fn end_what_is_too_much(&mut self) {
+        let runs = |states: &BTreeMap<RelationId, State>, id| {
+            let view = states.get(&id).and_then(State::view);
+            id == PUSH_QUERIES || view.is_some_and(|view| view.status.error.is_none())
+        };
+        while let Some((id, limit)) = self.memory.too_much(|id| runs(&self.states, id)) {
+            if id == PUSH_QUERIES {
+                self.end_largest_subscriber(limit);
+                continue;
+            }
+            let relation = self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
+            self.fail_view(id, &Error::MemoryLimit { relation, limit });
         }
     }
 
@@ -278,12 +311,32 @@ impl Stepper {
                 Ok(new) => subscriber.send(epoch, new).then_some(subscriber),
                 Err(error) => {
                     tracing::error!(%error, "a push query failed");
-                    subscriber.end(&End::Failed);
+                    subscriber.end(End::Failed(error.to_string()));
                     None
                 }
             }
         });
         self.subscribers = kept.collect();
+        self.weigh_subscribers();
+    }
+
+    /// Takes note of what push queries keep, and ends those that keep more than a query may.
+    fn weigh_subscribers(&mut self) {
+        if let Some(limit) = self.memory_limit {
+            for subscriber in self.subscribers.extract_if(.., |s| s.bytes() > limit) {
+                subscriber.end(End::OutOfMemory(limit));
+            }
+        }
+        self.memory.note(PUSH_QUERIES, self.subscribers.iter().map(Subscriber::bytes).sum());
+    }
+
+    /// Ends the push query that keeps most.
+    fn end_largest_subscriber(&mut self, limit: u64) {
+        let largest = (0..self.subscribers.len()).max_by_key(|at| self.subscribers[*at].bytes());
+        if let Some(at) = largest {
+            self.subscribers.swap_remove(at).end(End::OutOfMemory(limit));
+        }
+        self.weigh_subscribers();
     }
 
     /// When a view or a push query changes by itself, ms since 1970.
@@ -343,6 +396,7 @@ impl Stepper {
             view.halted_at = self.epoch;
         }
         self.versions.remove(&id);
+        self.weigh(id);
         self.fail_readers(id);
     }
 
@@ -438,11 +492,12 @@ impl Stepper {
         for id in ids {
             self.states.remove(id);
             self.versions.remove(id);
+            self.memory.forget(*id);
         }
         self.rebuilt.retain(|r| !ids.contains(&r.id()));
         let gone = |s: &mut Subscriber| s.query.sources().iter().any(|source| ids.contains(source));
         for subscriber in self.subscribers.extract_if(.., gone) {
-            subscriber.end(&End::Dropped);
+            subscriber.end(End::Dropped);
         }
         self.set_catalog(self.catalog.without(ids, delete_topics))
     }

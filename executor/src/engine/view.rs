@@ -109,6 +109,11 @@ impl View {
         }
         self.status.halt = Some(halt);
         self.rejoins = None;
+        self.release();
+    }
+
+    /// Lets its state go: it is made again when the view goes on.
+    pub(super) fn release(&mut self) {
         self.query.release();
         self.status.state_bytes = 0;
     }
@@ -199,8 +204,7 @@ impl View {
         if let Error::MemoryLimit { limit, .. } = error {
             self.status.over_limit = Some(*limit);
         }
-        self.query.release();
-        self.status.state_bytes = 0;
+        self.release();
         if let Some(store) = &mut self.store {
             store.clear();
         }

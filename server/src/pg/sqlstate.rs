@@ -153,6 +153,10 @@ impl From<PlannerError> for WireError {
                     "No operator matches the given name and argument types. You might need to add explicit type casts.",
                 )
             }
+            PlannerError::DataFusion(inner) if datafusion_code(&inner) == OUT_OF_MEMORY => {
+                let error = Self { detail: Some(message), ..Self::new(OUT_OF_MEMORY, "out of memory") };
+                error.hint("Ask for less at a time, or allow more: memory-limit of the server.")
+            }
             PlannerError::DataFusion(inner) => Self { place, ..Self::new(datafusion_code(&inner), message) },
         }
     }
@@ -179,7 +183,9 @@ impl From<ExecutorError> for WireError {
             ExecutorError::NotWritable { .. } => Self::new("42809", message),
             ExecutorError::LostHistory { .. } => Self::new("55000", message),
             ExecutorError::MemoryLimit { .. } => WireError::new("53200", message)
-                .hint("Drop the view, or create it again with a larger memory_limit."),
+                .hint("Let it keep less, or allow more: WITH (memory_limit) of the view, memory-limit of the server."),
+            ExecutorError::NoMemory { .. } => WireError::new("53200", message)
+                .hint("Delete rows, drop views, or allow more: memory-limit of the server."),
             ExecutorError::QueryFailed { .. } => {
                 Self::new("55000", message).hint("DROP and CREATE it again once the cause is gone.")
             }
@@ -197,6 +203,8 @@ impl From<ExecutorError> for WireError {
         }
     }
 }
+
+const OUT_OF_MEMORY: &str = "53200";
 
 impl From<DataFusionError> for WireError {
     fn from(error: DataFusionError) -> Self {
@@ -242,7 +250,9 @@ fn datafusion_code(error: &DataFusionError) -> &'static str {
         },
         DataFusionError::ArrowError(error, _) => arrow_code(error),
         DataFusionError::NotImplemented(_) => "0A000",
-        DataFusionError::ResourcesExhausted(_) => "53200",
+        DataFusionError::ResourcesExhausted(_) => OUT_OF_MEMORY,
+        DataFusionError::Context(_, inner) => datafusion_code(inner),
+        DataFusionError::Shared(inner) => datafusion_code(inner),
         DataFusionError::Plan(text) => plan_code(text),
         DataFusionError::Execution(text) => execution_code(text),
         DataFusionError::SQL(..) => "42601",

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::TableSource;
 use executor::{Engine, Snapshot};
@@ -27,20 +28,29 @@ pub(crate) use functions::EngineCell;
 pub(crate) use known::{Who, settings_made};
 pub(crate) use pg_catalog::relation_oid;
 
+use crate::memory::sort_reservation;
 use crate::pg::Registry;
 use crate::session::{Session, Shared};
 use crate::settings::Settings;
 
 /// The state every session plans with: DataFusion's functions and PostgreSQL's system functions.
 pub(crate) fn session_state(
-    partitions: usize,
+    (partitions, runtime): (usize, Arc<RuntimeEnv>),
     engine: &EngineCell,
     registry: &Arc<Registry>,
 ) -> SessionState {
     let state = planner::session_state(partitions);
     let mut functions: Vec<_> = state.scalar_functions().values().cloned().collect();
     functions.extend(functions::all(engine, registry));
-    SessionStateBuilder::new_from_existing(state).with_scalar_functions(functions).build()
+    let reserved = sort_reservation(&runtime);
+    let mut state = SessionStateBuilder::new_from_existing(state)
+        .with_scalar_functions(functions)
+        .with_runtime_env(runtime)
+        .build();
+    if let Some(bytes) = reserved {
+        state.config_mut().options_mut().execution.sort_spill_reservation_bytes = bytes;
+    }
+    state
 }
 
 /// System relations at one epoch, for one session.

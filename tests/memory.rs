@@ -1,0 +1,136 @@
+//! The memory limit of the server: who grows past it is ended, and nobody else; questions go to disk.
+
+use futures::StreamExt;
+use harness::{Server, rows};
+
+fn start(data: &std::path::Path, limit: &str) -> Server {
+    Server::start_with(data, &["--memory-limit", limit]).unwrap()
+}
+
+async fn code(client: &tokio_postgres::Client, statement: &str) -> String {
+    let error = client.batch_execute(statement).await.expect_err(statement);
+    error.code().unwrap_or_else(|| panic!("{statement}: {error}")).code().to_owned()
+}
+
+/// Rows with keys from `from` on.
+fn some(relation: &str, from: usize, count: usize) -> String {
+    let to = from + count - 1;
+    format!(
+        "INSERT INTO {relation} SELECT n, 'value number ' || n FROM generate_series({from}, {to}) AS s(n)"
+    )
+}
+
+#[tokio::test]
+async fn the_query_that_grows_is_ended_and_no_other() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path(), "64MB");
+    let client = server.connect().await;
+    for statement in [
+        "CREATE STREAM s (id INT, v TEXT)",
+        "CREATE TABLE t (id INT PRIMARY KEY, v TEXT)",
+        "CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n FROM s",
+        "CREATE MATERIALIZED VIEW tenths AS SELECT id % 10 AS d, max(v) AS v FROM s GROUP BY 1",
+        "CREATE MATERIALIZED VIEW large AS SELECT id, max(v) AS v FROM s GROUP BY id",
+    ] {
+        client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+    }
+    let mut written = 0;
+    let ended = "SELECT relation FROM millpond.queries WHERE state = 'error'";
+    while rows(&client, ended).await.is_empty() {
+        assert!(written < 3_000_000, "nothing was ended");
+        client.batch_execute(&some("s", written, 100_000)).await.unwrap();
+        written += 100_000;
+        client.batch_execute("FLUSH").await.unwrap();
+    }
+    assert_eq!(rows(&client, ended).await, ["large"]);
+    assert!(written > 100_000, "it was ended too soon");
+    assert_eq!(code(&client, "SELECT count(*) FROM large").await, "53200");
+    assert_eq!(rows(&client, "SELECT n FROM total").await, [written.to_string()]);
+    assert_eq!(rows(&client, "SELECT count(*) FROM tenths").await, ["10"]);
+    client.batch_execute(&some("s", written, 10)).await.unwrap();
+    assert_eq!(rows(&client, "SELECT n FROM total").await, [(written + 10).to_string()]);
+    // One that is made over the same rows ends while it is made.
+    let again = "CREATE MATERIALIZED VIEW again AS SELECT id, max(v) AS v FROM s GROUP BY id";
+    assert_eq!(code(&client, again).await, "53200");
+    assert_eq!(rows(&client, "SELECT n FROM total").await, [(written + 10).to_string()]);
+}
+
+#[tokio::test]
+async fn a_table_does_not_grow_past_it_and_shrinks_again() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path(), "64MB");
+    let client = server.connect().await;
+    client
+        .batch_execute("CREATE TABLE t (id INT PRIMARY KEY, v TEXT); CREATE STREAM s (id INT, v TEXT)")
+        .await
+        .unwrap();
+    let mut written = 0;
+    let refused = loop {
+        assert!(written < 3_000_000, "it takes everything");
+        match client.batch_execute(&some("t", written, 100_000)).await {
+            Ok(()) => written += 100_000,
+            Err(error) => break error,
+        }
+        client.batch_execute("FLUSH").await.unwrap();
+    };
+    assert_eq!(refused.code().unwrap().code(), "53200");
+    assert_eq!(rows(&client, "SELECT count(*) FROM t").await, [written.to_string()]);
+    // What does not grow goes on.
+    client.batch_execute("INSERT INTO s VALUES (1, 'a')").await.unwrap();
+    client.batch_execute("DELETE FROM t WHERE id % 4 > 0").await.unwrap();
+    client.batch_execute("FLUSH").await.unwrap();
+    client.batch_execute("INSERT INTO t VALUES (-1, 'new')").await.unwrap();
+    assert_eq!(rows(&client, "SELECT count(*) FROM t").await, [(written / 4 + 1).to_string()]);
+}
+
+#[tokio::test]
+async fn questions_go_to_disk_or_fail_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path(), "256MB");
+    let client = server.connect().await;
+    let sorted = "SELECT count(*), sum(CASE WHEN v < last THEN 1 ELSE 0 END)
+                  FROM (SELECT v, lag(v) OVER (ORDER BY v) AS last
+                        FROM (SELECT md5(n::text) || md5((n + 1)::text) AS v
+                              FROM generate_series(1, 2000000) AS s(n)) x) y";
+    // 64 MB are not enough for it in memory.
+    assert_eq!(rows(&client, sorted).await, ["2000000|0"]);
+    let joined = "SELECT count(*) FROM
+                  (SELECT md5(n::text) AS v FROM generate_series(1, 3000000) AS s(n)) a
+                  JOIN (SELECT md5(n::text) AS v FROM generate_series(1, 3000000) AS s(n)) b USING (v)";
+    assert_eq!(code(&client, joined).await, "53200");
+    assert_eq!(rows(&client, "SELECT 1 + 1").await, ["2"]);
+    let left = std::fs::read_dir(data.path().join("spilled")).map_or(0, Iterator::count);
+    assert!(left <= 1, "{left} directories are left");
+}
+
+#[tokio::test]
+async fn a_push_query_that_grows_is_ended() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path(), "64MB");
+    let client = server.connect().await;
+    let made =
+        "CREATE STREAM s (id INT, v TEXT); CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n FROM s";
+    client.batch_execute(made).await.unwrap();
+    let reader = server.connect().await;
+    let push = "COPY (SELECT id, max(v) AS v FROM s GROUP BY id EMIT CHANGES) TO STDOUT";
+    let changes = reader.copy_out(push).await.unwrap();
+    let ended = tokio::spawn(async move {
+        let mut changes = std::pin::pin!(changes);
+        loop {
+            match changes.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return error.code().map(|code| code.code().to_owned()),
+                None => return None,
+            }
+        }
+    });
+    let mut written = 0;
+    while !ended.is_finished() {
+        assert!(written < 3_000_000, "it was not ended");
+        client.batch_execute(&some("s", written, 100_000)).await.unwrap();
+        written += 100_000;
+        client.batch_execute("FLUSH").await.unwrap();
+    }
+    assert_eq!(ended.await.unwrap().as_deref(), Some("53200"));
+    assert_eq!(rows(&client, "SELECT n FROM total").await, [written.to_string()]);
+}
