@@ -16,6 +16,7 @@ mod session_assign;
 mod source;
 mod topic_options;
 mod window_assign;
+mod zone;
 
 pub use binder::{BatchQuery, Binder, Fallback};
 pub use catalog::{
@@ -38,3 +39,4 @@ pub use lookup::{KeyValue, PointLookup};
 pub use session_assign::{SessionAssign, SessionSpec, expand_sessions};
 pub use source::{RelationSource, origins, sources};
 pub use window_assign::{WindowAssign, WindowSpec};
+pub use zone::field_in_zone;

@@ -184,6 +184,11 @@ impl Session {
         Binder::new(catalog, &self.shared.state).as_role(self.role())
     }
 
+    /// A binder of what is asked once, in the session's time zone. What goes on for ever is in UTC.
+    pub(crate) fn question_binder<'a>(&'a self, catalog: &'a Catalog) -> Binder<'a> {
+        self.binder(catalog).in_zone(self.settings.time_zone())
+    }
+
     /// Lets others see what runs.
     pub(crate) fn begins(&self, query: &str) {
         let (now_ms, end) = (self.engine().now_ms(), query.floor_char_boundary(SHOWN_BYTES));
@@ -207,7 +212,7 @@ impl Session {
     /// began.
     pub(crate) fn state(&self) -> SessionState {
         let now_ms = self.transaction.as_ref().map_or_else(|| self.engine().now_ms(), |t| t.began_ms);
-        planner::state_at(&self.shared.state, now_ms)
+        planner::state_at(&self.shared.state, now_ms, self.settings.time_zone())
     }
 
     /// Everything at one epoch, no older than anything this session has seen or written.

@@ -52,6 +52,13 @@ pub(crate) const TRANSACTION_ISOLATION: &str = "transaction_isolation";
 /// All settings, sorted by name.
 pub const SETTINGS: &[Setting] = &[
     reported("application_name", ""),
+    accepted("autovacuum_analyze_scale_factor", "0.1"),
+    accepted("autovacuum_analyze_threshold", "50"),
+    accepted("autovacuum_freeze_max_age", "200000000"),
+    accepted("autovacuum_vacuum_cost_delay", "2"),
+    accepted("autovacuum_vacuum_cost_limit", "-1"),
+    accepted("autovacuum_vacuum_scale_factor", "0.2"),
+    accepted("autovacuum_vacuum_threshold", "50"),
     accepted("bytea_output", "hex"),
     reported("client_encoding", "UTF8"),
     accepted("client_min_messages", "notice"),
@@ -144,16 +151,10 @@ impl Settings {
                 format!("invalid value for parameter \"{name}\": \"{value}\""),
             ));
         }
-        if name == "timezone"
-            && let Some(zone) = &value
-            && !matches!(zone.to_ascii_uppercase().as_str(), "UTC" | "ETC/UTC" | "GMT" | "Z")
-        {
-            return Err(
-                WireError::unsupported(format!("the time zone \"{zone}\"")).hint("Times are shown in UTC.")
-            );
-        }
         let value = match value {
             Some(value) if name == "client_encoding" => Some(encoding(&value)?),
+            Some(value) if name == "timezone" => Some(time_zone(&value)?),
+            Some(value) if name == "datestyle" => Some(date_style(&value)?),
             value => value,
         };
         let before = match value {
@@ -186,6 +187,12 @@ impl Settings {
         self.get(name).ok().and_then(|v| parse_duration(&v)).filter(|d| !d.is_zero())
     }
 
+    /// The time zone of questions and answers, where it is not UTC.
+    pub fn time_zone(&self) -> Option<&str> {
+        let zone = self.changed.get("timezone")?;
+        (!is_utc(zone)).then_some(zone)
+    }
+
     /// Every setting with its value.
     pub fn all(&self) -> impl Iterator<Item = (&'static Setting, String)> + '_ {
         SETTINGS.iter().map(|s| (s, self.get(s.name).unwrap_or_else(|_| s.default.to_owned())))
@@ -216,6 +223,69 @@ fn encoding(value: &str) -> Result<String, WireError> {
     }
     let message = format!("invalid value for parameter \"client_encoding\": \"{value}\"");
     Err(WireError::new("22023", message).hint("Texts are UTF8 here."))
+}
+
+/// A date style as it is shown. Times are written in ISO's, whatever the order of days and months.
+fn date_style(value: &str) -> Result<String, WireError> {
+    let mut order = "MDY";
+    for word in value.split(',').map(|word| word.trim().to_ascii_uppercase()) {
+        match word.as_str() {
+            "ISO" | "DEFAULT" => {}
+            "MDY" | "US" | "NONEURO" | "NONEUROPEAN" => order = "MDY",
+            "DMY" | "EURO" | "EUROPEAN" => order = "DMY",
+            "YMD" => order = "YMD",
+            "SQL" | "POSTGRES" | "GERMAN" => {
+                let hint = "Dates are written in ISO style; to_char() writes them in any other.";
+                return Err(WireError::unsupported(format!("the date style \"{value}\"")).hint(hint));
+            }
+            _ => {
+                let message = format!("invalid value for parameter \"DateStyle\": \"{value}\"");
+                return Err(WireError::new("22023", message));
+            }
+        }
+    }
+    Ok(format!("ISO, {order}"))
+}
+
+fn is_utc(zone: &str) -> bool {
+    matches!(zone.to_ascii_uppercase().as_str(), "UTC" | "ETC/UTC" | "GMT" | "Z")
+}
+
+/// A time zone as it is shown: a name of the IANA database, or an offset east of Greenwich, which a number of hours is
+/// and POSIX's `GMT-02:00`, where the sign says what to add to have Greenwich's time.
+fn time_zone(value: &str) -> Result<String, WireError> {
+    let value = value.trim();
+    let posix = ["GMT", "UTC"].iter().find_map(|name| {
+        let (head, offset) = value.split_at_checked(name.len())?;
+        head.eq_ignore_ascii_case(name).then(|| minutes(offset)).flatten()
+    });
+    let hours = value.parse::<f64>().ok().filter(|hours| hours.abs() < 24.0);
+    #[allow(clippy::cast_possible_truncation, reason = "less than a day")]
+    let east = hours.map(|hours| (hours * 60.0).round() as i64).or(posix.map(|west| -west));
+    let zone = match east {
+        Some(minutes) => {
+            let sign = if minutes < 0 { '-' } else { '+' };
+            format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
+        }
+        None if is_utc(value) || value.eq_ignore_ascii_case("local") => "UTC".to_owned(),
+        None => value.to_owned(),
+    };
+    if planner::is_zone(&zone) {
+        return Ok(zone);
+    }
+    Err(WireError::new("22023", format!("invalid value for parameter \"TimeZone\": \"{value}\"")))
+}
+
+/// Minutes of `+2`, `-02:30`.
+fn minutes(offset: &str) -> Option<i64> {
+    let sign = match offset.chars().next()? {
+        '+' => 1,
+        '-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = offset[1..].split_once(':').unwrap_or((&offset[1..], "0"));
+    let number = |text: &str, most: i64| text.parse::<i64>().ok().filter(|n| (0..=most).contains(n));
+    Some(sign * (number(hours, 23)? * 60 + number(minutes, 59)?))
 }
 
 fn unknown(name: &str) -> WireError {

@@ -52,6 +52,8 @@ pub struct Binder<'a> {
     target: Option<(RelationId, &'a SchemaRef)>,
     /// Who reads; None may read everything.
     role: Option<&'a str>,
+    /// The time zone, where it is not UTC.
+    zone: Option<&'a str>,
 }
 
 /// Name of the record time that CREATE STREAM … AS carries behind its columns.
@@ -85,7 +87,7 @@ pub struct BatchQuery {
 impl<'a> Binder<'a> {
     /// A binder over these relations, with the functions and options of `state`.
     pub fn new(catalog: &'a Catalog, state: &'a SessionState) -> Self {
-        Self { catalog, state, fallback: None, target: None, role: None }
+        Self { catalog, state, fallback: None, target: None, role: None, zone: None }
     }
 
     /// What there is.
@@ -111,13 +113,22 @@ impl<'a> Binder<'a> {
         Self { role: Some(role), ..self }
     }
 
+    /// What is asked is meant in this time zone, which is not UTC.
+    #[must_use]
+    pub fn in_zone(self, zone: Option<&'a str>) -> Self {
+        Self { zone, ..self }
+    }
+
     /// Binds a query that is answered once.
     ///
     /// # Errors
     /// Unknown names, types that do not fit, and what DataFusion cannot do.
     pub fn batch(&self, query: &sql::Query) -> Result<BatchQuery> {
         let emit_final = query.emit == Some(sql::Emit::Final);
-        let plan = self.plan(query, BindOptions { emit_final, ..BindOptions::default() })?;
+        let mut plan = self.plan(query, BindOptions { emit_final, ..BindOptions::default() })?;
+        if let Some(zone) = self.zone {
+            plan = crate::zone::in_zone(plan, zone)?;
+        }
         let names = plan.schema().fields().iter().map(|f| visible_name(f.name()).to_owned()).collect();
         Ok(BatchQuery { plan, names })
     }

@@ -121,9 +121,12 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules
 }
 
-/// The same for a statement whose now() is `now_ms`, ms since 1970.
-pub fn state_at(state: &SessionState, now_ms: i64) -> SessionState {
+/// The same for a statement whose now() is `now_ms`, ms since 1970, in a time zone where it is not UTC.
+pub fn state_at(state: &SessionState, now_ms: i64, zone: Option<&str>) -> SessionState {
     let mut state = state.clone();
+    if let Some(zone) = zone {
+        state.config_mut().options_mut().execution.time_zone = Some(zone.to_owned());
+    }
     state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_millis(now_ms);
     state
 }

@@ -84,13 +84,35 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             DataType::Interval(IntervalUnit::MonthDayNano),
             |args, _| Ok(age(args)),
         ),
-        scalar_function_of(
-            "timezone",
-            one_of(vec![vec![text(), MICROS], vec![text(), utc()]]),
-            |arguments| Ok(if arguments[1] == MICROS { utc() } else { MICROS }),
-            |args, _| in_zone(&args[0], &args[1]),
-        ),
+        at_time_zone(),
     ]
+}
+
+/// AT TIME ZONE, as a function of the zone and the time.
+pub(crate) fn at_time_zone() -> Arc<ScalarUDF> {
+    scalar_function_of(
+        "timezone",
+        one_of(vec![vec![DataType::Utf8, MICROS], vec![DataType::Utf8, utc()]]),
+        |arguments| Ok(if arguments[1] == MICROS { utc() } else { MICROS }),
+        |args, _| in_zone(&args[0], &args[1]),
+    )
+}
+
+/// How far a zone is east of Greenwich at an instant, in seconds. None for what is no zone.
+pub fn zone_offset(zone: &str, micros: i64) -> Option<i64> {
+    let zone = parse_zone(zone).ok()?;
+    Some(i64::from(zone.offset_from_utc_datetime(&naive(micros).ok()?).fix().local_minus_utc()))
+}
+
+/// The instant of a time on the wall in a zone, both in microseconds. None for what is no zone.
+pub fn zone_instant(zone: &str, local_micros: i64) -> Option<i64> {
+    let zone = parse_zone(zone).ok()?;
+    Some(instant(&zone, naive(local_micros).ok()?).and_utc().timestamp_micros())
+}
+
+/// Whether a name is one of a time zone: of the IANA database, or an offset such as `+02:00`.
+pub fn is_zone(name: &str) -> bool {
+    parse_zone(name).is_ok()
 }
 
 fn to_char(args: &[ArrayRef]) -> Result<ArrayRef> {

@@ -823,7 +823,10 @@ async fn run_prepared(
     parsed: &sql::Parsed,
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
-    if let (Some(lookup), Some(result)) = (&prepared.lookup, &prepared.result) {
+    // The direct way gives rows as they are kept: in UTC.
+    if session.settings.time_zone().is_none()
+        && let (Some(lookup), Some(result)) = (&prepared.lookup, &prepared.result)
+    {
         session.check_not_failed(&parsed.statement)?;
         if let Some(rows) = find(session, lookup, result, parameters).await? {
             return Ok(Outcome::Rows(rows));

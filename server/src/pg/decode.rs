@@ -49,7 +49,7 @@ pub enum ColumnBuilder {
     /// time
     Time(Time64MicrosecondBuilder),
     /// timestamp, with or without time zone
-    Timestamp(TimestampMicrosecondBuilder, bool),
+    Timestamp(TimestampMicrosecondBuilder, Option<Arc<str>>),
     /// Anything else, cast from text at the end.
     Cast(StringBuilder, DataType),
 }
@@ -82,7 +82,7 @@ impl ColumnBuilder {
             DataType::Time64(TimeUnit::Microsecond) => Self::Time(Time64MicrosecondBuilder::new()),
             DataType::Timestamp(TimeUnit::Microsecond, zone) => Self::Timestamp(
                 TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()),
-                zone.is_some(),
+                zone.clone(),
             ),
             other => Self::Cast(StringBuilder::new(), other.clone()),
         }
@@ -146,9 +146,9 @@ impl ColumnBuilder {
             Self::Time(b) => {
                 b.append_value(Time64MicrosecondType::parse(trimmed).ok_or_else(|| datetime("time", text))?)
             }
-            Self::Timestamp(b, zoned) => {
-                b.append_value(timestamp(trimmed, *zoned).ok_or_else(|| datetime("timestamp", text))?)
-            }
+            Self::Timestamp(b, zone) => b.append_value(
+                timestamp(trimmed, zone.as_deref()).ok_or_else(|| datetime("timestamp", text))?,
+            ),
         }
         Ok(())
     }
@@ -183,6 +183,8 @@ impl ColumnBuilder {
                 let text = numeric_text(bytes).ok_or_else(incorrect)?;
                 return self.append_text(&text);
             }
+            // An id is a number of four bytes without a sign.
+            Self::Cast(b, DataType::UInt32) => b.append_value((int_of(bytes)? & 0xffff_ffff).to_string()),
             Self::Cast(b, DataType::List(field)) => {
                 b.append_value(array_text::from_binary(bytes, field.data_type())?);
             }
@@ -367,8 +369,9 @@ fn bytea(text: &str) -> Option<Vec<u8>> {
     }
 }
 
-fn timestamp(text: &str, zoned: bool) -> Option<i64> {
-    // Without a zone the type is local time: an offset in the text is ignored, as PostgreSQL does.
+/// The microseconds of a time: of an instant, which is in `zone` where the text does not say, or with None of a
+/// time on the wall.
+fn timestamp(text: &str, zone: Option<&str>) -> Option<i64> {
     let parsed = match string_to_datetime(&chrono_utc(), text) {
         Ok(parsed) => parsed,
         // PostgreSQL takes times without seconds.
@@ -376,7 +379,18 @@ fn timestamp(text: &str, zoned: bool) -> Option<i64> {
         Err(_) => return None,
     };
     let micros = parsed.timestamp_micros();
-    if zoned { Some(micros) } else { Some(micros + local_offset(text)) }
+    match zone {
+        // An offset in the text is ignored, as PostgreSQL does.
+        None => Some(micros + local_offset(text)),
+        Some("UTC") => Some(micros),
+        Some(_) if names_offset(text) => Some(micros),
+        Some(zone) => planner::zone_instant(zone, micros),
+    }
+}
+
+/// Whether a time says which zone it is in.
+fn names_offset(text: &str) -> bool {
+    text.ends_with(['Z', 'z']) || text.rfind(['+', '-']).is_some_and(|at| at > 10)
 }
 
 fn chrono_utc() -> datafusion::arrow::array::timezone::Tz {
@@ -394,7 +408,7 @@ fn local_offset(text: &str) -> i64 {
 }
 
 fn date_of(text: &str) -> Option<i32> {
-    i32::try_from(timestamp(text, false)?.div_euclid(86_400_000_000)).ok()
+    i32::try_from(timestamp(text, None)?.div_euclid(86_400_000_000)).ok()
 }
 
 fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], WireError> {

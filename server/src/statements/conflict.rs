@@ -52,7 +52,7 @@ pub(super) async fn resolve(
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
     let all = concat_batches(&answer.schema, &batches)?;
     let columns = relation.columns.iter().zip(all.columns());
-    let columns = columns.map(|(column, array)| super::insert::strict_cast(array, &column.field()));
+    let columns = columns.map(|(column, array)| super::insert::assigned(session, array, column));
     let columns = columns.collect::<Result<Vec<_>, WireError>>()?;
     Ok(RecordBatch::try_new(written.0.schema(), columns)?)
 }

@@ -40,7 +40,7 @@ pub(crate) async fn update(
     let old = rows.project(&(0..width).collect::<Vec<_>>())?;
     let mut columns: Vec<ArrayRef> = old.columns().to_vec();
     for (i, target) in targets.iter().enumerate() {
-        columns[*target] = strict_cast(rows.column(width + i), &relation.columns[*target].field())?;
+        columns[*target] = insert::assigned(session, rows.column(width + i), &relation.columns[*target])?;
     }
     let new = RecordBatch::try_new(Write::memory_schema(&relation), columns)?;
     let now = session.engine().now_ms();
@@ -225,7 +225,18 @@ async fn read(
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
-    Ok(concat_batches(&answer.schema, &batches)?)
+    as_kept(&concat_batches(&answer.schema, &batches)?, &schema)
+}
+
+/// Rows whose first columns are a table's, with these in the types that the table has them in.
+fn as_kept(rows: &RecordBatch, table: &Schema) -> Result<RecordBatch, WireError> {
+    let (schema, mut columns) = (rows.schema(), rows.columns().to_vec());
+    let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    for (own, (column, field)) in table.fields().iter().zip(columns.iter_mut().zip(&mut fields)) {
+        *column = cast(column, own.data_type())?;
+        field.set_data_type(own.data_type().clone());
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// Types of the parameters of an UPDATE or DELETE.
@@ -253,7 +264,9 @@ pub(super) async fn parameter_types(
             && let Some(slot) =
                 p.trim_start_matches('$').parse::<usize>().ok().and_then(|n| types.get_mut(n.wrapping_sub(1)))
         {
-            *slot = relation.columns[index].field();
+            let field = relation.columns[index].field();
+            let zone = session.settings.time_zone();
+            *slot = zone.map(|zone| planner::field_in_zone(&field, zone)).unwrap_or(field);
         }
     }
     Ok(types)

@@ -25,6 +25,8 @@ pub(super) struct Target {
     columns: Vec<Option<usize>>,
     /// The statement says which columns.
     named: bool,
+    /// The session's time zone, where it is not UTC.
+    zone: Option<String>,
 }
 
 /// The relation that a name means.
@@ -87,7 +89,10 @@ impl Target {
 
     fn field(&self, column: Option<usize>) -> Field {
         match column {
-            Some(column) => self.relation.columns[column].field().with_nullable(true),
+            Some(column) => {
+                let field = self.relation.columns[column].field().with_nullable(true);
+                self.zone.as_ref().map(|zone| planner::field_in_zone(&field, zone)).unwrap_or(field)
+            }
             None => Field::new("rowtime", DataType::Int64, true),
         }
     }
@@ -145,6 +150,18 @@ impl Target {
         )?;
         let value = physical.evaluate(&one)?.into_array(rows)?;
         strict_cast(&value, &column.field())
+    }
+}
+
+/// Values that a statement gives a column, as those of the column: a text without a zone is meant in the session's.
+pub(super) fn assigned(session: &Session, array: &ArrayRef, column: &Column) -> Result<ArrayRef, WireError> {
+    let field = column.field();
+    match session.settings.time_zone() {
+        None => strict_cast(array, &field),
+        Some(zone) => {
+            let read = strict_cast(array, &planner::field_in_zone(&field, zone))?;
+            Ok(cast(&read, &column.data_type)?)
+        }
     }
 }
 

@@ -92,7 +92,13 @@ pub(crate) async fn prepare(
     let Some(parsed) = parsed else {
         return Ok(Prepared { parsed: None, parameters: Vec::new(), result: None, lookup: None });
     };
-    let Types { mut parameters, result, lookup } = types(session, &parsed.statement, declared).await?;
+    let zone = session.settings.time_zone().map(str::to_owned);
+    let in_zone = |field: &Field| match &zone {
+        Some(zone) => planner::field_in_zone(field, zone),
+        None => field.clone(),
+    };
+    let declared: Vec<Option<Field>> = declared.iter().map(|field| field.as_ref().map(in_zone)).collect();
+    let Types { mut parameters, result, lookup } = types(session, &parsed.statement, &declared).await?;
     for (index, declared) in declared.iter().enumerate() {
         match (parameters.get_mut(index), declared) {
             (Some(slot), Some(declared)) => *slot = declared.clone(),

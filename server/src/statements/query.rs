@@ -176,7 +176,26 @@ pub(crate) async fn push(
                 ready.reverse();
             }
         });
-    Ok(Rows { names, schema, batches: batches.boxed(), endless: true, tag: "SELECT", binary: false })
+    let rows = Rows { names, schema, batches: batches.boxed(), endless: true, tag: "SELECT", binary: false };
+    Ok(match session.settings.time_zone() {
+        Some(zone) => shown_in(rows, zone),
+        None => rows,
+    })
+}
+
+/// Rows with their instants as a session's time zone has them.
+fn shown_in(rows: Rows, zone: &str) -> Rows {
+    let fields = rows.schema.fields().iter().map(|field| planner::field_in_zone(field, zone));
+    let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let shown = Arc::clone(&schema);
+    let batches = rows.batches.map(move |batch| {
+        let batch = batch?;
+        let pairs = batch.columns().iter().zip(shown.fields());
+        let columns =
+            pairs.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&shown), columns)?)
+    });
+    Rows { schema, batches: batches.boxed(), ..rows }
 }
 
 async fn next(subscription: &mut Subscription) -> Result<PushItem, WireError> {

@@ -46,7 +46,8 @@ pub(super) fn bind(
     let rows = rows.project(&(0..relation.columns.len()).collect::<Vec<_>>())?;
     let rows = RecordBatch::try_new(planner_schema(relation), rows.columns().to_vec())?;
     let (catalog, written) = (Catalog::default(), Written(rows));
-    Ok(Binder::new(&catalog, &session.shared.state).with_fallback(&written).batch(&query)?)
+    let binder = Binder::new(&catalog, &session.shared.state).in_zone(session.settings.time_zone());
+    Ok(binder.with_fallback(&written).batch(&query)?)
 }
 
 /// The relation's own columns, any of which may be NULL in a row that goes.
