@@ -180,6 +180,19 @@ impl<'a> Rewrite<'a> {
     }
 }
 
+/// A number in quotes is a number, as an untyped literal of PostgreSQL is one.
+fn numeric_limit(query: &mut Query) {
+    let Some(LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause else { return };
+    for count in limit.iter_mut().chain(offset.iter_mut().map(|offset| &mut offset.value)) {
+        if let Expr::Value(value) = count
+            && let Value::SingleQuotedString(text) = &value.value
+            && text.parse::<u64>().is_ok()
+        {
+            value.value = Value::Number(text.clone(), false);
+        }
+    }
+}
+
 /// FETCH FIRST is a LIMIT.
 fn fetch(query: &mut Query) -> Result<(), Error> {
     let Some(fetch) = query.fetch.take() else { return Ok(()) };
@@ -266,6 +279,7 @@ impl VisitorMut for Rewrite<'_> {
             self.carries = carries && self.has_row_time(&query.body);
         }
         self.depth += 1;
+        numeric_limit(query);
         match fetch(query) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),

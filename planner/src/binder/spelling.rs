@@ -9,9 +9,34 @@ use sql::sqlparser::ast::{
 
 use super::ksql;
 
+/// The type of LOCALTIMESTAMP and LOCALTIME, which are now() in it.
+fn local_time(name: &ObjectName) -> Option<DataType> {
+    match name.to_string().to_ascii_lowercase().as_str() {
+        "localtimestamp" => Some(DataType::Timestamp(None, TimezoneInfo::None)),
+        "localtime" => Some(DataType::Time(None, TimezoneInfo::None)),
+        _ => None,
+    }
+}
+
 /// An expression, its parts being done already.
 pub(super) fn expression(expr: &mut Expr) {
     match expr {
+        // EXISTS (SELECT FROM …) asks for rows, whatever is in them.
+        Expr::Exists { subquery, .. } => {
+            if let SetExpr::Select(select) = subquery.body.as_mut()
+                && select.projection.is_empty()
+            {
+                let one = Expr::value(Value::Number("1".into(), false));
+                select.projection.push(SelectItem::UnnamedExpr(one));
+            }
+        }
+        Expr::Function(Function { name, args: FunctionArguments::None, .. })
+            if local_time(name).is_some() =>
+        {
+            let Some(data_type) = local_time(name) else { return };
+            let now = Box::new(call("now", Vec::new()));
+            *expr = Expr::Cast { kind: CastKind::Cast, expr: now, data_type, array: false, format: None };
+        }
         Expr::AtTimeZone { timestamp, time_zone } => {
             *expr = call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()]);
         }

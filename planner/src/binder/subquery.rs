@@ -118,8 +118,8 @@ impl Values<'_> {
         {
             return None;
         }
-        let column = match select.projection.first()? {
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => expr,
+        let column = match select.projection.first() {
+            Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => expr,
             _ => return Some((select, "NULL".to_owned())),
         };
         let each = !self.gathers(column);

@@ -23,6 +23,7 @@ mod text_arrays;
 mod text_times;
 mod text_types;
 mod time;
+mod value_text;
 mod within;
 
 use std::fmt;
@@ -51,6 +52,9 @@ use text_times::TextTimePlanner;
 pub use text_times::parse_boolean;
 pub(crate) use text_types::read_texts;
 pub use text_types::{json_value, parse_uuid, read_uuids, reads_as, write_uuid};
+pub(crate) use time::at_time_zone;
+pub use time::{is_zone, zone_instant, zone_offset};
+pub use value_text::{canonical, write_value};
 pub(crate) use within::WITHIN;
 
 use crate::binder::WindowFunctions;
@@ -84,7 +88,7 @@ pub fn session_state(partitions: usize) -> SessionState {
         text_types::functions(),
         text_arrays::functions(),
         time::functions(),
-        vec![within::function()],
+        vec![value_text::text_out(), within::function()],
     ]
     .concat();
     for function in own {

@@ -1,7 +1,7 @@
-//! PostgreSQL's text of arrays, read and written: `{a,"b c",NULL}`, `{{1,2},{3,4}}`.
+//! PostgreSQL's text of arrays, read: `{a,"b c",NULL}`, `{{1,2},{3,4}}`.
 //!
-//! Source: PostgreSQL, "Array Input and Output Syntax". Next: `read_texts` puts these in place of casts between
-//! texts and lists, which Arrow would make of one element, or in a notation of its own.
+//! Source: PostgreSQL, "Array Input and Output Syntax". Next: `read_texts` puts this in place of casts from
+//! texts to lists, which Arrow would make of one element.
 
 use std::sync::Arc;
 
@@ -10,26 +10,21 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, ScalarUDF, Signature, Volatility, lit};
 
-use super::scalar::{scalar_function, scalar_function_of};
+use super::scalar::scalar_function_of;
 
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    vec![array_in(), array_out()]
+    vec![array_in()]
 }
 
 /// A text as a list of that type.
 pub(super) fn as_list(expr: Expr, list: &DataType) -> Result<Expr> {
     // The second argument is there for its type.
     Ok(array_in().call(vec![expr, lit(ScalarValue::try_from(list)?)]))
-}
-
-/// A list as text.
-pub(super) fn as_text(expr: Expr) -> Expr {
-    array_out().call(vec![expr])
 }
 
 fn array_in() -> Arc<ScalarUDF> {
@@ -42,11 +37,6 @@ fn array_in() -> Arc<ScalarUDF> {
         let texts = cast(&args[0], &DataType::Utf8)?;
         read_lists(texts.as_string::<i32>(), element)
     })
-}
-
-fn array_out() -> Arc<ScalarUDF> {
-    let signature = Signature::any(1, Volatility::Immutable);
-    scalar_function("array_out", signature, DataType::Utf8, |args, _| Ok(Arc::new(write_lists(&args[0])?)))
 }
 
 /// Lists out of texts; NULL stays NULL.
@@ -147,63 +137,9 @@ fn bare(text: &str) -> Option<Element<'_>> {
     Some(((!is_null).then(|| element.replace('\\', "")), &text[end..]))
 }
 
-/// The texts of lists.
-fn write_lists(values: &ArrayRef) -> Result<StringArray> {
-    let Some(lists) = values.as_list_opt::<i32>() else {
-        return Err(DataFusionError::Execution("array_out needs a list".to_owned()));
-    };
-    let is_nested = matches!(lists.values().data_type(), DataType::List(_));
-    let elements = if is_nested { write_lists(lists.values())? } else { element_texts(lists.values())? };
-    let text = |row: usize| -> Option<String> {
-        if lists.is_null(row) {
-            return None;
-        }
-        let (from, until) = (lists.value_offsets()[row], lists.value_offsets()[row + 1]);
-        let elements = (from..until).filter_map(|at| usize::try_from(at).ok()).map(|at| {
-            let is_null = elements.is_null(at);
-            if is_null { "NULL".to_owned() } else { written(elements.value(at), is_nested) }
-        });
-        Some(format!("{{{}}}", elements.collect::<Vec<_>>().join(",")))
-    };
-    Ok((0..lists.len()).map(text).collect())
-}
-
-/// An element as it stands in the text of an array.
-fn written(text: &str, is_nested: bool) -> String {
-    let special = |c: char| matches!(c, '{' | '}' | ',' | '"' | '\\') || c.is_whitespace();
-    let plain = !text.is_empty() && !text.contains(special) && !text.eq_ignore_ascii_case("null");
-    if plain || is_nested {
-        return text.to_owned();
-    }
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// Elements as PostgreSQL writes them.
-fn element_texts(values: &ArrayRef) -> Result<StringArray> {
-    Ok(match values.data_type() {
-        DataType::Boolean => {
-            values.as_boolean().iter().map(|b| b.map(|b| if b { "t" } else { "f" })).collect()
-        }
-        DataType::Float64 => values.as_primitive::<Float64Type>().iter().map(|f| f.map(float)).collect(),
-        DataType::Float32 => values.as_primitive::<Float32Type>().iter().map(|f| f.map(float)).collect(),
-        DataType::Timestamp(..) => {
-            let texts = cast(values, &DataType::Utf8)?;
-            texts.as_string::<i32>().iter().map(|t| t.map(|t| t.replacen('T', " ", 1))).collect()
-        }
-        _ => cast(values, &DataType::Utf8)?.as_string::<i32>().clone(),
-    })
-}
-
-fn float(value: impl std::fmt::Display) -> String {
-    match value.to_string().as_str() {
-        "inf" => "Infinity".to_owned(),
-        "-inf" => "-Infinity".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::value_text::write_value;
     use super::*;
 
     #[test]
@@ -227,8 +163,9 @@ mod tests {
             let field = |t| Arc::new(datafusion::arrow::datatypes::Field::new("item", t, true));
             let inner = if nested { DataType::List(field(DataType::Utf8)) } else { DataType::Utf8 };
             let lists = read_lists(&StringArray::from(vec![text]), &field(inner));
-            let written = lists.and_then(|lists| write_lists(&lists));
-            assert_eq!(written.map(|w| w.value(0).to_owned()).ok().as_deref(), Some(text));
+            let mut written = String::new();
+            write_value(&lists.unwrap(), 0, &mut written).unwrap();
+            assert_eq!(written, text);
         }
     }
 }

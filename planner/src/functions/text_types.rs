@@ -14,9 +14,10 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, InList};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarUDF, Signature, Volatility,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarUDF, Signature, Volatility,
 };
 use sql::{TextType, UUID};
 
@@ -24,9 +25,15 @@ use super::json::jsonb_text;
 use super::scalar::{scalar_function, text_function};
 use super::text_arrays;
 use super::text_times::as_ms;
+use super::value_text::{is_written_apart, text_out};
 
 /// Bytes of a uuid.
 const UUID_BYTES: i32 = 16;
+
+/// Functions that make a text of whatever they are given.
+const TEXTS: [&str; 3] = ["concat", "concat_ws", "format"];
+/// The shape of a time without seconds.
+const MINUTES: &str = "0000-00-00 00:00";
 
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -195,9 +202,24 @@ pub(crate) fn read_texts(plan: LogicalPlan) -> Result<LogicalPlan> {
         if let LogicalPlan::TableScan(scan) = &node {
             schema = scan.projected_schema.as_ref().clone();
         }
-        node.map_expressions(|expr| expr.transform_up(|expr| read_text(expr, &schema)))
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let read = expr.transform_up(|expr| read_text(expr, &schema))?;
+            Ok(if read.transformed { read.update_data(|expr| name.restore(expr)) } else { read })
+        })
     })?;
     Ok(plan.data)
+}
+
+/// A literal of a time with minutes and no seconds, which PostgreSQL takes, with seconds.
+fn with_seconds(expr: &Expr) -> Option<Expr> {
+    let Expr::Literal(ScalarValue::Utf8(Some(text)), metadata) = expr else { return None };
+    let (time, zone) = text.split_at_checked(MINUTES.len())?;
+    let shaped = |(c, of): (char, char)| if of == '0' { c.is_ascii_digit() } else { c == of };
+    let is_time = time.replace('T', " ").chars().zip(MINUTES.chars()).all(shaped);
+    (is_time && !zone.starts_with(':'))
+        .then(|| Expr::Literal(ScalarValue::Utf8(Some(format!("{time}:00{zone}"))), metadata.clone()))
 }
 
 fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -212,8 +234,41 @@ fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::Cast(cast) if is_list(cast.field.data_type()) && is(&cast.expr, DataType::is_string) => {
             Transformed::yes(text_arrays::as_list(*cast.expr, cast.field.data_type())?)
         }
-        Expr::Cast(cast) if cast.field.data_type().is_string() && is(&cast.expr, is_list) => {
-            Transformed::yes(text_arrays::as_text(*cast.expr))
+        Expr::Cast(cast) if cast.field.data_type().is_string() && is(&cast.expr, is_written_apart) => {
+            Transformed::yes(text_out().call(vec![*cast.expr]))
+        }
+        Expr::Cast(mut cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)) => {
+            match with_seconds(&cast.expr) {
+                Some(text) => {
+                    *cast.expr = text;
+                    Transformed::yes(Expr::Cast(cast))
+                }
+                None => Transformed::no(Expr::Cast(cast)),
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { mut left, op: Operator::StringConcat, mut right })
+            if is(&left, DataType::is_string) != is(&right, DataType::is_string) =>
+        {
+            let other = if is(&left, DataType::is_string) { &mut right } else { &mut left };
+            let apart =
+                |t: &DataType| is_written_apart(t) && !matches!(t, DataType::Binary | DataType::List(_));
+            let changed = other.get_type(schema).is_ok_and(|t| apart(&t));
+            if changed {
+                **other = text_out().call(vec![std::mem::take(&mut **other)]);
+            }
+            let expr = Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right });
+            if changed { Transformed::yes(expr) } else { Transformed::no(expr) }
+        }
+        Expr::ScalarFunction(mut function) if TEXTS.contains(&function.name()) => {
+            let mut changed = false;
+            for argument in &mut function.args {
+                if argument.get_type(schema).is_ok_and(|t| is_written_apart(&t)) {
+                    *argument = text_out().call(vec![std::mem::take(argument)]);
+                    changed = true;
+                }
+            }
+            let expr = Expr::ScalarFunction(function);
+            if changed { Transformed::yes(expr) } else { Transformed::no(expr) }
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.supports_propagation() => {
             let [left_list, right_list] = [&left, &right].map(|e| e.get_type(schema).ok().filter(is_list));

@@ -173,8 +173,9 @@ pub(super) fn strict_cast(array: &ArrayRef, column: &Field) -> Result<ArrayRef, 
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let data_type = column.data_type();
     let text_type = TextType::of(column).filter(|text| *text != TextType::Varchar(None));
-    // A text that becomes bytea, uuid or json is read as one.
-    if array.data_type().is_string() && (text_type.is_some() || *data_type == DataType::Binary) {
+    // A text that becomes bytea, uuid, json or a time is read as one.
+    let read_apart = matches!(data_type, DataType::Binary | DataType::Timestamp(TimeUnit::Microsecond, _));
+    if array.data_type().is_string() && (text_type.is_some() || read_apart) {
         let text = cast_with_options(array, &DataType::Utf8, &options)?;
         return read(text.as_string::<i32>(), column);
     }
@@ -361,6 +362,32 @@ fn scalar_text(value: &datafusion::common::ScalarValue) -> Option<String> {
     String::from_utf8(out.to_vec()).ok()
 }
 
+/// VALUES in which texts are values of their columns, as untyped literals of PostgreSQL are: expressions may stand
+/// above and below them.
+fn typed_texts<'q>(target: &Target, source: &'q sql::Query) -> Cow<'q, sql::Query> {
+    if !matches!(source.ast.body.as_ref(), SetExpr::Values(_)) {
+        return Cow::Borrowed(source);
+    }
+    let mut source = source.clone();
+    if let SetExpr::Values(values) = source.ast.body.as_mut() {
+        for row in &mut values.rows {
+            for (cell, column) in row.content.iter_mut().zip(&target.columns) {
+                let is_text =
+                    matches!(cell, Expr::Value(v) if matches!(v.value, Value::SingleQuotedString(_)));
+                let field = target.field(*column);
+                if !is_text || TextType::of(&field).is_some() || field.data_type().is_nested() {
+                    continue;
+                }
+                let cast = format!("CAST({cell} AS {})", type_name(field.data_type()));
+                if let Some(typed) = sql::parse_expressions(&cast).ok().and_then(|mut one| one.pop()) {
+                    *cell = typed;
+                }
+            }
+        }
+    }
+    Cow::Owned(source)
+}
+
 /// The rows of any query, cast to the columns they go to.
 async fn query_rows(
     session: &mut Session,
@@ -368,7 +395,8 @@ async fn query_rows(
     source: &sql::Query,
     parameters: &Parameters,
 ) -> Result<RecordBatch, WireError> {
-    let (snapshot, bound) = query::bind_current(session, source).await?;
+    let source = typed_texts(target, source);
+    let (snapshot, bound) = query::bind_current(session, &source).await?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;

@@ -176,6 +176,19 @@ fn of_ids(args: &[ArrayRef], rows: usize, text: impl Fn(i64) -> Option<String>) 
     Ok(Arc::new((0..rows).map(text).collect::<StringArray>()))
 }
 
+/// The id that a number is, or that a name has: of a function, which the catalogs show by name.
+fn oids(args: &[ArrayRef], _: usize) -> Result<ArrayRef> {
+    if !args[0].data_type().is_string() {
+        return cast(&args[0], &DataType::Int64).map_err(Into::into);
+    }
+    let texts = cast(&args[0], &DataType::Utf8)?;
+    let id = |text: &str| match text.parse::<i64>() {
+        Ok(id) => id,
+        Err(_) => super::pg_catalog::procedure_oid(text).unwrap_or(0),
+    };
+    Ok(Arc::new(texts.as_string::<i32>().iter().map(|text| text.map(id)).collect::<Int64Array>()))
+}
+
 fn namespace_names(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     of_ids(args, rows, |id| {
         let names = super::pg_catalog::NAMESPACES;
