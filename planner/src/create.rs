@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::functions::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use sql::sqlparser::ast::{Distinct, SetExpr};
-use sql::{CreateAs, CreateRelation, Options, RelationKind, TextType, fold};
+use sql::{CreateAs, CreateRelation, Headers, Options, RelationKind, TextType, fold};
 
 use crate::binder::{BindOptions, Binder, ROW_TIME, partition, visible_name};
 use crate::catalog::{
@@ -77,6 +77,7 @@ pub fn plan_create(
             text_type: TextType::of_sql(&column.data_type),
             not_null: column.not_null || (is_key && statement.kind == RelationKind::Table),
             default: column.default.as_ref().map(ToString::to_string),
+            headers: column.headers.clone(),
         });
     }
     let window_ms = source_window(&statement.options)?;
@@ -137,6 +138,7 @@ pub fn plan_create(
         catalog,
         Inherited { window_ms, ..Inherited::default() },
     )?;
+    check_headers(&relation)?;
     if relation.columns.is_empty() {
         return Err(Error::Definition(format!(
             "\"{}\" needs a list of columns: there is no schema registry to take them from",
@@ -144,6 +146,38 @@ pub fn plan_create(
         )));
     }
     Ok(relation)
+}
+
+/// Columns of headers: their types, that each is there once, and that there are records.
+fn check_headers(relation: &Relation) -> Result<()> {
+    let mut seen: Vec<&Headers> = Vec::new();
+    for (index, column) in relation.columns.iter().enumerate() {
+        let Some(headers) = &column.headers else { continue };
+        let (wanted, name) = match headers {
+            Headers::All => (sql::headers_type(), "ARRAY<STRUCT<key STRING, value BYTES>>"),
+            Headers::Of(_) => (DataType::Binary, "BYTES"),
+        };
+        let wrong = |reason: String| {
+            Err(Error::invalid("column of headers", format!("\"{}\" {reason}", column.name)))
+        };
+        if column.data_type != wanted {
+            return wrong(format!("must be {name}"));
+        }
+        if relation.record_key.contains(&index) {
+            return wrong("is no part of the key".into());
+        }
+        if relation.record_format().is_none() {
+            return wrong("needs records: name their format with value_format".into());
+        }
+        if seen.contains(&headers)
+            || seen.contains(&&Headers::All)
+            || (*headers == Headers::All && !seen.is_empty())
+        {
+            return wrong("says again what another column says".into());
+        }
+        seen.push(headers);
+    }
+    Ok(())
 }
 
 /// A bound of the window that a record's key is of.
@@ -154,6 +188,7 @@ fn window_bound(name: &str) -> Column {
         text_type: None,
         not_null: true,
         default: None,
+        headers: None,
     }
 }
 
@@ -558,6 +593,7 @@ fn result_columns(
             text_type: TextType::of(field),
             not_null: false,
             default: None,
+            headers: None,
         })
         .collect())
 }

@@ -31,6 +31,12 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
     let Some(query) = &insert.source else {
         return Err(Error::Definition("INSERT … EMIT needs a query".into()));
     };
+    if let Some(column) = target.read_only_headers() {
+        return Err(Error::Definition(format!(
+            "cannot insert into \"{}\": its column \"{}\" is one of headers, which are read only",
+            target.name, column.name
+        )));
+    }
     let emit = query.emit.unwrap_or(sql::Emit::Changes);
     let emit_final = emit == sql::Emit::Final;
     let bind = BindOptions { row_time: true, emit_final, ..BindOptions::default() };

@@ -200,8 +200,8 @@ fn can_hold(format: Format, relation: &Relation, window: Option<KeyWindow>) -> b
 /// Whether the formats can hold the columns.
 fn check(relation: &Relation, format: &RecordFormat) -> Result<()> {
     fits(format.key, &key_columns(relation, format.window), "key")?;
-    let values = relation.columns.iter().enumerate().filter(|(at, _)| !relation.record_key.contains(at));
-    fits(format.value, &values.map(|(_, column)| column).collect::<Vec<_>>(), "value")?;
+    let values = relation.value_columns().map(|at| &relation.columns[at]);
+    fits(format.value, &values.collect::<Vec<_>>(), "value")?;
     if !relation.is_stream() && relation.record_key.is_empty() {
         return Err(Error::Definition(format!(
             "table \"{}\" needs a primary key: it is the key of its records",

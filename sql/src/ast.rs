@@ -245,6 +245,19 @@ pub struct Column {
     pub not_null: bool,
     /// DEFAULT.
     pub default: Option<Expr>,
+    /// HEADERS, HEADER('key').
+    pub headers: Option<Headers>,
+}
+
+/// What a column holds of its record's headers.
+///
+/// Source: ksqlDB, CREATE STREAM, HEADERS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Headers {
+    /// All of them, in their order.
+    All,
+    /// The value of the last one with this key.
+    Of(String),
 }
 
 /// CREATE … AS SELECT.

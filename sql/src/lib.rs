@@ -25,4 +25,4 @@ pub use parser::{fold, parse, parse_condition, parse_expressions, parse_query};
 pub use roles::{GrantOn, RoleOptions, RoleStatement, Secret};
 pub use settings::normalize_setting;
 pub use sqlparser;
-pub use types::{SqlType, TextType, UUID, arrow_field, arrow_type, text_map};
+pub use types::{SqlType, TextType, UUID, arrow_field, arrow_type, headers_type, text_map};

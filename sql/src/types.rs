@@ -150,6 +150,12 @@ fn utc_timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
+/// The type of all headers of a record, ARRAY<STRUCT<key STRING, value BYTES>>.
+pub fn headers_type() -> DataType {
+    let fields = vec![Field::new("key", DataType::Utf8, true), Field::new("value", DataType::Binary, true)];
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(fields.into()), true)))
+}
+
 fn custom(name: &str, arguments: &[String]) -> Result<DataType> {
     match name.to_ascii_lowercase().as_str() {
         "string" | "name" | "bpchar" => Ok(DataType::Utf8),

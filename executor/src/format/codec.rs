@@ -10,11 +10,12 @@ use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use planner::{Format, KeyWindow, RecordFormat, Relation};
 use serde_json::value::RawValue;
+use sql::Headers;
 
 use super::builder::{Builder, Reason};
 use super::cell::Cells;
 use super::plain_type::{converted, plain_type};
-use super::{Undecodable, delimited, json, kafka};
+use super::{Undecodable, delimited, headers, json, kafka};
 use crate::error::{Error, Result};
 use crate::ingest::{DELETED, ROW_TIME, column_times, topic_schema};
 
@@ -25,6 +26,13 @@ pub(crate) fn records_schema() -> SchemaRef {
         Field::new("value", DataType::Binary, true),
         Field::new(ROW_TIME, DataType::Int64, true),
     ]))
+}
+
+/// The same with headers behind them, as a relation that writes headers has it.
+fn records_with_headers() -> SchemaRef {
+    let mut fields: Vec<_> = records_schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("headers", sql::headers_type(), true)));
+    Arc::new(Schema::new(fields))
 }
 
 /// Reads and writes a relation's records.
@@ -70,8 +78,7 @@ impl Codec {
     /// None for a relation whose topic holds columns.
     pub(crate) fn of(relation: &Arc<Relation>) -> Option<Self> {
         let RecordFormat { key, value, wrapped, window } = *relation.record_format()?;
-        let is_key = |c: &usize| relation.record_key.contains(c);
-        let values: Vec<usize> = (0..relation.columns.len()).filter(|c| !is_key(c)).collect();
+        let values: Vec<usize> = relation.value_columns().collect();
         let is_bound = |c: &usize| window.is_some_and(|w| w.bounds.contains(c));
         let keys: Vec<usize> = relation.record_key.iter().copied().filter(|c| !is_bound(c)).collect();
         Some(Self {
@@ -94,7 +101,7 @@ impl Codec {
     /// [`Error::Bug`] when the batch holds no records.
     pub(crate) fn decode(&self, records: &RecordBatch) -> Result<Decoded> {
         let n = records.num_rows();
-        let [key, value, times] = records.columns() else {
+        let [key, value, times, headers @ ..] = records.columns() else {
             return Err(Error::bug("format", "a topic of records holds something else"));
         };
         let (keys, values) = (key.as_binary::<i32>(), value.as_binary::<i32>());
@@ -103,6 +110,11 @@ impl Codec {
         let unwindowed = self.window.map(|window| take_window(window, keys, &mut columns, &mut bad));
         self.key.decode(&self.relation, unwindowed.as_ref().unwrap_or(keys), &mut columns, &mut bad)?;
         self.value.decode(&self.relation, values, &mut columns, &mut bad)?;
+        for (column, out) in self.relation.columns.iter().zip(&mut columns) {
+            if let Some(wanted) = &column.headers {
+                *out = Some(headers::column(wanted, headers.first(), n));
+            }
+        }
         let mut columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
         self.check_nulls(&columns, keys, values, &mut bad);
         let times = self.times(&columns, times, values, &mut bad)?;
@@ -208,7 +220,16 @@ impl Codec {
             Some(window) => add_window(window, &key, rows),
             None => key,
         };
-        Ok(RecordBatch::try_new(records_schema(), vec![Arc::new(key), Arc::new(value), Arc::clone(time)])?)
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(key), Arc::new(value), Arc::clone(time)];
+        let all = self.relation.columns.iter().position(|column| column.headers == Some(Headers::All));
+        let schema = match all {
+            Some(at) => {
+                columns.push(Arc::clone(rows.column(at)));
+                records_with_headers()
+            }
+            None => records_schema(),
+        };
+        Ok(RecordBatch::try_new(schema, columns)?)
     }
 }
 

@@ -9,6 +9,7 @@ mod builder;
 mod cell;
 mod codec;
 mod delimited;
+mod headers;
 mod json;
 mod kafka;
 mod partitioner;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
-use sql::TextType;
+use sql::{Headers, TextType};
 
-use super::topic::{Encoding, RecordFormat, TopicRef};
+use super::topic::{Encoding, Format, RecordFormat, TopicRef};
 use crate::dataflow::Dataflow;
 
 /// Identifies a relation for ever; never used twice.
@@ -31,6 +31,8 @@ pub struct Column {
     pub not_null: bool,
     /// DEFAULT, as SQL text.
     pub default: Option<String>,
+    /// It is no part of a record's key or value, but of its headers.
+    pub headers: Option<Headers>,
 }
 
 impl Column {
@@ -134,6 +136,24 @@ impl Relation {
             Encoding::Records(format) if self.has_topic() => Some(format),
             _ => None,
         }
+    }
+
+    /// Columns that are in the values of its records.
+    pub fn value_columns(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_value = |at: &usize| !self.record_key.contains(at) && self.columns[*at].headers.is_none();
+        (0..self.columns.len()).filter(is_value)
+    }
+
+    /// The first column of headers that no statement writes to. A stream of raw bytes passes all headers on as it
+    /// does bytes.
+    pub fn read_only_headers(&self) -> Option<&Column> {
+        let passes = |format: Format| matches!(format, Format::Kafka | Format::None);
+        let raw = self.record_format().is_some_and(|format| passes(format.key) && passes(format.value));
+        self.columns.iter().find(|column| match &column.headers {
+            None => false,
+            Some(Headers::All) => !raw,
+            Some(Headers::Of(_)) => true,
+        })
     }
 
     /// Name of what it writes to its topic, unique for ever.

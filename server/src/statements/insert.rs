@@ -84,7 +84,15 @@ impl Target {
         if names.is_empty() {
             columns = (0..relation.columns.len()).map(Some).collect();
         }
-        Ok(Self { relation, columns, named: !names.is_empty() })
+        if let Some(column) = relation.read_only_headers()
+            && columns.iter().flatten().any(|index| relation.columns[*index].name == column.name)
+        {
+            let message = format!("cannot insert into column \"{}\": it is one of headers", column.name);
+            let hint = "A stream of raw bytes writes them: ARRAY<STRUCT<key STRING, value BYTES>> HEADERS.";
+            return Err(WireError::new("42809", message).hint(hint));
+        }
+        let zone = session.settings.time_zone().map(str::to_owned);
+        Ok(Self { relation, columns, named: !names.is_empty(), zone })
     }
 
     fn field(&self, column: Option<usize>) -> Field {

@@ -4,7 +4,7 @@ use sqlparser::ast::{Expr, Ident, UnaryOperator, Value};
 use sqlparser::tokenizer::Token;
 
 use super::{StatementParser, fold, word_is};
-use crate::ast::{Column, CreateAs, CreateRelation, Drop, RelationKind, Statement};
+use crate::ast::{Column, CreateAs, CreateRelation, Drop, Headers, RelationKind, Statement};
 use crate::error::{Error, Result};
 use crate::options::{OptionValue, Options};
 
@@ -166,7 +166,8 @@ impl StatementParser<'_, '_> {
     fn column(&mut self, kind: RelationKind) -> Result<Column> {
         let name = self.ident()?;
         let data_type = self.data_type()?;
-        let mut column = Column { name, data_type, key: false, not_null: false, default: None };
+        let mut column =
+            Column { name, data_type, key: false, not_null: false, default: None, headers: None };
         loop {
             if self.primary_key(kind)? || self.word("KEY") {
                 column.key = true;
@@ -174,8 +175,10 @@ impl StatementParser<'_, '_> {
                 column.not_null = true;
             } else if self.word("DEFAULT") {
                 column.default = Some(self.with(|p| p.parse_expr())?);
-            } else if self.word("HEADERS") || self.word("HEADER") {
-                return Err(Error::unsupported("a column of record headers", ""));
+            } else if self.word("HEADERS") {
+                column.headers = Some(Headers::All);
+            } else if self.word("HEADER") {
+                column.headers = Some(Headers::Of(self.header_key()?));
             } else if !self.word("NULL") {
                 return Ok(column);
             }
