@@ -4,6 +4,7 @@
 //! epoch is on disk; epochs and catalog changes reach the step thread in the order they became so.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};

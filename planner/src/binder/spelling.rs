@@ -3,7 +3,7 @@
 use sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    OrderByExpr, OrderByOptions, Query, SelectItem, TableAlias, TableAliasColumnDef, TableFactor,
+    OrderByExpr, OrderByOptions, Query, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
     TableFunctionArgs, TimezoneInfo, UnaryOperator, Value,
 };
 

@@ -29,7 +29,7 @@ mod within;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -146,6 +146,15 @@ impl fmt::Debug for Types {
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql_type: &sql::SqlType) -> Result<Option<FieldRef>> {
+        // PostgreSQL's numbers of objects: values of the catalogs, of which no column can be declared.
+        match sql_type.to_string().to_ascii_lowercase().as_str() {
+            "oid" => return Ok(Some(Arc::new(Field::new("", DataType::UInt32, true)))),
+            "oid[]" => {
+                let ids = DataType::new_list(DataType::UInt32, true);
+                return Ok(Some(Arc::new(Field::new("", ids, true))));
+            }
+            _ => {}
+        }
         match sql::arrow_type(sql_type) {
             Ok(data_type) => Ok(Some(Arc::new(Field::new("", data_type, true)))),
             Err(error) => Err(Error::Sql(error).into()),

@@ -19,6 +19,9 @@ pub(super) const POSTGRES_EPOCH_DAYS: i32 = 10_957;
 /// The same in microseconds.
 pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+/// The type of ids in the catalogs.
+const OID: u32 = 26;
+
 /// The only text whose binary form has a version in front.
 pub(super) const JSONB: u32 = 3802;
 
@@ -45,7 +48,9 @@ pub fn pg_type(data_type: &DataType) -> PgType {
         DataType::Boolean => plain(16, 1),
         DataType::Int8 | DataType::Int16 | DataType::UInt8 => plain(21, 2),
         DataType::Int32 | DataType::UInt16 => plain(23, 4),
-        DataType::Int64 | DataType::UInt32 => plain(20, 8),
+        DataType::Int64 => plain(20, 8),
+        // Ids of the catalogs; no column of a user's has this type.
+        DataType::UInt32 => plain(OID, 4),
         DataType::Float16 | DataType::Float32 => plain(700, 4),
         DataType::Float64 => plain(701, 8),
         DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
@@ -72,7 +77,7 @@ pub fn pg_type(data_type: &DataType) -> PgType {
 
 /// What an array's type holds.
 fn element_oid(array: u32) -> Option<u32> {
-    let elements = [16, 17, 20, 21, 23, 25, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700, 2950];
+    let elements = [16, 17, 20, 21, 23, 25, OID, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700, 2950];
     elements.into_iter().find(|element| array_oid(*element) == array)
 }
 
@@ -82,6 +87,7 @@ fn array_oid(element: u32) -> u32 {
         21 => 1005,
         23 => 1007,
         20 => 1016,
+        OID => 1028,
         700 => 1021,
         701 => 1022,
         1700 => 1231,
@@ -117,7 +123,8 @@ fn arrow_type(oid: u32) -> Option<DataType> {
         16 => DataType::Boolean,
         21 => DataType::Int16,
         23 => DataType::Int32,
-        20 | 26 => DataType::Int64,
+        20 => DataType::Int64,
+        OID => DataType::UInt32,
         700 => DataType::Float32,
         701 => DataType::Float64,
         1700 => DataType::Decimal128(38, 10),
@@ -130,7 +137,6 @@ fn arrow_type(oid: u32) -> Option<DataType> {
         1184 => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         1186 => DataType::Interval(IntervalUnit::MonthDayNano),
         1002 | 1014 | 1015 => list_of(25)?,
-        1028 => list_of(20)?,
         array => list_of(element_oid(array)?)?,
     })
 }
@@ -164,6 +170,7 @@ pub(crate) fn base_name(oid: u32) -> &'static str {
         20 => "bigint",
         21 => "smallint",
         23 => "integer",
+        OID => "oid",
         700 => "real",
         701 => "double precision",
         1082 => "date",

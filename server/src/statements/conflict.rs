@@ -46,7 +46,7 @@ pub(super) async fn resolve(
     let query = sql::parse_query(&meeting(relation, conflict)?)?;
     let snapshot = session.snapshot().await?;
     let written = Written(rows);
-    let binder = session.binder(&snapshot.catalog).with_fallback(&written);
+    let binder = session.question_binder(&snapshot.catalog).with_fallback(&written);
     let plan = parameters.apply(binder.batch(&query)?.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::Field;
+use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::datatypes::{Field, Schema};
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
 use planner::{BatchQuery, Privilege, Relation};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SelectItem};
 use sql::{Delete, Statement, Update};
 
-use super::insert::{refuse_read_only, relation_for, strict_cast};
-use super::{Outcome, Parameters, returning};
+use super::insert::{refuse_read_only, relation_for};
+use super::{Outcome, Parameters, insert, returning};
 use crate::pg::WireError;
 use crate::session::Session;
 
@@ -220,7 +220,7 @@ async fn read(
     let snapshot = session.snapshot().await?;
     let schema = Write::memory_schema(relation);
     let target = Some((relation.id, &schema));
-    let binder = session.binder(&snapshot.catalog).with_target(target);
+    let binder = session.question_binder(&snapshot.catalog).with_target(target);
     let bound = binder.batch(&query)?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
@@ -254,7 +254,7 @@ pub(super) async fn parameter_types(
     let snapshot = session.snapshot().await?;
     let schema = Write::memory_schema(&relation);
     let target = Some((relation.id, &schema));
-    let binder = session.binder(&snapshot.catalog).with_target(target);
+    let binder = session.question_binder(&snapshot.catalog).with_target(target);
     let bound = binder.batch(&query)?;
     let mut types = super::prepare::parameter_types(&bound.plan)?;
     // SET column = $1 needs the column's type, which a bare parameter does not tell.

@@ -1,21 +1,22 @@
 //! INSERT: literals go straight into columns; everything else is a query whose rows are cast.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
-use datafusion::arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, concat_batches};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
-use planner::{Privilege, Relation, RelationKind};
+use planner::{Column, Privilege, Relation, RelationKind};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SetExpr, UnaryOperator, Value};
 use sql::{Insert, TextType};
 
 use super::{Outcome, Parameters, conflict, query, returning};
-use crate::pg::{ColumnBuilder, RowBuilder, WireError};
+use crate::pg::{ColumnBuilder, RowBuilder, WireError, type_name};
 use crate::session::Session;
 
 /// Where the values of an INSERT or COPY go.
@@ -127,7 +128,9 @@ impl Target {
         let mut row_time = None;
         for (target, array) in self.columns.iter().zip(values.columns()) {
             match target {
-                Some(index) => columns[*index] = Some(Arc::clone(array)),
+                Some(index) => {
+                    columns[*index] = Some(cast(array, &self.relation.columns[*index].data_type)?);
+                }
                 None => row_time = Some(Arc::clone(array)),
             }
         }

@@ -87,7 +87,7 @@ pub(crate) async fn execute(
     outcome
 }
 
-/// Whether a statement changes what there is, or who may do what with it.
+/// Whether a statement changes what there is, or who may do what with it, or takes all of it away.
 fn defines(statement: &Statement) -> bool {
     match statement {
         Statement::CreateRelation(_)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array, new_null_array,
 };
-use datafusion::arrow::compute::{filter_record_batch, take};
+use datafusion::arrow::compute::{cast, filter_record_batch, take};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::logical_expr::LogicalPlan;
@@ -28,7 +28,7 @@ pub(crate) fn bind(
 ) -> Result<BatchQuery, WireError> {
     let system = SystemRelations::new(Arc::clone(snapshot), session);
     let query = crate::system::adapt(query, &snapshot.catalog, session.who())?;
-    let binder = session.binder(&snapshot.catalog).with_fallback(&system);
+    let binder = session.question_binder(&snapshot.catalog).with_fallback(&system);
     Ok(binder.batch(&query)?)
 }
 

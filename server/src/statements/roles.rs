@@ -317,6 +317,6 @@ fn unknown(role: &str) -> WireError {
     WireError::new("42704", format!("role \"{role}\" does not exist"))
 }
 
-fn denied(what: &str) -> WireError {
+pub(super) fn denied(what: &str) -> WireError {
     WireError::new("42501", format!("permission denied to {what}"))
 }

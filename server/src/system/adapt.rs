@@ -8,11 +8,11 @@ use std::ops::ControlFlow;
 
 use planner::Catalog;
 use sql::sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArguments, ObjectName, Query, Select, SelectItem,
-    SetExpr, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArguments, Ident, ObjectName, Query,
+    Select, SelectItem, SetExpr, Subscript, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
-use super::expressions::{call, cast_to, list_of, null};
+use super::expressions::{call, calls, cast_to, list_of, null, number};
 use super::known::{Functions, Who};
 use super::pg_catalog::is_empty;
 use super::select_list::shown;
@@ -99,7 +99,13 @@ impl VisitorMut for CatalogDialect {
                     *expr = replacement;
                 }
             }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let Some(letter) = letter_of_name(root, access_chain) {
+                    *expr = letter;
+                }
+            }
             Expr::Subquery(query) if reads_empty(query) => *expr = null(DataType::Text),
+            Expr::Subquery(query) if climbs_domains(query) => *expr = null(id_type()),
             Expr::Subquery(query) => {
                 drop_known(query);
                 aggregate_single(query);
@@ -144,17 +150,44 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
         | "information_schema.sql_identifier"
         | "sql_identifier"
         | "character_data" => Some(cast_to(inner, DataType::Text)),
-        "oid[]" => Some(cast_to(inner, list_of(DataType::BigInt(None)))),
+        "oid[]" => Some(cast_to(inner, list_of(id_type()))),
         "regtype[]" | "name[]" | "aclitem[]" | "\"char\"[]" => Some(cast_to(inner, list_of(DataType::Text))),
-        "oid" | "xid" => Some(cast_to(inner, DataType::BigInt(None))),
+        "oid" => Some(call("millpond_oid", inner.clone())),
+        "xid" | "int8" => Some(cast_to(inner, DataType::BigInt(None))),
+        "int4" => Some(cast_to(inner, DataType::Int(None))),
+        "int2" => Some(cast_to(inner, DataType::SmallInt(None))),
         _ => None,
     }
+}
+
+/// `typname[0]`: names are arrays of letters in PostgreSQL, from 0.
+fn letter_of_name(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
+    let name = match root {
+        Expr::Identifier(name) => name,
+        Expr::CompoundIdentifier(parts) => parts.last()?,
+        _ => return None,
+    };
+    let [AccessExpr::Subscript(Subscript::Index { index: Expr::Value(index) })] = chain else { return None };
+    let Value::Number(index, _) = &index.value else { return None };
+    let at: i64 = index.parse().ok()?;
+    let is_name = name.value.to_lowercase().ends_with("name");
+    is_name.then(|| calls("substr", [root.clone(), number(at + 1), number(1)]))
 }
 
 /// Whether a subquery reads, without a join that could keep rows, a relation that never has any:
 /// its value is NULL.
 fn reads_empty(query: &Query) -> bool {
     matches!(query.body.as_ref(), SetExpr::Select(select) if select_reads_empty(select))
+}
+
+/// The type of ids.
+fn id_type() -> DataType {
+    DataType::Custom(ObjectName::from(vec![Ident::new("oid")]), Vec::new())
+}
+
+/// Whether a subquery goes from a domain to the type that it is made of: there are no domains.
+fn climbs_domains(query: &Query) -> bool {
+    query.with.as_ref().is_some_and(|with| with.recursive) && query.to_string().contains("typbasetype")
 }
 
 fn has_subquery(expr: &Expr) -> bool {

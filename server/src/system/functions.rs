@@ -441,6 +441,7 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
     ));
     functions.push(function("pg_get_viewdef", DataType::Utf8, definitions(engine, Definition::View)));
     functions.push(function("millpond_relation_name", DataType::Utf8, definitions(engine, Definition::Name)));
+    functions.push(function("millpond_oid", DataType::Int64, oids));
     functions.push(function("millpond_namespace_name", DataType::Utf8, namespace_names));
     functions.push(function("pg_get_function_result", DataType::Utf8, |args, rows| {
         of_ids(args, rows, |oid| signature(oid).map(|(result, _)| result))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Float64Array, Int16Array, Int16Builder, Int32Array, Int64Array,
     Int64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+    UInt32Array,
 };
 use datafusion::arrow::datatypes::{Field, Schema};
 
@@ -29,6 +30,7 @@ pub(super) enum Kind {
     Small,
     Int,
     Big,
+    Oid,
     Double,
     Time,
     Bytes,
@@ -123,6 +125,7 @@ fn column(kind: Kind, cells: &[&Cell], required: bool) -> ArrayRef {
         Kind::Small => Arc::new(numbers.map(|n| i16::try_from(n?).ok()).collect::<Int16Array>()),
         Kind::Int => Arc::new(numbers.map(|n| i32::try_from(n?).ok()).collect::<Int32Array>()),
         Kind::Big => Arc::new(numbers.collect::<Int64Array>()),
+        Kind::Oid => Arc::new(numbers.map(|n| u32::try_from(n?).ok()).collect::<UInt32Array>()),
         #[allow(clippy::cast_precision_loss, reason = "counts and estimates")]
         Kind::Double => Arc::new(numbers.map(|n| n.map(|n| n as f64)).collect::<Float64Array>()),
         Kind::Time => Arc::new(numbers.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),

@@ -18,7 +18,7 @@ pub(super) use definitions::{Definition, definition, index_column, oid_of};
 pub(super) use information_schema::information_schema;
 pub(crate) use objects::relation_oid;
 pub(super) use objects::{relation_bytes, relation_id};
-pub(super) use procedures::{signature, source};
+pub(super) use procedures::{oid_of as procedure_oid, signature, source};
 
 use super::SystemRelations;
 use super::table::Row;
@@ -53,7 +53,7 @@ fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
         "pg_rewrite" => objects::rules(snapshot),
         "pg_tables" | "pg_matviews" | "pg_views" => objects::listed(snapshot, name),
         "pg_indexes" => objects::listed_indexes(snapshot),
-        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" => {
+        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" | "pg_statio_all_tables" => {
             objects::table_statistics(snapshot)
         }
         "pg_stat_user_indexes" | "pg_stat_all_indexes" => objects::index_statistics(snapshot),
@@ -109,6 +109,7 @@ const HAS_ROWS: &[&str] = &[
     "pg_stat_database",
     "pg_stat_user_indexes",
     "pg_stat_user_tables",
+    "pg_statio_all_tables",
     "pg_statio_user_tables",
     "pg_tables",
     "pg_tablespace",

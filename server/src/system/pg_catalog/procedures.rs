@@ -92,7 +92,7 @@ fn procedure(name: &str, kind: &'static str, arguments: &[DataType], result: Opt
 }
 
 /// The id of a function; what stands in parentheses behind its name is not looked at.
-pub(super) fn oid_of(name: &str) -> Option<i64> {
+pub(in super::super) fn oid_of(name: &str) -> Option<i64> {
     let name = name.split('(').next().unwrap_or_default();
     let at = PROCEDURES.iter().position(|p| p.name == name)?;
     Some(FIRST + i64::try_from(at).ok()?)

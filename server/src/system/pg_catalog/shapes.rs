@@ -59,7 +59,7 @@ impl Shape {
         let mut model: Vec<(&str, Kind, bool)> =
             self.columns.iter().map(|c| (c.name, kind(c.type_name), c.required)).collect();
         if self.oid > 0 {
-            model.push(("tableoid", Kind::Big, true));
+            model.push(("tableoid", Kind::Oid, true));
             rows.iter_mut().for_each(|row| row.push(("tableoid", Cell::from(self.oid))));
         }
         table(&model, rows)
@@ -71,7 +71,8 @@ fn kind(type_name: &str) -> Kind {
         "bool" => Kind::Bool,
         "int2" => Kind::Small,
         "int4" | "cardinal_number" => Kind::Int,
-        "int8" | "oid" | "xid" => Kind::Big,
+        "int8" | "xid" => Kind::Big,
+        "oid" => Kind::Oid,
         "float4" | "float8" => Kind::Double,
         "timestamptz" | "time_stamp" => Kind::Time,
         "bytea" => Kind::Bytes,
