@@ -1,70 +1,9 @@
 //! Every `.slt` file under `slt/`, over the real wire, each against a server of its own.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use harness::{Server, connect};
-use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
-use tokio_postgres::{Client, SimpleQueryMessage};
-
-struct Wire(Client);
-
-#[derive(Debug)]
-struct Failure(tokio_postgres::Error);
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.as_db_error() {
-            Some(error) => write!(f, "({}) {}", error.code().code(), error.message()),
-            None => write!(f, "{}", self.0),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
-#[async_trait]
-impl AsyncDB for Wire {
-    type Error = Failure;
-    type ColumnType = DefaultColumnType;
-
-    async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Failure> {
-        let mut rows = Vec::new();
-        let (mut width, mut count) = (0, 0);
-        for message in self.0.simple_query(sql).await.map_err(Failure)? {
-            match message {
-                SimpleQueryMessage::RowDescription(columns) => width = columns.len(),
-                SimpleQueryMessage::Row(row) => rows.push(
-                    (0..row.len())
-                        .map(|i| match row.get(i) {
-                            None => "NULL".to_owned(),
-                            Some("") => "(empty)".to_owned(),
-                            Some(text) => text.to_owned(),
-                        })
-                        .collect(),
-                ),
-                SimpleQueryMessage::CommandComplete(n) => count = n,
-                _ => {}
-            }
-        }
-        Ok(if width > 0 {
-            DBOutput::Rows { types: vec![DefaultColumnType::Any; width], rows }
-        } else {
-            DBOutput::StatementComplete(count)
-        })
-    }
-
-    async fn shutdown(&mut self) {}
-
-    fn engine_name(&self) -> &str {
-        "millpond"
-    }
-
-    async fn sleep(duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
-}
+use harness::Server;
+use harness::slt::run_file;
 
 fn files(directory: &Path, out: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> =
@@ -89,13 +28,8 @@ fn every_file() {
     for path in all {
         let data = tempfile::tempdir().unwrap();
         let server = Server::start(data.path());
-        let url = server.url.clone();
-        let result = runtime.block_on(async {
-            let mut runner = Runner::new(|| async { Ok(Wire(connect(&url).await.map_err(Failure)?)) });
-            runner.run_file_async(&path).await
-        });
-        if let Err(error) = result {
-            failures.push(format!("{}", error.display(false)));
+        if let Err(error) = runtime.block_on(run_file(&server.url, &path)) {
+            failures.push(error);
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
