@@ -20,6 +20,7 @@ use sql::TextType;
 use sql::sqlparser::ast::BinaryOperator;
 
 use super::json;
+use super::json_bytes::JsonBytes;
 use super::scalar::{scalar_function, text_at, text_function, text_map_builder};
 
 /// Plans the operators.
@@ -201,7 +202,7 @@ fn of_ksql() -> Vec<Arc<ScalarUDF>> {
         }),
         scalar_function("json_records", exact(vec![Utf8]), records_type(), |args, _| records(&args[0])),
         scalar_function("to_json_string", Signature::any(1, Volatility::Immutable), Utf8, |args, _| {
-            let texts = json_texts(&args[0])?;
+            let texts = json_texts_with(&args[0], JsonBytes::Base64)?;
             let texts = strings(&texts).map(|text| Some(text.unwrap_or("null")));
             Ok(Arc::new(texts.collect::<StringArray>()))
         }),
@@ -269,8 +270,12 @@ fn exists(json: &str, name: &str) -> bool {
 
 /// Values as JSON; NULL stays NULL.
 fn json_texts(values: &ArrayRef) -> Result<ArrayRef> {
+    json_texts_with(values, JsonBytes::Hex)
+}
+
+fn json_texts_with(values: &ArrayRef, bytes: JsonBytes) -> Result<ArrayRef> {
     let field = Arc::new(Field::new("value", values.data_type().clone(), true));
-    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let options = EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(bytes));
     if values.data_type().is_null() {
         return Ok(Arc::new(StringArray::new_null(values.len())));
     }

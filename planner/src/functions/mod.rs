@@ -8,6 +8,7 @@ mod digest;
 mod interval;
 mod java_pattern;
 mod json;
+mod json_bytes;
 mod json_functions;
 mod ksql_bytes;
 mod ksql_nested;
