@@ -8,6 +8,7 @@ mod config;
 mod http;
 mod memory;
 mod pg;
+mod question_pool;
 mod run;
 mod session;
 mod settings;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryLimit};
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use storage::Fs;
+
+use crate::question_pool::QuestionPool;
 
 /// What the limit of the server leaves for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,7 +51,7 @@ impl MemoryLimits {
             DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spilled.clone()]));
         let mut builder = RuntimeEnvBuilder::new().with_disk_manager_builder(disk);
         if let Some(bytes) = self.questions {
-            let pool = FairSpillPool::new(usize::try_from(bytes).unwrap_or(usize::MAX));
+            let pool = QuestionPool::new(usize::try_from(bytes).unwrap_or(usize::MAX));
             builder = builder.with_memory_pool(Arc::new(pool));
         }
         builder.build_arc().map_err(|error| storage::Error::Io {
