@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use datafusion::arrow::datatypes::Field;
+
 use crate::pg::WireError;
 
 /// A setting.
@@ -191,6 +193,14 @@ impl Settings {
     pub fn time_zone(&self) -> Option<&str> {
         let zone = self.changed.get("timezone")?;
         (!is_utc(zone)).then_some(zone)
+    }
+
+    /// A field as it is in the time zone.
+    pub fn in_zone(&self, field: Field) -> Field {
+        match self.time_zone() {
+            Some(zone) => planner::field_in_zone(&field, zone),
+            None => field,
+        }
     }
 
     /// Every setting with its value.

@@ -264,9 +264,7 @@ pub(super) async fn parameter_types(
             && let Some(slot) =
                 p.trim_start_matches('$').parse::<usize>().ok().and_then(|n| types.get_mut(n.wrapping_sub(1)))
         {
-            let field = relation.columns[index].field();
-            let zone = session.settings.time_zone();
-            *slot = zone.map(|zone| planner::field_in_zone(&field, zone)).unwrap_or(field);
+            *slot = session.settings.in_zone(relation.columns[index].field());
         }
     }
     Ok(types)

@@ -166,14 +166,8 @@ impl Target {
 
 /// Values that a statement gives a column, as those of the column: a text without a zone is meant in the session's.
 pub(super) fn assigned(session: &Session, array: &ArrayRef, column: &Column) -> Result<ArrayRef, WireError> {
-    let field = column.field();
-    match session.settings.time_zone() {
-        None => strict_cast(array, &field),
-        Some(zone) => {
-            let read = strict_cast(array, &planner::field_in_zone(&field, zone))?;
-            Ok(cast(&read, &column.data_type)?)
-        }
-    }
+    let read = strict_cast(array, &session.settings.in_zone(column.field()))?;
+    Ok(cast(&read, &column.data_type)?)
 }
 
 /// Values as those of a column.

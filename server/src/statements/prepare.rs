@@ -92,12 +92,8 @@ pub(crate) async fn prepare(
     let Some(parsed) = parsed else {
         return Ok(Prepared { parsed: None, parameters: Vec::new(), result: None, lookup: None });
     };
-    let zone = session.settings.time_zone().map(str::to_owned);
-    let in_zone = |field: &Field| match &zone {
-        Some(zone) => planner::field_in_zone(field, zone),
-        None => field.clone(),
-    };
-    let declared: Vec<Option<Field>> = declared.iter().map(|field| field.as_ref().map(in_zone)).collect();
+    let in_zone = |field: &Option<Field>| field.clone().map(|field| session.settings.in_zone(field));
+    let declared: Vec<Option<Field>> = declared.iter().map(in_zone).collect();
     let Types { mut parameters, result, lookup } = types(session, &parsed.statement, &declared).await?;
     for (index, declared) in declared.iter().enumerate() {
         match (parameters.get_mut(index), declared) {
