@@ -3,149 +3,26 @@
 //! After every restart: no acknowledged statement is missing, none is there twice, none by half,
 //! and the views equal the batch answer. `KILL_CYCLES` sets how often.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::SinkExt;
-use harness::{Server, connect, rows, seed, times};
+use harness::ledger::{Ledger, SETUP};
+use harness::{Server, rows, seed, times};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::Mutex;
-
-/// What the driver knows of each statement: its rows, and whether it was acknowledged.
-type Ledger = Arc<Mutex<HashMap<i64, (usize, bool)>>>;
-
-const SETUP: [&str; 11] = [
-    "CREATE STREAM events (statement BIGINT, n INT, g TEXT)",
-    "CREATE TABLE accounts (statement BIGINT, n INT, g TEXT, PRIMARY KEY (statement, n))",
-    "CREATE MATERIALIZED VIEW by_group AS SELECT g, count(*) AS rows, sum(n) AS total FROM events GROUP BY g",
-    "CREATE MATERIALIZED VIEW by_statement AS SELECT statement, count(*) AS rows FROM accounts GROUP BY statement",
-    "CREATE MATERIALIZED VIEW both AS SELECT e.g, count(*) AS rows FROM events e JOIN accounts a \
-     ON e.statement = a.statement AND e.n = a.n GROUP BY e.g",
-    // Streams that queries write, in a format and as columns; two queries that write to one.
-    "CREATE STREAM large WITH (value_format = 'json', partitions = 2) AS SELECT statement, n FROM events WHERE n > 20",
-    "CREATE STREAM all_of_them (statement BIGINT, n INT)",
-    "INSERT INTO all_of_them SELECT statement, n FROM large EMIT CHANGES",
-    "INSERT INTO all_of_them SELECT statement, n FROM events WHERE n <= 20 EMIT CHANGES",
-    "CREATE STREAM large_raw (v TEXT) WITH (kafka_topic = 'large', value_format = 'kafka')",
-    "CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS rows, sum(n) AS total FROM all_of_them",
-];
-
-/// Each view with the same question asked of the base relations.
-const SAME: [(&str, &str); 6] = [
-    ("SELECT * FROM by_group", "SELECT g, count(*), sum(n) FROM events GROUP BY g"),
-    ("SELECT * FROM by_statement", "SELECT statement, count(*) FROM accounts GROUP BY statement"),
-    (
-        "SELECT * FROM both",
-        "SELECT e.g, count(*) FROM events e JOIN accounts a ON e.statement = a.statement AND e.n = a.n GROUP BY e.g",
-    ),
-    ("SELECT * FROM counted", "SELECT count(*), sum(n) FROM events"),
-    // Offsets of a topic that two queries write to are as many as its rows.
-    (
-        "SELECT count(*), count(DISTINCT rowoffset), coalesce(max(rowoffset), -1) + 1 FROM all_of_them",
-        "SELECT count(*), count(*), count(*) FROM events",
-    ),
-    ("SELECT count(*) FROM large_raw", "SELECT count(*) FROM events WHERE n > 20"),
-];
-
-/// Writes until the server dies. Each statement has a number; transactions write to both relations.
-async fn write(url: String, next: Arc<AtomicI64>, ledger: Ledger, seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let Ok(client) = connect(&url).await else { return };
-    loop {
-        let statement = next.fetch_add(1, Ordering::SeqCst);
-        let n = random.random_range(1..60);
-        ledger.lock().await.insert(statement, (n, false));
-        let line = |i: usize| (statement, i, ["a", "b", "c"][i % 3]);
-        let values: Vec<String> = (0..n).map(line).map(|(s, i, g)| format!("({s}, {i}, '{g}')")).collect();
-        let done = match random.random_range(0..3) {
-            0 => {
-                client.batch_execute(&format!("INSERT INTO events VALUES {}", values.join(","))).await.is_ok()
-            }
-            1 => {
-                let both = format!(
-                    "BEGIN; INSERT INTO events VALUES {0}; INSERT INTO accounts VALUES {0}; COMMIT",
-                    values.join(",")
-                );
-                client.batch_execute(&both).await.is_ok()
-            }
-            _ => copy(&client, (0..n).map(line)).await,
-        };
-        if !done {
-            return;
-        }
-        ledger.lock().await.insert(statement, (n, true));
-    }
-}
-
-async fn copy(
-    client: &tokio_postgres::Client,
-    lines: impl Iterator<Item = (i64, usize, &'static str)>,
-) -> bool {
-    let Ok(sink) = client.copy_in::<_, Bytes>("COPY events FROM STDIN").await else { return false };
-    let mut sink = std::pin::pin!(sink);
-    for (statement, i, g) in lines {
-        if sink.feed(Bytes::from(format!("{statement}\t{i}\t{g}\n"))).await.is_err() {
-            return false;
-        }
-    }
-    sink.as_mut().finish().await.is_ok()
-}
-
-async fn verify(server: &Server, ledger: &Ledger, context: &str) {
-    let client = server.connect().await;
-    let found: HashMap<i64, usize> =
-        rows(&client, "SELECT statement, count(*) FROM events GROUP BY statement")
-            .await
-            .iter()
-            .map(|line| {
-                let (statement, count) = line.split_once('|').unwrap();
-                (statement.parse().unwrap(), count.parse().unwrap())
-            })
-            .collect();
-    let ledger = ledger.lock().await;
-    for (statement, (n, acknowledged)) in ledger.iter() {
-        match found.get(statement) {
-            Some(count) => assert_eq!(count, n, "{context}: statement {statement} is there by half or twice"),
-            None => assert!(!acknowledged, "{context}: statement {statement} was acknowledged and is gone"),
-        }
-    }
-    assert!(found.keys().all(|s| ledger.contains_key(s)), "{context}: rows that nobody wrote");
-    let doubled = "SELECT statement, n FROM events GROUP BY statement, n HAVING count(*) > 1";
-    assert!(rows(&client, doubled).await.is_empty(), "{context}: doubled rows");
-    let torn = "SELECT a.statement FROM (SELECT statement, count(*) c FROM accounts GROUP BY statement) a \
-                JOIN (SELECT statement, count(*) c FROM events GROUP BY statement) e ON a.statement = e.statement WHERE a.c <> e.c";
-    assert!(rows(&client, torn).await.is_empty(), "{context}: a transaction is there by half");
-    for (view, query) in SAME {
-        assert_eq!(rows(&client, view).await, rows(&client, query).await, "{context}: {view}");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_acknowledged_is_lost() {
     let seed = seed("kill");
     let mut random = StdRng::seed_from_u64(seed);
     let data = tempfile::tempdir().unwrap();
-    let ledger: Ledger = Arc::default();
-    let next = Arc::new(AtomicI64::new(1));
+    let ledger = Ledger::default();
     let mut server = Server::start(data.path());
     for statement in SETUP {
         server.connect().await.batch_execute(statement).await.unwrap();
     }
     for cycle in 0..times("KILL_CYCLES", 50) {
-        let writers: Vec<_> = (0..3)
-            .map(|_| {
-                tokio::spawn(write(
-                    server.url.clone(),
-                    Arc::clone(&next),
-                    Arc::clone(&ledger),
-                    random.random(),
-                ))
-            })
-            .collect();
+        let writers: Vec<_> =
+            (0..3).map(|_| tokio::spawn(ledger.clone().write(server.url.clone(), random.random()))).collect();
         tokio::time::sleep(Duration::from_millis(random.random_range(1..120))).await;
         server.kill();
         for writer in writers {
@@ -160,9 +37,9 @@ async fn nothing_acknowledged_is_lost() {
             }
         }
         server = Server::start_with(data.path(), &["--checkpoint-ms", checkpoints]).unwrap();
-        verify(&server, &ledger, &format!("SEED={seed} cycle {cycle}")).await;
+        ledger.verify(&server.connect().await, &format!("SEED={seed} cycle {cycle}")).await;
     }
-    let acknowledged = ledger.lock().await.values().filter(|(_, a)| *a).count();
+    let acknowledged = ledger.acknowledged();
     println!("{acknowledged} acknowledged statements, all there once");
     assert!(acknowledged > 0);
 }

@@ -14,6 +14,8 @@ use crate::pg::Registry;
 /// Longest request.
 const REQUEST_BYTES: usize = 8 << 10;
 const LIMIT: Duration = Duration::from_secs(5);
+/// Without descriptors there are no clients: time for others to close some.
+pub(crate) const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 pub(crate) async fn serve(
     socket: TcpListener,
@@ -22,17 +24,19 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        let client = tokio::select! {
+        let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        if let Ok((client, _)) = client {
-            let (engine, registry) = (Arc::clone(&engine), Arc::clone(&registry));
-            tokio::spawn(async move {
-                // A client that is slow or gone costs only itself.
-                let _ = tokio::time::timeout(LIMIT, answer(client, &engine, &registry)).await;
-            });
-        }
+        let Ok((client, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
+        let (engine, registry) = (Arc::clone(&engine), Arc::clone(&registry));
+        tokio::spawn(async move {
+            // A client that is slow or gone costs only itself.
+            let _ = tokio::time::timeout(LIMIT, answer(client, &engine, &registry)).await;
+        });
     }
 }
 

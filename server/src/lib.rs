@@ -21,5 +21,5 @@ mod tools;
 pub type Compiled<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + 'a>>;
 
 pub use config::{Config, ConfigError, SETTINGS as SERVER_SETTINGS, usage};
-pub use run::{RunError, Running, start};
+pub use run::{RunError, Running, start, start_on};
 pub use tools::{backup, bench, check, demo, flights, restore};

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::{Config, start, usage};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,6 +67,7 @@ fn serve(args: &[String]) -> Result<()> {
     let config = Config::load(args, |name| std::env::var(name).ok())?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log)?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    allow_open_files();
     run(async move {
         let running = start(&config).await?;
         tracing::info!(http = ?running.http_address, "serving");
@@ -79,4 +81,13 @@ fn serve(args: &[String]) -> Result<()> {
         running.stop().await;
         Ok(())
     })
+}
+
+/// Lets this process open as many files as the system allows it: a client and a partition take one each, and the
+/// usual limit of 1024 is made for programs that call `select`.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, allowed = limit.current, "could not raise the number of open files");
+    }
 }

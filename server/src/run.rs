@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use executor::{Engine, EngineConfig};
 use planner::FIRST_ROLE;
-use storage::{Disk, SystemClock};
+use storage::{Disk, Fs, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -66,14 +66,23 @@ pub struct Running {
 /// # Errors
 /// [`RunError`].
 pub fn start(config: &Config) -> Compiled<'_, Result<Running, RunError>> {
-    Box::pin(open(config))
+    start_on(config, Arc::new(Disk))
 }
 
-async fn open(config: &Config) -> Result<Running, RunError> {
+/// As [`start`], on a disk that a test has made. The lock, the projection and what questions spill stay on the
+/// real one: nothing is lost with them.
+///
+/// # Errors
+/// [`RunError`].
+pub fn start_on(config: &Config, fs: Arc<dyn Fs>) -> Compiled<'_, Result<Running, RunError>> {
+    Box::pin(open(config, fs))
+}
+
+async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Running, RunError> {
     let tls = config.tls.as_ref().map(Tls::load).transpose()?;
     let engine_config = EngineConfig {
         data_dir: config.data_dir.clone(),
-        fs: Arc::new(Disk),
+        fs,
         clock: Arc::new(SystemClock),
         shards: config.shards,
         segment_bytes: config.segment_bytes,

@@ -119,7 +119,7 @@ impl Capture {
         let path = relative(path, directory);
         let name = self.root.join(&path);
         if let Some(parent) = name.parent() {
-            self.fs.create_dir(parent)?;
+            self.fs.create_dirs(parent)?;
         }
         let there = self.fs.link(&directory.join(&path), &name)?;
         if there {
@@ -182,7 +182,7 @@ impl Capture {
 
     fn copy_all(&self, to: &Path, stop: &AtomicBool) -> Result<()> {
         for directory in &self.directories {
-            self.fs.create_dir(&to.join(directory))?;
+            self.fs.create_dirs(&to.join(directory))?;
         }
         for (path, bytes) in &self.files {
             copy(self.fs.as_ref(), (&self.root.join(path), *bytes), &to.join(path), stop)?;

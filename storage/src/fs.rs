@@ -23,11 +23,11 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// [`Error::Io`].
     fn open_existing(&self, path: &Path) -> Result<Option<Box<dyn FsFile>>>;
-    /// Makes a directory and those above it.
+    /// Makes a directory in one that is there; false if it is there already.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    fn create_dir(&self, path: &Path) -> Result<()>;
+    /// [`Error::Io`], `NotFound` when the one above is missing.
+    fn create_dir(&self, path: &Path) -> Result<bool>;
     /// Names in a directory, sorted; empty if it is not there.
     ///
     /// # Errors
@@ -53,6 +53,27 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// [`Error::Io`].
     fn sync_dir(&self, path: &Path) -> Result<()>;
+}
+
+impl dyn Fs + '_ {
+    /// Makes a directory and those above it, each durable before the next.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_dirs(&self, path: &Path) -> Result<()> {
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+        let made = match (self.create_dir(path), above) {
+            (Err(Error::Io { source, .. }), Some(above)) if source.kind() == io::ErrorKind::NotFound => {
+                self.create_dirs(above)?;
+                self.create_dir(path)?
+            }
+            (made, _) => made?,
+        };
+        match above {
+            Some(above) if made => self.sync_dir(above),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An open file.
@@ -113,8 +134,12 @@ impl Fs for Disk {
         }
     }
 
-    fn create_dir(&self, path: &Path) -> Result<()> {
-        fs::create_dir_all(path).map_err(Error::io("create directory", path))
+    fn create_dir(&self, path: &Path) -> Result<bool> {
+        match fs::create_dir(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+            Err(error) => Err(Error::io("create directory", path)(error)),
+        }
     }
 
     fn list(&self, path: &Path) -> Result<Vec<PathBuf>> {

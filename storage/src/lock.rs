@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::fs::Fs;
 
 /// Holds a data directory until dropped; the kernel lets go when the process ends, however it ends.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ impl DirLock {
     ///
     /// # Errors
     /// [`Error::Locked`] if another process has it.
-    pub fn acquire(directory: &Path) -> Result<Self> {
-        fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
+    pub fn acquire(on: &dyn Fs, directory: &Path) -> Result<Self> {
+        on.create_dirs(directory)?;
         let path = directory.join("LOCK");
         let file = fs::OpenOptions::new()
             .write(true)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use memory::Memory;
 use storage::log::{Append, EmbeddedLog, Log, LogConfig, Retention, Sync, TopicPartition};
-use storage::{Error, Kind, Result};
+use storage::{Error, Fs, Kind, Result};
 
 const CONFIG: LogConfig = LogConfig { segment_bytes: 4096, recent_bytes: 1000 };
 
@@ -90,6 +90,51 @@ fn an_epoch_is_whole_or_not_there_at_every_torn_byte() {
         }
         log.commit(2, 0, &all("again"), Sync::Durable).unwrap();
         assert_eq!(bodies(&log, "b"), ["first b", "again b"]);
+    }
+}
+
+/// The power fails as a segment begins: the epoch before, whose frame ended the last one, is whole.
+#[test]
+fn an_epoch_that_ended_a_segment_is_whole() {
+    let disk = Memory::default();
+    let (log, _) = open(&disk, 0).unwrap();
+    log.create_topic("a", 1).unwrap();
+    log.create_topic("b", 1).unwrap();
+    let long = "x".repeat(5000);
+    log.commit(1, 0, &[append("a", &long), append("b", "one")], Sync::Durable).unwrap();
+    // The segment of "a" is sealed, and there is a new one without anything in it.
+    disk.state().syncs_left = Some(1);
+    assert!(log.commit(2, 0, &[append("a", "two")], Sync::Durable).is_err());
+    drop(log);
+    disk.crash(0);
+    assert_eq!(disk.list(Path::new("/log/a/0")).unwrap().len(), 3, "two segments and an index");
+    let (log, recovered) = open(&disk, 1).unwrap();
+    assert_eq!((recovered.last_epoch, recovered.cut_epoch), (1, None));
+    assert_eq!((bodies(&log, "a"), bodies(&log, "b")), (vec![long], vec!["one".to_owned()]));
+}
+
+/// Of what can be computed again and was not synced, any part may be missing: it ends where the first of it is.
+#[test]
+fn a_hole_in_what_can_be_computed_again_is_its_end() {
+    let path = PathBuf::from("/log/a/0/00000000000000000000.seg");
+    for sync in [Sync::Derived, Sync::Durable] {
+        let disk = Memory::default();
+        let (log, _) = open(&disk, 0).unwrap();
+        log.create_topic("a", 1).unwrap();
+        for epoch in 1..=3 {
+            log.commit(epoch, 0, &[append("a", &format!("record {epoch}"))], sync).unwrap();
+        }
+        drop(log);
+        let mut state = disk.state();
+        let bytes = &mut state.files.get_mut(&path).unwrap().now;
+        let frame = bytes.len() / 3;
+        bytes[frame..2 * frame].fill(0);
+        drop(state);
+        match (sync, open(&disk, 0)) {
+            (Sync::Derived, Ok((log, _))) => assert_eq!(bodies(&log, "a"), ["record 1"]),
+            (Sync::Durable, Err(error)) => assert_eq!(error.kind(), Kind::Corrupt),
+            (sync, opened) => panic!("{sync:?}: {:?}", opened.map(|(_, recovered)| recovered)),
+        }
     }
 }
 

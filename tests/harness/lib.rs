@@ -1,5 +1,6 @@
 //! What every test from outside needs: a server of its own in a child process, and clients.
 
+pub mod ledger;
 pub mod slt;
 
 use std::io::{BufRead, BufReader};

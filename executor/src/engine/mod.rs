@@ -134,7 +134,7 @@ impl Engine {
     /// # Errors
     /// A directory in use, and damage that would lose acknowledged data.
     pub fn start(config: &EngineConfig) -> Result<Self> {
-        let lock = storage::DirLock::acquire(&config.data_dir)?;
+        let lock = storage::DirLock::acquire(config.fs.as_ref(), &config.data_dir)?;
         storage::backup::clean(config.fs.as_ref(), &config.data_dir)?;
         let recovered = recovery::recover(config)?;
         let (sender, receiver) = mpsc::channel(QUEUE);

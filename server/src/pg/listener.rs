@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use super::WireError;
 use super::connection::{Registry, handle, refuse};
 use super::entry::Door;
+use crate::http::ACCEPT_AGAIN;
 use crate::session::Shared;
 
 /// A client that answers nothing for this long has gone.
@@ -53,9 +54,8 @@ pub async fn serve(
         match accepted {
             Ok((socket, _)) => accept(socket, &slots, &shared, &registry, &door),
             Err(error) => {
-                // Out of file descriptors, most likely: give others time to close some.
                 tracing::warn!(%error, "could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
     }

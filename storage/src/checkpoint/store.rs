@@ -53,7 +53,7 @@ impl CheckpointStore {
     /// # Errors
     /// Any of the disk but damage.
     pub fn open(fs: Arc<dyn Fs>, directory: &Path) -> Result<Self> {
-        fs.create_dir(directory)?;
+        fs.create_dirs(directory)?;
         let (mut store, damaged) = Self::look(&fs, directory)?;
         for error in &damaged {
             tracing::error!(%error, "a checkpoint cannot be used");

@@ -58,7 +58,7 @@ impl EmbeddedLog {
         acknowledged: Epoch,
         live: impl Fn(&str) -> bool,
     ) -> Result<(Self, Recovered)> {
-        fs.create_dir(root)?;
+        fs.create_dirs(root)?;
         let mut seen = Seen::default();
         let mut topics = HashMap::new();
         for path in fs.list(root)? {
@@ -144,8 +144,7 @@ impl Log for EmbeddedLog {
             let partition = Partition::create(self.fs.as_ref(), &directory.join(number.to_string()))?;
             opened.push(Arc::new(Mutex::new(partition)));
         }
-        self.fs.sync_dir(&directory)?;
-        self.fs.sync_dir(&self.root)
+        Ok(())
     }
 
     fn drop_topic(&self, topic: &str) -> Result<()> {
@@ -178,7 +177,7 @@ impl Log for EmbeddedLog {
     }
 
     fn read(&self, at: &TopicPartition, from: Offset, until: Offset, max_bytes: usize) -> Result<Vec<Frame>> {
-        self.partition(at)?.lock().read(from, until, max_bytes)
+        self.partition(at)?.lock().read(self.fs.as_ref(), from, until, max_bytes)
     }
 
     fn bounds(&self, at: &TopicPartition) -> Result<Range<Offset>> {

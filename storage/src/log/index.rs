@@ -77,7 +77,7 @@ impl Index {
 
     /// Reads it back; None when it is not whole or not for a segment of `segment_len` bytes.
     pub(crate) fn load(fs: &dyn Fs, path: &Path, segment_len: u64) -> Option<Self> {
-        let file = fs.open(path).ok()?;
+        let file = fs.open_existing(path).ok()??;
         let mut bytes = vec![0; usize::try_from(file.length().ok()?).ok()?];
         file.read_at(&mut bytes, 0).ok()?;
         let raw = decode_header(&bytes)?;

@@ -6,17 +6,19 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::recovery::Seen;
-use super::segment::{Segment, Tail};
+use super::segment::{OpenSegment, Segment, Tail};
 use super::{LogConfig, Retention};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, FrameHeader};
 use crate::fs::Fs;
 use crate::{Epoch, Offset};
 
-/// The segments of one partition, in order; the last one grows.
+/// The segments of one partition, in order.
 pub(crate) struct Partition {
     directory: PathBuf,
-    segments: Vec<Segment>,
+    sealed: Vec<Segment>,
+    /// The last one, which grows.
+    active: OpenSegment,
     recent: Recent,
     /// The last segment ends in bytes that are no frame.
     torn: bool,
@@ -40,11 +42,11 @@ pub(crate) struct Written {
 
 impl Partition {
     pub(crate) fn create(fs: &dyn Fs, directory: &Path) -> Result<Self> {
-        fs.create_dir(directory)?;
-        let segment = Segment::create(fs, directory, 0)?;
+        fs.create_dirs(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
-            segments: vec![segment],
+            sealed: Vec::new(),
+            active: OpenSegment::create(fs, directory, 0)?,
             recent: Recent::default(),
             torn: false,
             poisoned: false,
@@ -57,59 +59,54 @@ impl Partition {
             fs.list(directory)?.into_iter().filter_map(|path| Some((segment_base(&path)?, path))).collect();
         paths.sort();
         let Some((base, last)) = paths.pop() else { return Self::create(fs, directory) };
-        let mut segments = Vec::new();
-        for (base, path) in &paths {
-            segments.push(Segment::open_sealed(fs, path, *base)?);
+        let sealed =
+            paths.iter().map(|(base, path)| Segment::sealed(fs, path, *base)).collect::<Result<Vec<_>>>()?;
+        let (active, tail) = OpenSegment::open(fs, &last, base, |raw| seen.frame(&raw.header))?;
+        // The last epoch that is whole may have ended the segment before: a crash came as this one began.
+        if active.segment.index.len == 0
+            && let Some(before) = sealed.last()
+            && let Some(header) = before.last_header(fs)?
+        {
+            seen.frame(&header);
         }
-        let (active, tail) = Segment::open_active(fs, &last, base, |raw| seen.frame(&raw.header))?;
         let torn = matches!(tail, Tail::Torn);
         if torn {
-            seen.torn(&last, active.index.len);
+            seen.torn(&last, active.segment.index.len);
         }
-        segments.push(active);
-        for pair in segments.windows(2) {
-            if let [before, after] = pair
-                && before.index.end != after.base
-            {
-                return Err(Error::corrupt(
-                    &after.path,
-                    0,
-                    format!("records from offset {} are missing", before.index.end),
-                ));
+        let all = || sealed.iter().chain([&active.segment]);
+        for (before, after) in all().zip(all().skip(1)) {
+            if before.index.end != after.base {
+                let missing = format!("records from offset {} are missing", before.index.end);
+                return Err(Error::corrupt(&after.path, 0, missing));
             }
         }
-        Ok(Self {
-            directory: directory.to_owned(),
-            segments,
-            recent: Recent::default(),
-            torn,
-            poisoned: false,
-        })
+        let directory = directory.to_owned();
+        Ok(Self { directory, sealed, active, recent: Recent::default(), torn, poisoned: false })
     }
 
     /// Cuts a torn end off the last segment.
     pub(crate) fn cut_torn(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.torn) { self.active()?.cut() } else { Ok(()) }
+        if std::mem::take(&mut self.torn) { self.active.cut() } else { Ok(()) }
     }
 
-    fn active(&self) -> Result<&Segment> {
-        self.segments.last().ok_or_else(|| Error::Poisoned { path: self.directory.clone() })
+    fn segments(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.sealed.iter().chain([&self.active.segment])
     }
 
     pub(crate) fn start(&self) -> Offset {
-        self.segments.first().map_or(0, |s| s.base)
+        self.sealed.first().unwrap_or(&self.active.segment).base
     }
 
     pub(crate) fn end(&self) -> Offset {
-        self.segments.last().map_or(0, |s| s.index.end)
+        self.active.segment.index.end
     }
 
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.segments.iter().map(|s| s.index.len).sum()
+        self.segments().map(|s| s.index.len).sum()
     }
 
     pub(crate) fn last_epoch(&self) -> Epoch {
-        self.segments.iter().rev().map(|s| s.index.last_epoch).find(|e| *e > 0).unwrap_or(0)
+        self.segments().rev().map(|s| s.index.last_epoch).find(|e| *e > 0).unwrap_or(0)
     }
 
     /// Writes a frame after the last one; it counts only after [`Self::commit`].
@@ -123,70 +120,76 @@ impl Partition {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.directory.clone() });
         }
-        if self.active()?.index.len >= config.segment_bytes {
+        if self.active.segment.index.len >= config.segment_bytes {
             self.roll(fs)?;
         }
         let header = FrameHeader { base_offset: self.end(), ..header };
         let mut bytes = Vec::new();
         header.encode(body, &mut bytes)?;
-        let active = self.active()?;
-        let position = active.index.len;
-        active.file.write_at(&bytes, position)?;
+        let position = self.active.segment.index.len;
+        self.active.file.write_at(&bytes, position)?;
         Ok(Written { frame: Frame { header, body: body.clone() }, position, bytes: bytes.len() as u64 })
     }
 
     /// Makes written frames durable. A failure poisons the partition: the kernel may have dropped
     /// the pages, and a second sync that succeeds would mean nothing.
     pub(crate) fn sync(&mut self) -> Result<()> {
-        let synced = self.active().and_then(|segment| segment.file.sync());
+        let synced = self.active.file.sync();
         self.poisoned |= synced.is_err();
         synced
     }
 
     /// Shows a written frame to readers.
     pub(crate) fn commit(&mut self, written: Written, config: &LogConfig) {
-        if let Some(segment) = self.segments.last_mut() {
-            segment.index.push(&written.frame.header, written.position, written.bytes);
-        }
+        self.active.segment.index.push(&written.frame.header, written.position, written.bytes);
         self.recent.push(written.frame, config.recent_bytes);
     }
 
     /// Takes back what was written and not committed.
     pub(crate) fn undo(&mut self) {
-        let undone = self.active().and_then(|segment| segment.file.truncate(segment.index.len));
+        let undone = self.active.file.truncate(self.active.segment.index.len);
         self.poisoned |= undone.is_err();
     }
 
     fn roll(&mut self, fs: &dyn Fs) -> Result<()> {
-        let sealed = self.active()?;
-        sealed.file.sync()?;
-        sealed.index.store(fs, &sealed.path.with_extension("idx"))?;
-        let next = Segment::create(fs, &self.directory, self.end())?;
-        self.segments.push(next);
+        self.active.file.sync()?;
+        let Segment { path, index, .. } = &self.active.segment;
+        index.store(fs, &path.with_extension("idx"))?;
+        let next = OpenSegment::create(fs, &self.directory, self.end())?;
+        self.sealed.push(std::mem::replace(&mut self.active, next).segment);
         Ok(())
     }
 
-    pub(crate) fn read(&self, from: Offset, until: Offset, max_bytes: usize) -> Result<Vec<Frame>> {
+    pub(crate) fn read(
+        &self,
+        fs: &dyn Fs,
+        from: Offset,
+        until: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Frame>> {
         let mut out = Vec::new();
         if self.recent.read(from, until, max_bytes, &mut out) {
             return Ok(out);
         }
-        let first = self.segments.partition_point(|s| s.index.end <= from);
-        for segment in self.segments.iter().skip(first) {
-            let bytes: usize = out.iter().map(|f| f.body.len()).sum();
-            if bytes >= max_bytes || segment.base >= until {
-                break;
+        let left = |out: &[Frame]| max_bytes.saturating_sub(out.iter().map(|f| f.body.len()).sum());
+        let first = self.sealed.partition_point(|s| s.index.end <= from);
+        for segment in self.sealed.iter().skip(first) {
+            if left(&out) == 0 || segment.base >= until {
+                return Ok(out);
             }
-            segment.read(from, until, max_bytes - bytes, &mut out)?;
+            segment.read(fs, from..until, left(&out), &mut out)?;
+        }
+        if left(&out) > 0 {
+            self.active.read(from..until, left(&out), &mut out)?;
         }
         Ok(out)
     }
 
     pub(crate) fn cut_from_epoch(&mut self, epoch: Epoch) -> Result<()> {
-        match self.segments.last_mut() {
-            Some(segment) if segment.index.last_epoch >= epoch => segment.cut_from_epoch(epoch),
-            _ => Ok(()),
+        if self.active.segment.index.last_epoch < epoch {
+            return Ok(());
         }
+        self.active.cut_from_epoch(epoch)
     }
 
     /// Removes the oldest sealed segments that `retention` lets go and nothing at `hold` needs.
@@ -199,7 +202,7 @@ impl Partition {
     ) -> Result<usize> {
         let mut size = self.size_bytes();
         let mut removable = 0;
-        for segment in self.segments.iter().take(self.segments.len().saturating_sub(1)) {
+        for segment in &self.sealed {
             let old = retention
                 .max_age_ms
                 .is_some_and(|age| segment.index.max_time_ms < now_ms.saturating_sub(age));
@@ -210,7 +213,7 @@ impl Partition {
             size -= segment.index.len;
             removable += 1;
         }
-        for segment in self.segments.drain(..removable) {
+        for segment in self.sealed.drain(..removable) {
             fs.remove(&segment.path)?;
             fs.remove(&segment.path.with_extension("idx"))?;
         }

@@ -22,7 +22,7 @@ pub struct Recovered {
     pub torn: Vec<(PathBuf, u64)>,
 }
 
-/// Collects the epochs of all last segments.
+/// Collects the epochs of all last segments, and of the last frame before one that is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     epochs: BTreeMap<Epoch, (u32, u32)>,

@@ -1,21 +1,30 @@
 //! One file of a partition: frames one after the other, named by the offset of its first record.
+//!
+//! Invariant: only the segment that grows keeps its file open. A sealed one is opened for each read: a log of any
+//! length takes one descriptor a partition.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::index::Index;
 use crate::error::{Error, Result};
-use crate::frame::{self, Frame, RawHeader, decode_header};
+use crate::frame::{self, Frame, FrameHeader, RawHeader, decode_header};
 use crate::fs::{Fs, FsFile};
 use crate::{HEADER_BYTES, Offset};
 
-/// A segment with its file and index.
+/// A segment and where its frames are.
 pub(crate) struct Segment {
     pub(crate) base: Offset,
     pub(crate) path: PathBuf,
-    pub(crate) file: Box<dyn FsFile>,
     pub(crate) index: Index,
+}
+
+/// A segment with its file: the one that grows, or one that is being read.
+pub(crate) struct OpenSegment {
+    pub(crate) segment: Segment,
+    pub(crate) file: Box<dyn FsFile>,
 }
 
 /// Where a scan of a segment stopped.
@@ -35,7 +44,7 @@ pub(crate) struct SegmentCheck {
     pub(crate) bytes: u64,
     /// Behind the last whole frame.
     pub(crate) torn_bytes: u64,
-    /// The epoch that these bytes say they are of.
+    /// The epoch that these bytes say they are of, unless they can be computed again.
     pub(crate) torn_epoch: Option<crate::Epoch>,
     pub(crate) last_epoch: crate::Epoch,
 }
@@ -48,67 +57,98 @@ pub(crate) fn check_segment(fs: &dyn Fs, path: &Path) -> Result<SegmentCheck> {
     let base = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
     let base = base.ok_or_else(|| Error::corrupt(path, 0, "its name is no offset"))?;
     let mut frames = 0;
-    let (segment, _) = Segment::open_active(fs, path, base, |_| frames += 1)?;
+    let (OpenSegment { segment, file }, _) = OpenSegment::open(fs, path, base, |_| frames += 1)?;
     let Index { len: bytes, end, last_epoch, .. } = segment.index;
-    let torn_bytes = segment.file.length()?.saturating_sub(bytes);
+    let torn_bytes = file.length()?.saturating_sub(bytes);
     let mut torn_epoch = None;
     if torn_bytes >= HEADER_BYTES as u64 {
         let mut header = [0; HEADER_BYTES];
-        segment.file.read_at(&mut header, bytes)?;
-        torn_epoch = decode_header(&header).map(|raw| raw.header.epoch);
+        file.read_at(&mut header, bytes)?;
+        torn_epoch = decode_header(&header).filter(|raw| raw.header.parts > 0).map(|raw| raw.header.epoch);
     }
     Ok(SegmentCheck { base, end, frames, bytes, torn_bytes, torn_epoch, last_epoch })
 }
 
 impl Segment {
+    fn new(path: PathBuf, base: Offset) -> Self {
+        Self { base, path, index: Index::new(base) }
+    }
+
+    /// Looks into a sealed segment: at its index where that is sound, or else at every frame.
+    pub(crate) fn sealed(fs: &dyn Fs, path: &Path, base: Offset) -> Result<Self> {
+        let file = file_of(fs, path)?;
+        if let Some(index) = Index::load(fs, &path.with_extension("idx"), file.length()?) {
+            return Ok(Self { base, path: path.to_owned(), index });
+        }
+        let mut open = OpenSegment { segment: Self::new(path.to_owned(), base), file };
+        match open.scan(|_| ())? {
+            Tail::Whole => Ok(open.segment),
+            Tail::Torn => {
+                Err(Error::corrupt(path, open.segment.index.len, "a sealed segment ends in damaged bytes"))
+            }
+        }
+    }
+
+    /// The header of the last frame of a sealed segment.
+    pub(crate) fn last_header(&self, fs: &dyn Fs) -> Result<Option<FrameHeader>> {
+        let Some(last) = self.index.end.checked_sub(1).filter(|last| *last >= self.base) else {
+            return Ok(None);
+        };
+        let mut frames = Vec::new();
+        self.read(fs, last..self.index.end, usize::MAX, &mut frames)?;
+        Ok(frames.last().map(|frame| frame.header))
+    }
+
+    /// Frames of a sealed segment, as [`OpenSegment::read`] has them.
+    pub(crate) fn read(
+        &self,
+        fs: &dyn Fs,
+        range: Range<Offset>,
+        max_bytes: usize,
+        out: &mut Vec<Frame>,
+    ) -> Result<()> {
+        read_frames(self, file_of(fs, &self.path)?.as_ref(), range, max_bytes, out)
+    }
+}
+
+fn file_of(fs: &dyn Fs, path: &Path) -> Result<Box<dyn FsFile>> {
+    fs.open_existing(path)?.ok_or_else(|| Error::corrupt(path, 0, "the segment is gone"))
+}
+
+impl OpenSegment {
     /// Makes an empty segment whose first record will have offset `base`.
     pub(crate) fn create(fs: &dyn Fs, directory: &Path, base: Offset) -> Result<Self> {
         let path = directory.join(format!("{base:020}.seg"));
         let file = fs.open(&path)?;
         fs.sync_dir(directory)?;
-        Ok(Self { base, path, file, index: Index::new(base) })
-    }
-
-    /// Opens a sealed segment, by its index where that is sound.
-    pub(crate) fn open_sealed(fs: &dyn Fs, path: &Path, base: Offset) -> Result<Self> {
-        let file = fs.open(path)?;
-        if let Some(index) = Index::load(fs, &path.with_extension("idx"), file.length()?) {
-            return Ok(Self { base, path: path.to_owned(), file, index });
-        }
-        let mut segment = Self { base, path: path.to_owned(), file, index: Index::new(base) };
-        match segment.scan(|_| ())? {
-            Tail::Whole => Ok(segment),
-            Tail::Torn => {
-                Err(Error::corrupt(path, segment.index.len, "a sealed segment ends in damaged bytes"))
-            }
-        }
+        Ok(Self { segment: Segment::new(path, base), file })
     }
 
     /// Opens the last segment, reading every frame. `seen` gets the header of each.
-    pub(crate) fn open_active(
+    pub(crate) fn open(
         fs: &dyn Fs,
         path: &Path,
         base: Offset,
         seen: impl FnMut(&RawHeader),
     ) -> Result<(Self, Tail)> {
-        let file = fs.open(path)?;
-        let mut segment = Self { base, path: path.to_owned(), file, index: Index::new(base) };
-        let tail = segment.scan(seen)?;
-        Ok((segment, tail))
+        let mut open = Self { segment: Segment::new(path.to_owned(), base), file: fs.open(path)? };
+        let tail = open.scan(seen)?;
+        Ok((open, tail))
     }
 
     /// Reads the frames in order into the index.
     ///
-    /// A bad frame followed by a sound one is damage, not a torn tail: records that were
-    /// acknowledged would be lost, so it is an error.
+    /// A bad frame followed by a sound one is damage, not a torn tail: records that were acknowledged would be
+    /// lost, so it is an error. What can be computed again was not synced, and a loss of power may leave any
+    /// part of it: it ends where the first of it is missing.
     fn scan(&mut self, mut seen: impl FnMut(&RawHeader)) -> Result<Tail> {
         let len = self.file.length()?;
         let mut position = 0;
         while position < len {
             match self.frame_at(position, len) {
-                Ok(Some((raw, _))) if raw.header.base_offset == self.index.end => {
+                Ok(Some((raw, _))) if raw.header.base_offset == self.segment.index.end => {
                     seen(&raw);
-                    self.index.push(&raw.header, position, raw.frame_len());
+                    self.segment.index.push(&raw.header, position, raw.frame_len());
                     position += raw.frame_len();
                 }
                 Ok(_) | Err(Error::Corrupt { .. }) => {
@@ -126,16 +166,20 @@ impl Segment {
         self.file.read_at(&mut rest, bad)?;
         let mut at = 64;
         while let Some(bytes) = rest.get(at..) {
-            let later = decode_header(bytes).filter(|raw| raw.header.base_offset > self.index.end);
+            let later = decode_header(bytes)
+                .filter(|raw| raw.header.base_offset > self.segment.index.end && raw.header.parts > 0);
             if later.is_some_and(|raw| {
                 bytes
                     .get(HEADER_BYTES..HEADER_BYTES + raw.body_len)
-                    .is_some_and(|body| frame::check_body(&raw, body, &self.path, 0).is_ok())
+                    .is_some_and(|body| frame::check_body(&raw, body, &self.segment.path, 0).is_ok())
             }) {
                 return Err(Error::corrupt(
-                    &self.path,
+                    &self.segment.path,
                     bad,
-                    format!("records from offset {} are damaged, later ones are whole", self.index.end),
+                    format!(
+                        "records from offset {} are damaged, later ones are whole",
+                        self.segment.index.end
+                    ),
                 ));
             }
             if bytes.is_empty() {
@@ -159,57 +203,61 @@ impl Segment {
         }
         let mut body = vec![0; raw.body_len];
         self.file.read_at(&mut body, position + HEADER_BYTES as u64)?;
-        frame::check_body(&raw, &body, &self.path, position)?;
+        frame::check_body(&raw, &body, &self.segment.path, position)?;
         Ok(Some((raw, body.into())))
     }
 
-    /// Frames that hold offsets in `from..until`, about `max_bytes` of them.
-    pub(crate) fn read(
-        &self,
-        from: Offset,
-        until: Offset,
-        max_bytes: usize,
-        out: &mut Vec<Frame>,
-    ) -> Result<()> {
-        let mut position = self.index.seek(from);
-        let mut bytes = 0;
-        while position < self.index.len && bytes < max_bytes {
-            let mut header = [0; HEADER_BYTES];
-            self.file.read_at(&mut header, position)?;
-            let raw = decode_header(&header)
-                .ok_or_else(|| Error::corrupt(&self.path, position, "no frame where one was written"))?;
-            if raw.header.base_offset >= until {
-                break;
-            }
-            if raw.header.end_offset() > from {
-                let mut body = vec![0; raw.body_len];
-                self.file.read_at(&mut body, position + HEADER_BYTES as u64)?;
-                frame::check_body(&raw, &body, &self.path, position)?;
-                bytes += body.len();
-                out.push(Frame { header: raw.header, body: body.into() });
-            }
-            position += raw.frame_len();
-        }
-        Ok(())
+    /// Frames that hold offsets in `range`, about `max_bytes` of them.
+    pub(crate) fn read(&self, range: Range<Offset>, max_bytes: usize, out: &mut Vec<Frame>) -> Result<()> {
+        read_frames(&self.segment, self.file.as_ref(), range, max_bytes, out)
     }
 
     /// Cuts the file after the frames the index knows.
     pub(crate) fn cut(&self) -> Result<()> {
-        self.file.truncate(self.index.len)?;
+        self.file.truncate(self.segment.index.len)?;
         self.file.sync()
     }
 
     /// Forgets and cuts every frame from `epoch` on.
     pub(crate) fn cut_from_epoch(&mut self, epoch: crate::Epoch) -> Result<()> {
-        let old = std::mem::replace(&mut self.index, Index::new(self.base));
+        let old = std::mem::replace(&mut self.segment.index, Index::new(self.segment.base));
         let mut position = 0;
         while position < old.len {
             let mut header = [0; HEADER_BYTES];
             self.file.read_at(&mut header, position)?;
             let Some(raw) = decode_header(&header).filter(|raw| raw.header.epoch < epoch) else { break };
-            self.index.push(&raw.header, position, raw.frame_len());
+            self.segment.index.push(&raw.header, position, raw.frame_len());
             position += raw.frame_len();
         }
         self.cut()
     }
+}
+
+fn read_frames(
+    segment: &Segment,
+    file: &dyn FsFile,
+    range: Range<Offset>,
+    max_bytes: usize,
+    out: &mut Vec<Frame>,
+) -> Result<()> {
+    let mut position = segment.index.seek(range.start);
+    let mut bytes = 0;
+    while position < segment.index.len && bytes < max_bytes {
+        let mut header = [0; HEADER_BYTES];
+        file.read_at(&mut header, position)?;
+        let raw = decode_header(&header)
+            .ok_or_else(|| Error::corrupt(&segment.path, position, "no frame where one was written"))?;
+        if raw.header.base_offset >= range.end {
+            break;
+        }
+        if raw.header.end_offset() > range.start {
+            let mut body = vec![0; raw.body_len];
+            file.read_at(&mut body, position + HEADER_BYTES as u64)?;
+            frame::check_body(&raw, &body, &segment.path, position)?;
+            bytes += body.len();
+            out.push(Frame { header: raw.header, body: body.into() });
+        }
+        position += raw.frame_len();
+    }
+    Ok(())
 }

@@ -54,7 +54,7 @@ impl Journal {
     /// [`Error::Corrupt`] when an entry before the last one is damaged.
     pub fn open(fs: &Arc<dyn Fs>, path: &Path) -> Result<(Self, Vec<Entry>)> {
         if let Some(directory) = path.parent() {
-            fs.create_dir(directory)?;
+            fs.create_dirs(directory)?;
         }
         let file = fs.open(path)?;
         let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];

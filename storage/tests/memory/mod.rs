@@ -64,8 +64,8 @@ impl Fs for Memory {
     fn open_existing(&self, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
         if self.state().files.contains_key(path) { self.open(path).map(Some) } else { Ok(None) }
     }
-    fn create_dir(&self, _: &Path) -> Result<()> {
-        Ok(())
+    fn create_dir(&self, _: &Path) -> Result<bool> {
+        Ok(true)
     }
     fn list(&self, path: &Path) -> Result<Vec<PathBuf>> {
         let depth = path.components().count();
