@@ -21,6 +21,10 @@ pub(crate) trait Operator: Send {
     /// keep them.
     fn share(&mut self, _table: &TableStore) {}
 
+    /// From now on, rows that its inputs touch and leave as they are come too, with weight 0: no change, but
+    /// something to write where every update is written.
+    fn tell_touched(&mut self) {}
+
     /// When it has something to say without a change of its inputs, ms since 1970.
     fn due_ms(&self) -> Option<i64> {
         None

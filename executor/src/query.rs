@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
+use datafusion::arrow::compute::{cast, not};
 use datafusion::arrow::datatypes::SchemaRef;
 use planner::{Dataflow, NodeKind, RelationId};
 
@@ -39,6 +39,8 @@ pub struct Query {
     fingerprint: u64,
     /// What each node has done.
     work: Vec<Work>,
+    /// Rows of the result that the last step touched and left as they are, where they are wanted.
+    touched: Option<Changes>,
 }
 
 /// What a node has done so far. Measured beside the step: nothing in it depends on the clock.
@@ -81,7 +83,19 @@ impl Query {
         let sources = dataflow.sources();
         let timed = dataflow.is_timed();
         let fingerprint = fingerprint(&dataflow);
-        Ok(Self { dataflow, sources, timed, operators, readers, schema, net, shards, fingerprint, work })
+        Ok(Self {
+            dataflow,
+            sources,
+            timed,
+            operators,
+            readers,
+            schema,
+            net,
+            shards,
+            fingerprint,
+            work,
+            touched: None,
+        })
     }
 
     /// What it runs.
@@ -170,7 +184,33 @@ impl Query {
         }
         let mut result = outputs[self.dataflow.root].take().unwrap_or_default();
         result.retain(|b| !b.is_empty());
+        if let Some(touched) = &mut self.touched {
+            (result, *touched) = apart(result)?;
+        }
         if self.net { Ok(result) } else { consolidate(&self.result_schema(&result), result) }
+    }
+
+    /// From now on [`Self::take_touched`] has the groups that a step touched and left as they are, if what comes
+    /// behind the groups goes row by row.
+    pub(crate) fn tell_touched(&mut self) {
+        let mut at = self.dataflow.root;
+        while self.readers[at] <= 1 {
+            let node = &self.dataflow.nodes[at];
+            match &node.kind {
+                NodeKind::Project(_) | NodeKind::Filter(_) => at = node.inputs[0],
+                NodeKind::Aggregate { .. } => {
+                    self.operators.get_mut(at).into_iter().flatten().for_each(|o| o.tell_touched());
+                    self.touched = Some(Changes::new());
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// The rows of the result that the last step touched and left as they are.
+    pub(crate) fn take_touched(&mut self) -> Changes {
+        self.touched.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Lets operators look rows up in tables that others keep; `table` gives a relation's. All of the
@@ -239,6 +279,22 @@ impl Query {
         into.clear();
         into.extend(self.work.iter().zip(&self.operators).map(status));
     }
+}
+
+/// Changes, and rows with weight 0.
+fn apart(all: Changes) -> Result<(Changes, Changes)> {
+    let (mut changes, mut touched) = (Changes::new(), Changes::new());
+    for batch in all {
+        let Some(weights) = batch.weights.as_ref().filter(|weights| weights.values().contains(&0)) else {
+            changes.push(batch);
+            continue;
+        };
+        let none: BooleanArray = weights.values().iter().map(|weight| Some(*weight == 0)).collect();
+        changes.push(batch.filter(&not(&none)?)?);
+        touched.push(batch.filter(&none)?);
+    }
+    changes.retain(|batch| !batch.is_empty());
+    Ok((changes, touched))
 }
 
 /// The time of an epoch as a row.

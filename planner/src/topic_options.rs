@@ -133,14 +133,28 @@ fn encoding(relation: &Relation, options: &Options, from: &Inherited) -> Result<
         (None, _) if can_hold(Format::Kafka, relation, window) => Format::Kafka,
         (None, _) => Format::Json,
     };
-    let wrapped = match options.text("wrap_single_value").as_deref() {
-        None | Some("true") => true,
-        Some("false") => false,
-        Some(_) => return Err(Error::invalid("option \"wrap_single_value\"", "expected true or false")),
-    };
+    let wrapped = wrapped(relation, options, value)?;
     let format = RecordFormat { key, value, wrapped, window };
     check(relation, &format)?;
     Ok(Encoding::Records(format))
+}
+
+/// Whether a value of one column is an object with one field.
+fn wrapped(relation: &Relation, options: &Options, value: Format) -> Result<bool> {
+    let asked = options.text("wrap_single_value");
+    let refused = |why: String| Err(Error::invalid("option \"wrap_single_value\"", why));
+    let columns = relation.value_columns().count();
+    match asked.as_deref() {
+        None => Ok(true),
+        Some("true" | "false") if columns != 1 => {
+            refused(format!("it is for values of one column, and there are {columns}"))
+        }
+        Some("true") if matches!(value, Format::Kafka | Format::None) => {
+            refused("the format KAFKA holds one value as it is".into())
+        }
+        Some(wrapped @ ("true" | "false")) => Ok(wrapped == "true"),
+        Some(_) => refused("expected true or false".into()),
+    }
 }
 
 /// Whether a format is none, but typed columns.
@@ -233,7 +247,7 @@ fn fits(format: Format, columns: &[&Column], part: &str) -> Result<()> {
             )
         }),
         Format::Delimited(_) => refuse(columns, option, "DELIMITED", |t| !t.is_nested() && is_written(t)),
-        Format::Json => refuse(columns, option, "JSON", is_written),
+        Format::Json => refuse(columns, option, "JSON", |t| is_written(t) && has_names_for_keys(t)),
     }
 }
 
@@ -247,6 +261,24 @@ fn is_written(data_type: &DataType) -> bool {
         DataType::Struct(fields) => fields.iter().all(|field| is_written(field.data_type())),
         DataType::Map(entries, _) => is_written(entries.data_type()),
         other => !other.is_nested(),
+    }
+}
+
+/// Whether the maps in a type have texts for keys: JSON's objects have no others.
+fn has_names_for_keys(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            has_names_for_keys(field.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().all(|field| has_names_for_keys(field.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(entry) => {
+                entry.first().is_some_and(|key| *key.data_type() == DataType::Utf8)
+                    && entry.iter().all(|field| has_names_for_keys(field.data_type()))
+            }
+            _ => false,
+        },
+        _ => true,
     }
 }
 

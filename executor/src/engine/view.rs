@@ -72,6 +72,12 @@ impl View {
         topic_epochs: Vec<Epoch>,
         memory_limit: Option<u64>,
     ) -> Result<Self> {
+        let codec = Codec::of(relation);
+        let mut query = query;
+        // Readers of records see every update of a table, as ksqlDB writes it.
+        if codec.is_some() && !relation.is_stream() {
+            query.tell_touched();
+        }
         let schema = nullable(&relation.full_schema());
         let grows = query.dataflow().append_only && relation.key.is_empty();
         let store = match relation.is_stream() {
@@ -86,7 +92,7 @@ impl View {
             status: QueryStatus::default(),
             memory_limit: relation.memory_limit.or(memory_limit),
             topic_epochs,
-            codec: Codec::of(relation),
+            codec,
             rejoins: None,
             halted_at: 0,
         })
@@ -138,7 +144,13 @@ impl View {
             };
             self.measure();
             self.check_memory()?;
-            let written = self.written(&kept, self.latest_ms(latest).unwrap_or(now_ms))?;
+            let touched = self.query.take_touched().into_iter();
+            let touched = touched.map(|b| self.full_layout(b, now_ms)).collect::<Result<Changes>>()?;
+            let latest_ms = self.latest_ms(latest).unwrap_or(now_ms);
+            let written = match touched.is_empty() {
+                true => self.written(&kept, latest_ms)?,
+                false => self.written(&[kept.clone(), touched].concat(), latest_ms)?,
+            };
             self.write_topic(epoch, now_ms, &written, log)?;
             Ok(Output { changes: (!self.relation.is_stream()).then_some(kept), written })
         }))
@@ -356,7 +368,8 @@ fn weighted_rows(batch: &ChangeBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// A table's changes as its topic of records keeps them: for each key its new row, or that it is gone.
+/// A table's changes as its topic of records keeps them: for each key its row, or that it is gone. A row with
+/// weight 0 was touched and is as it was.
 fn last_of_each_key(relation: &Relation, changes: &Changes, latest_ms: i64) -> Result<RecordBatch> {
     let all = ChangeBatch::concat(&nullable(&relation.full_schema()), changes)?;
     let key: Vec<ArrayRef> = relation.record_key.iter().map(|k| Arc::clone(all.rows.column(*k))).collect();
@@ -367,7 +380,7 @@ fn last_of_each_key(relation: &Relation, changes: &Changes, latest_ms: i64) -> R
     for row in 0..all.len() {
         let number = u32::try_from(row).unwrap_or(u32::MAX);
         let (slot, new) = slots.insert(encoded.row(row));
-        let came = all.weight(row) > 0;
+        let came = all.weight(row) >= 0;
         if new {
             rows.push(number);
             gone.push(!came);

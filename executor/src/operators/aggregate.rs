@@ -49,6 +49,8 @@ struct Shard {
     /// For each slot the step that touched it last.
     touched_in: Vec<u32>,
     step: u32,
+    /// Groups that an epoch touched without changing their row are told too, with weight 0.
+    tells: bool,
 }
 
 impl Aggregate {
@@ -100,6 +102,10 @@ impl Operator for Aggregate {
         step_shards(&mut self.shards, indices, rows, run)
     }
 
+    fn tell_touched(&mut self) {
+        self.shards.iter_mut().for_each(|shard| shard.tells = true);
+    }
+
     fn save(&self, image: &mut Image) {
         image.flag(self.started);
         save_shards(&self.shards, image, Shard::save);
@@ -124,6 +130,7 @@ impl Shard {
             accumulators,
             touched_in: Vec::new(),
             step: 0,
+            tells: false,
         })
     }
 
@@ -173,7 +180,7 @@ impl Shard {
         }
         let new = self.rows(&touched, codec, schema)?;
         let exists: Vec<bool> = touched.iter().map(|s| self.weights[*s as usize] > 0 || always).collect();
-        let changes = differences(&old, &existed, &new, &exists)?;
+        let changes = differences(&old, &existed, &new, &exists, self.tells)?;
         for (slot, exists) in touched.iter().zip(&exists) {
             if !exists {
                 self.remove(*slot);
@@ -250,12 +257,13 @@ impl Stateful for Shard {
     }
 }
 
-/// -old and +new for groups whose row changed.
+/// -old and +new for groups whose row changed; with `tells`, the rows of the others with weight 0.
 pub(super) fn differences(
     old: &RecordBatch,
     existed: &[bool],
     new: &RecordBatch,
     exists: &[bool],
+    tells: bool,
 ) -> Result<Changes> {
     let mut same: BooleanArray = existed.iter().zip(exists).map(|(a, b)| Some(*a && *b)).collect();
     for (before, after) in old.columns().iter().zip(new.columns()) {
@@ -265,15 +273,18 @@ pub(super) fn differences(
     let gone = and(&changed, &BooleanArray::from(existed.to_vec()))?;
     let came = and(&changed, &BooleanArray::from(exists.to_vec()))?;
     let mut out = Vec::new();
-    if gone.true_count() > 0 {
-        let rows = filter_record_batch(old, &gone)?;
-        let weights = Int64Array::from_value(-1, rows.num_rows());
-        out.push(ChangeBatch::weighted(rows, weights));
-    }
-    if came.true_count() > 0 {
-        let rows = filter_record_batch(new, &came)?;
-        let weights = Int64Array::from_value(1, rows.num_rows());
-        out.push(ChangeBatch::weighted(rows, weights));
+    let mut add = |rows: &RecordBatch, wanted: &BooleanArray, weight: i64| -> Result<()> {
+        if wanted.true_count() > 0 {
+            let rows = filter_record_batch(rows, wanted)?;
+            let weights = Int64Array::from_value(weight, rows.num_rows());
+            out.push(ChangeBatch::weighted(rows, weights));
+        }
+        Ok(())
+    };
+    add(old, &gone, -1)?;
+    add(new, &came, 1)?;
+    if tells {
+        add(new, &same, 0)?;
     }
     Ok(out)
 }

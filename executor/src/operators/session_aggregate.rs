@@ -222,7 +222,7 @@ impl Shard {
         if let Some(old) = old {
             let existed: Vec<bool> = epoch.touched.iter().map(|t| t.before.is_some()).collect();
             let exists: Vec<bool> = slots.iter().map(|s| self.index.is_alive(*s)).collect();
-            out = differences(&old, &existed, &self.rows(&epoch.touched, false, layout)?, &exists)?;
+            out = differences(&old, &existed, &self.rows(&epoch.touched, false, layout)?, &exists, false)?;
         }
         for (_, from) in epoch.merged {
             self.accumulators.iter_mut().for_each(|a| a.clear(from));

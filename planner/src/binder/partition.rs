@@ -13,7 +13,13 @@ use crate::error::Error;
 pub(super) fn apply(select: &mut Select, by: &str, catalog: &Catalog) -> Result<(), Error> {
     pseudo::expand_wildcards(select, catalog, false);
     let mut first = Vec::new();
-    for wanted in sql::parse_expressions(by)? {
+    let all = sql::parse_expressions(by)?;
+    if all.len() > 1 && all.iter().any(is_null) {
+        return Err(Error::Definition(
+            "PARTITION BY NULL leaves records without a key: NULL is not one of several".into(),
+        ));
+    }
+    for wanted in all {
         if is_null(&wanted) {
             continue;
         }
