@@ -359,7 +359,7 @@ fn is_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether outer references stand in equalities of filters alone: DataFusion resolves those.
+/// Whether outer references stand in filters alone, as what a column equals: DataFusion resolves those.
 fn only_equalities(plan: &LogicalPlan) -> Result<bool> {
     let mut only = true;
     plan.apply(|node| {
@@ -368,13 +368,23 @@ fn only_equalities(plan: &LogicalPlan) -> Result<bool> {
             if matches!(node, LogicalPlan::Filter(_)) { split_conjunction(e) } else { vec![e] }
         });
         for condition in conditions.filter(|c| c.contains_outer()) {
-            let equal = matches!(condition, Expr::BinaryExpr(b) if b.op == Operator::Eq);
+            let equal = matches!(condition, Expr::BinaryExpr(b) if b.op == Operator::Eq
+                && (is_column_of(&b.left, &b.right) || is_column_of(&b.right, &b.left)));
             only &= equal && matches!(node, LogicalPlan::Filter(_));
         }
         only &= !matches!(node, LogicalPlan::Limit(_));
         Ok(if only { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(only)
+}
+
+/// Whether one side is a column of the subquery and the other has none.
+fn is_column_of(side: &Expr, other: &Expr) -> bool {
+    let column = match side {
+        Expr::Cast(cast) => cast.expr.as_ref(),
+        side => side,
+    };
+    matches!(column, Expr::Column(_)) && !other.any_column_refs()
 }
 
 /// Columns of `outer` that a plan refers to, each once.

@@ -9,6 +9,7 @@ mod pseudo;
 mod rewrite;
 mod spelling;
 mod subquery;
+mod using;
 mod windows;
 
 use std::cell::RefCell;
@@ -151,8 +152,13 @@ impl<'a> Binder<'a> {
     ) -> Result<(LogicalPlan, Vec<RelationId>)> {
         let mut tree = query.ast.as_ref().clone();
         let pseudo = options.row_time || options.table_time || pseudo::mentions(&tree);
-        let mut rewrite =
-            rewrite::Rewrite::new(self.catalog, self.state.aggregate_functions(), pseudo, options);
+        let mut rewrite = rewrite::Rewrite::new(
+            self.catalog,
+            self.fallback,
+            self.state.aggregate_functions(),
+            pseudo,
+            options,
+        );
         if let ControlFlow::Break(error) = tree.visit(&mut rewrite) {
             return Err(error);
         }

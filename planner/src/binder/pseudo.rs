@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use sql::sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
-    TableFactor, Visit, Visitor,
+    TableFactor, Visit, Visitor, WildcardAdditionalOptions,
 };
 
 use crate::catalog::{Catalog, PSEUDO_COLUMNS, Relation};
@@ -55,11 +55,13 @@ pub(super) fn expand_wildcards(select: &mut Select, catalog: &Catalog, prefixed:
     let items = std::mem::take(&mut select.projection);
     for item in items {
         match &item {
-            SelectItem::Wildcard(_) => {
+            SelectItem::Wildcard(options) if *options == WildcardAdditionalOptions::default() => {
                 let all = sources.iter().flat_map(|(name, relation)| columns(name, relation, prefixed));
                 select.projection.extend(all);
             }
-            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options)
+                if *options == WildcardAdditionalOptions::default() =>
+            {
                 let wanted = last_part(name).map(sql::fold).unwrap_or_default();
                 match sources.iter().find(|(alias, _)| sql::fold(alias) == wanted) {
                     Some((alias, relation)) => select.projection.extend(columns(alias, relation, prefixed)),

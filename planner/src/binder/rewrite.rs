@@ -1,25 +1,31 @@
 //! One pass over the tree before planning: clauses off the select lists, wildcards, names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use datafusion::common::TableReference;
 use datafusion::logical_expr::AggregateUDF;
 use sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, LimitClause,
-    Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor, Value, Visit,
-    Visitor, VisitorMut,
+    ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor,
+    Value, Visit, Visitor, VisitorMut,
 };
 
-use super::{BindOptions, asof, ksql, naming, partition, pseudo, spelling, subquery, windows};
+use super::{
+    BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, subquery, using, windows,
+};
 use crate::catalog::{Catalog, Relation};
 use crate::error::Error;
 use crate::functions::WITHIN;
 
 pub(super) struct Rewrite<'a> {
     catalog: &'a Catalog,
+    fallback: Option<&'a dyn Fallback>,
     aggregates: &'a HashMap<String, Arc<AggregateUDF>>,
     options: BindOptions,
+    /// Names of WITH, which hide relations of the same name.
+    with: HashSet<String>,
     /// Whether sources show their pseudo-columns.
     pub(super) pseudo: bool,
     /// How many queries it is inside of.
@@ -31,11 +37,52 @@ pub(super) struct Rewrite<'a> {
 impl<'a> Rewrite<'a> {
     pub(super) fn new(
         catalog: &'a Catalog,
+        fallback: Option<&'a dyn Fallback>,
         aggregates: &'a HashMap<String, Arc<AggregateUDF>>,
         pseudo: bool,
         options: BindOptions,
     ) -> Self {
-        Self { catalog, aggregates, options, pseudo, depth: 0, carries: false }
+        let with = HashSet::new();
+        Self { catalog, fallback, aggregates, options, with, pseudo, depth: 0, carries: false }
+    }
+
+    /// What is known of something in FROM before it is planned; None where it has no name.
+    fn factor(&self, factor: &TableFactor) -> Option<using::Factor> {
+        let (alias, columns) = match factor {
+            TableFactor::Table { name, alias, args, .. } => {
+                let known = args.is_none().then(|| self.columns(name)).flatten();
+                let own = || name.0.last().and_then(|part| part.as_ident()).cloned();
+                (alias.as_ref().map_or_else(own, |alias| Some(alias.name.clone()))?, known)
+            }
+            TableFactor::Derived { alias, .. }
+            | TableFactor::UNNEST { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::NestedJoin { alias, .. } => (alias.as_ref()?.name.clone(), None),
+            _ => return None,
+        };
+        let renamed =
+            matches!(factor, TableFactor::Table { alias: Some(alias), .. } if !alias.columns.is_empty());
+        Some(using::Factor::new(alias, columns.filter(|_| !renamed)))
+    }
+
+    /// Names of the columns of a relation.
+    fn columns(&self, name: &ObjectName) -> Option<Vec<String>> {
+        let parts: Vec<String> =
+            name.0.iter().map(|part| part.as_ident().map(sql::fold)).collect::<Option<_>>()?;
+        let reference = match parts.as_slice() {
+            [name] if self.with.contains(name) => return None,
+            [name] => TableReference::bare(name.as_str()),
+            [schema, name] => TableReference::partial(schema.as_str(), name.as_str()),
+            _ => return None,
+        };
+        let user = matches!(reference.schema(), None | Some("public"));
+        match self.catalog.get(reference.table()).filter(|_| user) {
+            Some(relation) => Some(relation.columns.iter().map(|column| column.name.clone()).collect()),
+            None => {
+                let source = self.fallback?.source(&reference)?;
+                Some(source.schema().fields().iter().map(|field| field.name().clone()).collect())
+            }
+        }
     }
 
     fn select(&mut self, select: &mut Select) -> Result<(), Error> {
@@ -46,6 +93,7 @@ impl<'a> Rewrite<'a> {
         }
         let within = self.within(select)?;
         as_of(select)?;
+        subquery::out_of_joins(select);
         self.pseudo |= clauses.window.is_some() || within;
         let numbered = outermost && self.options.numbered_columns;
         if self.pseudo || numbered {
@@ -279,6 +327,9 @@ impl VisitorMut for Rewrite<'_> {
             self.carries = carries && self.has_row_time(&query.body);
         }
         self.depth += 1;
+        let names = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.with.extend(names.map(|table| sql::fold(&table.alias.name)));
+        using::apply(query, &|factor| self.factor(factor));
         numeric_limit(query);
         match fetch(query) {
             Ok(()) => ControlFlow::Continue(()),

@@ -1,10 +1,12 @@
 //! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
 
+use std::ops::ControlFlow;
+
 use sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
     OrderByExpr, OrderByOptions, Query, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs, TimezoneInfo, UnaryOperator, Value,
+    TableFunctionArgs, TimezoneInfo, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use super::ksql;
@@ -367,18 +369,47 @@ fn rename(function: &mut Function) {
     }
 }
 
-/// A function in a select list that gives several rows: its list, expanded.
+/// Functions in a select list that give several rows: their lists, expanded.
 pub(super) fn select_item(item: &mut SelectItem) {
-    let (expr, alias) = match item {
-        SelectItem::UnnamedExpr(expr) => (expr, None),
-        SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias.clone())),
-        _ => return,
-    };
-    let Expr::Function(function) = expr else { return };
-    let name = name_of(&function.name);
-    let Some(list) = as_list(function) else { return };
-    let alias = alias.unwrap_or_else(|| Ident::new(name));
-    *item = SelectItem::ExprWithAlias { expr: call("unnest", vec![list]), alias };
+    if let SelectItem::UnnamedExpr(expr) = item
+        && let Expr::Function(function) = expr
+        && as_list(function).is_some()
+    {
+        let alias = Ident::new(name_of(&function.name));
+        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+    }
+    if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+        let _ = VisitMut::visit(expr, &mut Expand { depth: 0 });
+    }
+}
+
+/// Finds functions that give several rows, not those in subqueries.
+struct Expand {
+    depth: usize,
+}
+
+impl VisitorMut for Expand {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.depth == 0
+            && let Expr::Function(function) = expr
+            && let Some(list) = as_list(function)
+        {
+            *expr = call("unnest", vec![list]);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// A function in FROM that gives several rows.

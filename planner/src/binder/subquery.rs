@@ -7,11 +7,11 @@
 use std::ops::ControlFlow;
 
 use sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, GroupByExpr, Query, Select, SelectItem, SetExpr, Visit, VisitMut,
-    Visitor, VisitorMut,
+    BinaryOperator, Expr, Function, FunctionArguments, GroupByExpr, Join, JoinConstraint, JoinOperator,
+    Query, Select, SelectItem, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
-use super::spelling::{call, gives_rows, name_of};
+use super::spelling::{binary, call, gives_rows, name_of};
 
 /// The name of a column that has none.
 const COLUMN: &str = "\"\u{1}value\"";
@@ -23,6 +23,48 @@ pub(super) fn select_list(select: &mut Select, is_aggregate: &dyn Fn(&Function) 
             let _ = expr.visit(&mut Values { is_aggregate, depth: 0 });
         }
     }
+}
+
+/// Conditions of inner joins with subqueries are conditions of WHERE: DataFusion has subqueries there only. A join
+/// behind that pads the rows before it sees them without.
+pub(super) fn out_of_joins(select: &mut Select) {
+    let mut moved = select.selection.take();
+    for table in &mut select.from {
+        let padded = |join: &Join| {
+            !matches!(
+                join.join_operator,
+                JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_)
+            ) && !matches!(join.join_operator, JoinOperator::Left(_) | JoinOperator::LeftOuter(_))
+        };
+        let first = table.joins.iter().rposition(padded).map_or(0, |last| last + 1);
+        for join in table.joins.iter_mut().skip(first) {
+            let (JoinOperator::Join(JoinConstraint::On(on)) | JoinOperator::Inner(JoinConstraint::On(on))) =
+                &mut join.join_operator
+            else {
+                continue;
+            };
+            if has_subquery(on) {
+                let condition = std::mem::replace(on, Expr::value(Value::Boolean(true)));
+                let condition = Expr::Nested(Box::new(condition));
+                moved = Some(match moved.take() {
+                    Some(earlier) => binary(Expr::Nested(Box::new(earlier)), BinaryOperator::And, condition),
+                    None => condition,
+                });
+            }
+        }
+    }
+    select.selection = moved;
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    struct Find;
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    expr.visit(&mut Find).is_break()
 }
 
 /// Finds the subqueries of one SELECT, not those inside of them.

@@ -87,6 +87,9 @@ impl VisitorMut for CatalogDialect {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
             Expr::Collate { expr: inner, .. } => *expr = inner.as_ref().clone(),
+            Expr::BinaryOp { left, op: BinaryOperator::Eq | BinaryOperator::NotEq, right } => {
+                no_function(left, right);
+            }
             Expr::BinaryOp { op, .. } => {
                 if let BinaryOperator::PGCustomBinaryOperator(parts) = op
                     && let Some(plain) = parts.last().and_then(|p| plain_operator(p))
@@ -102,6 +105,8 @@ impl VisitorMut for CatalogDialect {
             Expr::CompoundFieldAccess { root, access_chain } => {
                 if let Some(letter) = letter_of_name(root, access_chain) {
                     *expr = letter;
+                } else {
+                    count_from_one(root, access_chain);
                 }
             }
             Expr::Subquery(query) if reads_empty(query) => *expr = null(DataType::Text),
@@ -160,18 +165,49 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
     }
 }
 
+/// Functions are told by their names here; none is `-`, and 0 in a comparison.
+fn no_function(left: &Expr, right: &mut Expr) {
+    const FUNCTIONS: [&str; 8] = [
+        "typinput",
+        "typoutput",
+        "typreceive",
+        "typsend",
+        "typmodin",
+        "typmodout",
+        "typanalyze",
+        "typsubscript",
+    ];
+    let zero = matches!(right, Expr::Value(value) if value.value == Value::Number("0".into(), false));
+    if zero && column_name(left).is_some_and(|name| FUNCTIONS.contains(&name.as_str())) {
+        *right = Expr::value(Value::SingleQuotedString("-".into()));
+    }
+}
+
+/// `indoption[0]`: a vector's elements are counted from 0, an array's from 1.
+fn count_from_one(root: &Expr, chain: &mut [AccessExpr]) {
+    const VECTORS: [&str; 5] = ["indkey", "indoption", "indclass", "indcollation", "proargtypes"];
+    if let [AccessExpr::Subscript(Subscript::Index { index })] = chain
+        && column_name(root).is_some_and(|name| VECTORS.contains(&name.as_str()))
+    {
+        let place = Box::new(Expr::Nested(Box::new(index.clone())));
+        *index = Expr::BinaryOp { left: place, op: BinaryOperator::Plus, right: Box::new(number(1)) };
+    }
+}
+
+fn column_name(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(name) => Some(name.value.to_lowercase()),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|name| name.value.to_lowercase()),
+        _ => None,
+    }
+}
+
 /// `typname[0]`: names are arrays of letters in PostgreSQL, from 0.
 fn letter_of_name(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
-    let name = match root {
-        Expr::Identifier(name) => name,
-        Expr::CompoundIdentifier(parts) => parts.last()?,
-        _ => return None,
-    };
     let [AccessExpr::Subscript(Subscript::Index { index: Expr::Value(index) })] = chain else { return None };
     let Value::Number(index, _) = &index.value else { return None };
     let at: i64 = index.parse().ok()?;
-    let is_name = name.value.to_lowercase().ends_with("name");
-    is_name.then(|| calls("substr", [root.clone(), number(at + 1), number(1)]))
+    column_name(root)?.ends_with("name").then(|| calls("substr", [root.clone(), number(at + 1), number(1)]))
 }
 
 /// Whether a subquery reads, without a join that could keep rows, a relation that never has any:

@@ -5,7 +5,7 @@ use executor::Snapshot;
 use planner::{Catalog, Privilege, Relation, RelationKind, Securable};
 
 use super::definitions::{Definition, definition};
-use super::{BTREE, FIRST_OID, HEAP, INDEX_OFFSET, NAMESPACES, PG_CATALOG, PUBLIC, shapes};
+use super::{BTREE, FIRST_OID, HEAP, INDEX_OFFSET, NAMESPACES, PG_CATALOG, PUBLIC, shapes, types};
 use crate::pg::column_type;
 use crate::system::table::{Cell, Row};
 
@@ -169,6 +169,8 @@ pub(super) fn indexes(snapshot: &Snapshot) -> Vec<Row> {
     let index = |r: &Relation| -> Row {
         let n = Cell::Number(i64::try_from(r.key.len()).unwrap_or(0));
         let zeros = || Cell::Numbers(vec![0; r.key.len()]);
+        let type_of = |k: &usize| i64::from(column_type(&r.columns[*k].field()).oid);
+        let classes = r.key.iter().map(|k| types::operator_class(type_of(k))).collect();
         vec![
             ("indexrelid", (oid(r) + INDEX_OFFSET).into()),
             ("indrelid", oid(r).into()),
@@ -182,7 +184,7 @@ pub(super) fn indexes(snapshot: &Snapshot) -> Vec<Row> {
             ("indislive", true.into()),
             ("indkey", key_numbers(r)),
             ("indcollation", zeros()),
-            ("indclass", zeros()),
+            ("indclass", Cell::Numbers(classes)),
             ("indoption", zeros()),
         ]
     };

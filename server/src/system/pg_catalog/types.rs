@@ -162,10 +162,36 @@ pub(super) fn operators() -> Vec<Row> {
     lines(include_str!("operators.txt")).filter_map(row).collect()
 }
 
+/// Types whose values can be keys.
+const ORDERED: [&str; 16] = [
+    "bool",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "numeric",
+    "text",
+    "date",
+    "timestamp",
+    "timestamptz",
+    "time",
+    "interval",
+    "bytea",
+    "oid",
+    "uuid",
+];
+
+/// The class that orders keys of a type, by their ids; that of text for all that are written as texts.
+pub(super) fn operator_class(type_oid: i64) -> i64 {
+    let of = |name: &str| ORDERED.iter().position(|known| *known == name);
+    let known = ORDERED.iter().position(|name| oid_of(name) == Some(type_oid));
+    let place = known.or_else(|| of("text")).and_then(|place| i64::try_from(place).ok());
+    13_101 + place.unwrap_or(0)
+}
+
 /// How keys are ordered: one class for each type, in a family of its own.
 pub(super) fn operator_classes(name: &str) -> Vec<Row> {
-    let ordered =
-        ["bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "date", "timestamp"];
     let row = |(number, of): (i64, &str)| -> Row {
         let type_oid = oid_of(of).unwrap_or(0);
         match name {
@@ -188,5 +214,5 @@ pub(super) fn operator_classes(name: &str) -> Vec<Row> {
             ],
         }
     };
-    (1i64..).zip(ordered).map(row).collect()
+    (1i64..).zip(ORDERED).map(row).collect()
 }
