@@ -106,7 +106,8 @@ async fn a_backup_of_a_running_server_is_a_moment_of_it() {
         let again = Server::start_with(&restored, &FLAGS).unwrap();
         is_a_moment(&again, (before, after)).await;
         assert_eq!(again.terminate(), Some(0));
-        // The backup is as it was: nobody opened it.
+        // The backup is as it was: nobody opened it, and nothing was put into it.
+        assert!(!copy.join("LOCK").exists());
         let output = millpond(&["check", text(&copy)]);
         assert!(output.status.success(), "{}", said(&output));
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::check::{CheckReport, check};
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::fs::{Fs, FsFile};
+use crate::fs::Fs;
 
 /// Bytes that are copied at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -150,7 +150,7 @@ impl Capture {
     fn measure(&mut self) -> Result<()> {
         for (path, bytes) in &mut self.files {
             let path = self.root.join(path);
-            *bytes = existing(self.fs.as_ref(), &path)?.length()?;
+            *bytes = self.fs.open_to_read(&path)?.length()?;
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Capture {
 }
 
 fn copy(fs: &dyn Fs, (from, bytes): (&Path, u64), to: &Path, stop: &AtomicBool) -> Result<()> {
-    let (source, target) = (existing(fs, from)?, fs.open(to)?);
+    let (source, target) = (fs.open_to_read(from)?, fs.open(to)?);
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut position = 0;
     while position < bytes {
@@ -206,10 +206,6 @@ fn copy(fs: &dyn Fs, (from, bytes): (&Path, u64), to: &Path, stop: &AtomicBool) 
         position += chunk.len() as u64;
     }
     target.sync()
-}
-
-fn existing(fs: &dyn Fs, path: &Path) -> Result<Box<dyn FsFile>> {
-    fs.open_existing(path)?.ok_or_else(|| Error::corrupt(path, 0, "it was removed while it was copied"))
 }
 
 /// Makes a data directory of a copy in which nothing is damaged.

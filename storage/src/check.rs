@@ -73,7 +73,7 @@ impl CheckReport {
 /// # Errors
 /// [`Error::Locked`] while a server runs; what the disk says but damage.
 pub fn check(fs: &Arc<dyn Fs>, directory: &Path) -> Result<CheckReport> {
-    let _lock = DirLock::acquire(fs.as_ref(), directory)?;
+    let _lock = DirLock::acquire_to_read(directory)?;
     let mut report = CheckReport::default();
     let decided = check_journal(fs, &directory.join("meta").join("journal"), &mut report)?;
     check_checkpoints(fs, &directory.join("checkpoints"), &mut report)?;

@@ -53,9 +53,31 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// [`Error::Io`].
     fn sync_dir(&self, path: &Path) -> Result<()>;
+    /// How much room the disk with a directory has.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn room(&self, path: &Path) -> Result<Room>;
+}
+
+/// Room on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that may still be written.
+    pub free: u64,
+    /// Bytes of the whole disk.
+    pub size: u64,
 }
 
 impl dyn Fs + '_ {
+    /// Opens a file that is there, and is only read.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when it is not there.
+    pub fn open_to_read(&self, path: &Path) -> Result<Box<dyn FsFile>> {
+        self.open_existing(path)?.ok_or_else(|| Error::io("open", path)(io::ErrorKind::NotFound.into()))
+    }
+
     /// Makes a directory and those above it, each durable before the next.
     ///
     /// # Errors
@@ -178,6 +200,16 @@ impl Fs for Disk {
     fn sync_dir(&self, path: &Path) -> Result<()> {
         fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
     }
+
+    fn room(&self, path: &Path) -> Result<Room> {
+        stat_room(path).map_err(Error::io("stat the disk of", path))
+    }
+}
+
+fn stat_room(path: &Path) -> io::Result<Room> {
+    let stat = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Room { free: bytes(stat.f_bavail), size: bytes(stat.f_blocks) })
 }
 
 impl FsFile for DiskFile {

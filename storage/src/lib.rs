@@ -21,7 +21,7 @@ pub use check::{CheckReport, Finding, check};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, Kind, Result};
 pub use frame::{Frame, FrameHeader, HEADER_BYTES};
-pub use fs::{Disk, Fs, FsFile};
+pub use fs::{Disk, Fs, FsFile, Room};
 pub use lock::DirLock;
 
 /// Position of a record in its partition.

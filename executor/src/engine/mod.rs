@@ -37,13 +37,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use planner::{AccessChange, Catalog, Dataflow, Relation, RelationId};
 use storage::backup::Copied;
+use storage::log::Log;
 use storage::{Clock, Epoch, Fs};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use backfill::Progress;
 pub use checkpoint::CheckpointPolicy;
 pub use checkpoints::{CheckpointStatus, Checkpoints};
-pub(crate) use history::StreamReader;
+pub(crate) use history::{StreamReader, with_values};
 pub use meta::Halt;
 pub use snapshot::{QueryStatus, Snapshot};
 
@@ -102,6 +103,7 @@ pub struct Engine {
     acknowledged: AtomicU64,
     ddl: tokio::sync::Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    log: Arc<dyn Log>,
     rejects: Rejects,
     checkpoints: Checkpoints,
     memory: MemoryLimit,
@@ -149,6 +151,7 @@ impl Engine {
             statuses: checkpoints.clone(),
             covered: recovered.covered,
         };
+        let log = Arc::clone(&target.log);
         let (committer, stepper) = (recovered.committer, recovered.stepper);
         let requests = (sender.downgrade(), receiver);
         let threads = commit::spawn(committer, stepper, requests, publish, (config.checkpoints, target))?;
@@ -160,6 +163,7 @@ impl Engine {
             acknowledged: AtomicU64::new(0),
             ddl: tokio::sync::Mutex::new(()),
             threads: Mutex::new(threads),
+            log,
             rejects,
             checkpoints,
             memory,
@@ -290,6 +294,8 @@ impl Engine {
 
     /// Drains what was accepted and stops the threads.
     pub async fn stop(&self) {
+        // Nothing waits for room on the disk any longer.
+        self.log.close();
         // A full or closed queue means the thread is on its way out already.
         let _ = self.requests.send(Request::Stop).await;
         let threads = std::mem::take(&mut *self.threads.lock());

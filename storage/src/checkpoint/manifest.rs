@@ -69,7 +69,7 @@ impl Manifest {
     }
 
     pub(super) fn read(fs: &dyn Fs, path: &Path) -> Result<Self> {
-        let file = fs.open(path)?;
+        let file = fs.open_to_read(path)?;
         let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
         file.read_at(&mut bytes, 0)?;
         let damaged = |reason: &str| Error::corrupt(path, 0, reason);

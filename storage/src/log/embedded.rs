@@ -8,15 +8,18 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::partition::Partition;
+use super::partition::{Found, Partition, Written};
 use super::recovery::{Recovered, Seen};
+use super::segment::Extent;
 use super::{Append, Log, Retention, Sync, TopicPartition};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, FrameHeader};
-use crate::fs::Fs;
+use crate::fs::{Fs, Room};
 use crate::{Epoch, Offset};
 
 /// Sizes of the embedded log.
@@ -42,7 +45,14 @@ pub struct EmbeddedLog {
     root: PathBuf,
     config: LogConfig,
     topics: RwLock<HashMap<String, Partitions>>,
+    closed: (Mutex<bool>, Condvar),
 }
+
+/// The part of a disk that new records leave to the results of those there are, and the most of it in bytes.
+const RESERVED_PART: u64 = 50;
+const RESERVED_BYTES: u64 = 64 << 20;
+/// How often it is tried whether a full disk has room.
+const ROOM_AGAIN: Duration = Duration::from_millis(100);
 
 impl EmbeddedLog {
     /// Opens the log under `root`. `acknowledged` is an epoch known to have been acknowledged: a
@@ -79,7 +89,26 @@ impl EmbeddedLog {
                 partition.lock().cut_from_epoch(epoch)?;
             }
         }
-        Ok((Self { fs, root: root.to_owned(), config, topics: RwLock::new(topics) }, recovered))
+        Ok((
+            Self {
+                fs,
+                root: root.to_owned(),
+                config,
+                topics: RwLock::new(topics),
+                closed: Default::default(),
+            },
+            recovered,
+        ))
+    }
+
+    /// Refuses new records while the disk is all but full: what comes of those that were accepted has room, and
+    /// who reads does not wait for it.
+    fn leave_reserve(&self) -> Result<()> {
+        let Room { free, size } = self.fs.room(&self.root)?;
+        if free < (size / RESERVED_PART).min(RESERVED_BYTES) {
+            return Err(Error::io("write", &self.root)(std::io::ErrorKind::StorageFull.into()));
+        }
+        Ok(())
     }
 
     fn partition(&self, at: &TopicPartition) -> Result<Arc<Mutex<Partition>>> {
@@ -89,6 +118,16 @@ impl EmbeddedLog {
             .and_then(|partitions| partitions.get(at.partition as usize))
             .cloned()
             .ok_or_else(|| Error::NoSuchPartition { topic: at.topic.clone(), partition: at.partition })
+    }
+
+    fn write(&self, partition: &Mutex<Partition>, header: FrameHeader, body: &Bytes) -> Result<Written> {
+        let full = partition.lock().full(&self.config);
+        if let Some(full) = full {
+            let next = full.next(self.fs.as_ref())?;
+            partition.lock().go_on_in(next);
+        }
+        let place = partition.lock().place()?;
+        place.write(header, body)
     }
 
     fn commit_to(
@@ -108,12 +147,10 @@ impl EmbeddedLog {
                 part: u32::try_from(index).unwrap_or(u32::MAX),
                 ..stamp
             };
-            written.push(partition.lock().write(self.fs.as_ref(), &self.config, header, &append.body)?);
+            written.push(self.write(partition, header, &append.body)?);
         }
         if sync == Sync::Durable {
-            for partition in partitions {
-                partition.lock().sync()?;
-            }
+            partitions.iter().try_for_each(|partition| self::sync(partition))?;
         }
         let mut offsets = Vec::with_capacity(appends.len());
         for (partition, written) in partitions.iter().zip(written) {
@@ -123,6 +160,29 @@ impl EmbeddedLog {
         }
         Ok(offsets)
     }
+}
+
+/// Makes what was written durable. Who reads does not wait for it.
+fn sync(partition: &Mutex<Partition>) -> Result<()> {
+    let file = partition.lock().file();
+    let synced = file.sync();
+    if synced.is_err() {
+        partition.lock().poison();
+    }
+    synced
+}
+
+/// Frames with offsets in a range, about `max_bytes` of them.
+fn read_all(extents: &[Extent], range: Range<Offset>, max_bytes: usize) -> Result<Vec<Frame>> {
+    let mut frames: Vec<Frame> = Vec::new();
+    for extent in extents {
+        let left = max_bytes.saturating_sub(frames.iter().map(|frame| frame.body.len()).sum());
+        if left == 0 {
+            break;
+        }
+        extent.read(range.clone(), left, &mut frames)?;
+    }
+    Ok(frames)
 }
 
 fn open_partitions(fs: &dyn Fs, topic: &Path, seen: &mut Seen) -> Result<Partitions> {
@@ -154,7 +214,7 @@ impl Log for EmbeddedLog {
 
     fn sync_topic(&self, topic: &str) -> Result<()> {
         let partitions = self.topics.read().get(topic).cloned().unwrap_or_default();
-        partitions.iter().try_for_each(|partition| partition.lock().sync())
+        partitions.iter().try_for_each(|partition| self::sync(partition))
     }
 
     fn topics(&self) -> Vec<String> {
@@ -163,6 +223,9 @@ impl Log for EmbeddedLog {
 
     /// Each append goes to a partition of its own: two for one partition would be one frame.
     fn commit(&self, epoch: Epoch, now_ms: i64, appends: &[Append], sync: Sync) -> Result<Vec<Offset>> {
+        if sync == Sync::Durable {
+            self.leave_reserve()?;
+        }
         let partitions = appends.iter().map(|a| self.partition(&a.to)).collect::<Result<Vec<_>>>()?;
         // What can be computed again says nothing about which epochs were acknowledged.
         let parts = if sync == Sync::Durable { u32::try_from(appends.len()).unwrap_or(u32::MAX) } else { 0 };
@@ -176,8 +239,26 @@ impl Log for EmbeddedLog {
         committed
     }
 
+    fn wait_for_room(&self) -> bool {
+        let (closed, ended) = &self.closed;
+        let mut closed = closed.lock();
+        if !*closed {
+            ended.wait_for(&mut closed, ROOM_AGAIN);
+        }
+        !*closed
+    }
+
+    fn close(&self) {
+        *self.closed.0.lock() = true;
+        self.closed.1.notify_all();
+    }
+
     fn read(&self, at: &TopicPartition, from: Offset, until: Offset, max_bytes: usize) -> Result<Vec<Frame>> {
-        self.partition(at)?.lock().read(self.fs.as_ref(), from, until, max_bytes)
+        let found = self.partition(at)?.lock().find(self.fs.as_ref(), from, until, max_bytes)?;
+        match found {
+            Found::InMemory(frames) => Ok(frames),
+            Found::OnDisk(extents) => read_all(&extents, from..until, max_bytes),
+        }
     }
 
     fn bounds(&self, at: &TopicPartition) -> Result<Range<Offset>> {

@@ -84,6 +84,13 @@ pub trait Log: Send + std::marker::Sync {
     /// After an error nothing of the epoch is there; after a failed sync the log takes no more.
     fn commit(&self, epoch: Epoch, now_ms: i64, appends: &[Append], sync: Sync) -> Result<Vec<Offset>>;
 
+    /// Waits until a full disk may have room again; false when the log is closed and there is nothing to wait
+    /// for.
+    fn wait_for_room(&self) -> bool;
+
+    /// Ends every wait.
+    fn close(&self);
+
     /// Whole frames from the one that holds `from` up to `until`, at least one if there is any,
     /// no more than fit in `max_bytes`.
     ///

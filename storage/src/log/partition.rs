@@ -1,16 +1,20 @@
 //! A partition: sealed segments, one that grows, and the last frames in memory.
 //!
-//! Invariant: offsets are dense; a reader sees a frame only after its commit returned.
+//! Invariant: offsets are dense; a reader sees a frame only after its commit returned. Nothing here waits for a
+//! disk but to open a file: what is written, synced and read is so by those who hold the partition no longer, and one
+//! thread at a time writes.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::index::Index;
 use super::recovery::Seen;
-use super::segment::{OpenSegment, Segment, Tail};
+use super::segment::{Extent, OpenSegment, Segment, Tail};
 use super::{LogConfig, Retention};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, FrameHeader};
-use crate::fs::Fs;
+use crate::fs::{Fs, FsFile};
 use crate::{Epoch, Offset};
 
 /// The segments of one partition, in order.
@@ -33,11 +37,53 @@ struct Recent {
     bytes: usize,
 }
 
+/// Where the next frame goes.
+pub(crate) struct Place {
+    file: Arc<dyn FsFile>,
+    position: u64,
+    base_offset: Offset,
+}
+
 /// A frame that is written but not yet committed.
 pub(crate) struct Written {
     frame: Frame,
     position: u64,
     bytes: u64,
+}
+
+impl Place {
+    /// Writes a frame; it counts only after [`Partition::commit`].
+    pub(crate) fn write(self, header: FrameHeader, body: &bytes::Bytes) -> Result<Written> {
+        let header = FrameHeader { base_offset: self.base_offset, ..header };
+        let mut bytes = Vec::new();
+        header.encode(body, &mut bytes)?;
+        self.file.write_at(&bytes, self.position)?;
+        let frame = Frame { header, body: body.clone() };
+        Ok(Written { frame, position: self.position, bytes: bytes.len() as u64 })
+    }
+}
+
+/// A segment that is full.
+pub(crate) struct Full {
+    file: Arc<dyn FsFile>,
+    path: PathBuf,
+    index: Index,
+    directory: PathBuf,
+}
+
+impl Full {
+    /// Makes the segment durable, with its index beside it, and the one that comes after it.
+    pub(crate) fn next(self, fs: &dyn Fs) -> Result<OpenSegment> {
+        self.file.sync()?;
+        self.index.store(fs, &self.path.with_extension("idx"))?;
+        OpenSegment::create(fs, &self.directory, self.index.end)
+    }
+}
+
+/// Where frames are found.
+pub(crate) enum Found {
+    InMemory(Vec<Frame>),
+    OnDisk(Vec<Extent>),
 }
 
 impl Partition {
@@ -61,7 +107,7 @@ impl Partition {
         let Some((base, last)) = paths.pop() else { return Self::create(fs, directory) };
         let sealed =
             paths.iter().map(|(base, path)| Segment::sealed(fs, path, *base)).collect::<Result<Vec<_>>>()?;
-        let (active, tail) = OpenSegment::open(fs, &last, base, |raw| seen.frame(&raw.header))?;
+        let (active, tail) = OpenSegment::open(fs.open(&last)?, &last, base, |raw| seen.frame(&raw.header))?;
         // The last epoch that is whole may have ended the segment before: a crash came as this one began.
         if active.segment.index.len == 0
             && let Some(before) = sealed.last()
@@ -109,34 +155,43 @@ impl Partition {
         self.segments().rev().map(|s| s.index.last_epoch).find(|e| *e > 0).unwrap_or(0)
     }
 
-    /// Writes a frame after the last one; it counts only after [`Self::commit`].
-    pub(crate) fn write(
-        &mut self,
-        fs: &dyn Fs,
-        config: &LogConfig,
-        header: FrameHeader,
-        body: &bytes::Bytes,
-    ) -> Result<Written> {
+    /// The last segment, once it is as long as segments get.
+    pub(crate) fn full(&self, config: &LogConfig) -> Option<Full> {
+        let OpenSegment { segment: Segment { path, index, .. }, file } = &self.active;
+        (index.len >= config.segment_bytes).then(|| Full {
+            file: Arc::clone(file),
+            path: path.clone(),
+            index: index.clone(),
+            directory: self.directory.clone(),
+        })
+    }
+
+    /// Goes on in another segment.
+    pub(crate) fn go_on_in(&mut self, next: OpenSegment) {
+        self.sealed.push(std::mem::replace(&mut self.active, next).segment);
+    }
+
+    /// Where the next frame goes.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub(crate) fn place(&self) -> Result<Place> {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.directory.clone() });
         }
-        if self.active.segment.index.len >= config.segment_bytes {
-            self.roll(fs)?;
-        }
-        let header = FrameHeader { base_offset: self.end(), ..header };
-        let mut bytes = Vec::new();
-        header.encode(body, &mut bytes)?;
         let position = self.active.segment.index.len;
-        self.active.file.write_at(&bytes, position)?;
-        Ok(Written { frame: Frame { header, body: body.clone() }, position, bytes: bytes.len() as u64 })
+        Ok(Place { file: self.file(), position, base_offset: self.end() })
     }
 
-    /// Makes written frames durable. A failure poisons the partition: the kernel may have dropped
-    /// the pages, and a second sync that succeeds would mean nothing.
-    pub(crate) fn sync(&mut self) -> Result<()> {
-        let synced = self.active.file.sync();
-        self.poisoned |= synced.is_err();
-        synced
+    /// The file that has to be synced.
+    pub(crate) fn file(&self) -> Arc<dyn FsFile> {
+        Arc::clone(&self.active.file)
+    }
+
+    /// Takes no more after a sync failed: the kernel may have dropped the pages, and a second sync that succeeds
+    /// would mean nothing.
+    pub(crate) fn poison(&mut self) {
+        self.poisoned = true;
     }
 
     /// Shows a written frame to readers.
@@ -151,38 +206,24 @@ impl Partition {
         self.poisoned |= undone.is_err();
     }
 
-    fn roll(&mut self, fs: &dyn Fs) -> Result<()> {
-        self.active.file.sync()?;
-        let Segment { path, index, .. } = &self.active.segment;
-        index.store(fs, &path.with_extension("idx"))?;
-        let next = OpenSegment::create(fs, &self.directory, self.end())?;
-        self.sealed.push(std::mem::replace(&mut self.active, next).segment);
-        Ok(())
-    }
-
-    pub(crate) fn read(
-        &self,
-        fs: &dyn Fs,
-        from: Offset,
-        until: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<Frame>> {
-        let mut out = Vec::new();
-        if self.recent.read(from, until, max_bytes, &mut out) {
-            return Ok(out);
+    /// Where frames with offsets in `from..until` are, about `max_bytes` of them.
+    pub(crate) fn find(&self, fs: &dyn Fs, from: Offset, until: Offset, max_bytes: usize) -> Result<Found> {
+        let mut frames = Vec::new();
+        if self.recent.read(from, until, max_bytes, &mut frames) {
+            return Ok(Found::InMemory(frames));
         }
-        let left = |out: &[Frame]| max_bytes.saturating_sub(out.iter().map(|f| f.body.len()).sum());
+        let (mut extents, mut bytes) = (Vec::new(), 0);
         let first = self.sealed.partition_point(|s| s.index.end <= from);
-        for segment in self.sealed.iter().skip(first) {
-            if left(&out) == 0 || segment.base >= until {
-                return Ok(out);
+        for segment in self.sealed.iter().skip(first).take_while(|segment| segment.base < until) {
+            if bytes >= max_bytes as u64 {
+                return Ok(Found::OnDisk(extents));
             }
-            segment.read(fs, from..until, left(&out), &mut out)?;
+            let extent = segment.extent(fs, from)?;
+            bytes += extent.bytes();
+            extents.push(extent);
         }
-        if left(&out) > 0 {
-            self.active.read(from..until, left(&out), &mut out)?;
-        }
-        Ok(out)
+        extents.push(self.active.extent(from));
+        Ok(Found::OnDisk(extents))
     }
 
     pub(crate) fn cut_from_epoch(&mut self, epoch: Epoch) -> Result<()> {

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -24,7 +25,15 @@ pub(crate) struct Segment {
 /// A segment with its file: the one that grows, or one that is being read.
 pub(crate) struct OpenSegment {
     pub(crate) segment: Segment,
-    pub(crate) file: Box<dyn FsFile>,
+    pub(crate) file: Arc<dyn FsFile>,
+}
+
+/// The end of a segment, open to be read.
+pub(crate) struct Extent {
+    file: Arc<dyn FsFile>,
+    path: PathBuf,
+    position: u64,
+    end: u64,
 }
 
 /// Where a scan of a segment stopped.
@@ -57,7 +66,8 @@ pub(crate) fn check_segment(fs: &dyn Fs, path: &Path) -> Result<SegmentCheck> {
     let base = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
     let base = base.ok_or_else(|| Error::corrupt(path, 0, "its name is no offset"))?;
     let mut frames = 0;
-    let (OpenSegment { segment, file }, _) = OpenSegment::open(fs, path, base, |_| frames += 1)?;
+    let file = fs.open_to_read(path)?;
+    let (OpenSegment { segment, file }, _) = OpenSegment::open(file, path, base, |_| frames += 1)?;
     let Index { len: bytes, end, last_epoch, .. } = segment.index;
     let torn_bytes = file.length()?.saturating_sub(bytes);
     let mut torn_epoch = None;
@@ -76,11 +86,11 @@ impl Segment {
 
     /// Looks into a sealed segment: at its index where that is sound, or else at every frame.
     pub(crate) fn sealed(fs: &dyn Fs, path: &Path, base: Offset) -> Result<Self> {
-        let file = file_of(fs, path)?;
+        let file = fs.open_to_read(path)?;
         if let Some(index) = Index::load(fs, &path.with_extension("idx"), file.length()?) {
             return Ok(Self { base, path: path.to_owned(), index });
         }
-        let mut open = OpenSegment { segment: Self::new(path.to_owned(), base), file };
+        let mut open = OpenSegment { segment: Self::new(path.to_owned(), base), file: file.into() };
         match open.scan(|_| ())? {
             Tail::Whole => Ok(open.segment),
             Tail::Torn => {
@@ -95,24 +105,49 @@ impl Segment {
             return Ok(None);
         };
         let mut frames = Vec::new();
-        self.read(fs, last..self.index.end, usize::MAX, &mut frames)?;
+        self.extent(fs, last)?.read(last..self.index.end, usize::MAX, &mut frames)?;
         Ok(frames.last().map(|frame| frame.header))
     }
 
-    /// Frames of a sealed segment, as [`OpenSegment::read`] has them.
-    pub(crate) fn read(
-        &self,
-        fs: &dyn Fs,
-        range: Range<Offset>,
-        max_bytes: usize,
-        out: &mut Vec<Frame>,
-    ) -> Result<()> {
-        read_frames(self, file_of(fs, &self.path)?.as_ref(), range, max_bytes, out)
+    /// A sealed segment from the frame that holds an offset on.
+    pub(crate) fn extent(&self, fs: &dyn Fs, from: Offset) -> Result<Extent> {
+        Ok(self.extent_of(fs.open_to_read(&self.path)?.into(), from))
+    }
+
+    fn extent_of(&self, file: Arc<dyn FsFile>, from: Offset) -> Extent {
+        Extent { file, path: self.path.clone(), position: self.index.seek(from), end: self.index.len }
     }
 }
 
-fn file_of(fs: &dyn Fs, path: &Path) -> Result<Box<dyn FsFile>> {
-    fs.open_existing(path)?.ok_or_else(|| Error::corrupt(path, 0, "the segment is gone"))
+impl Extent {
+    /// Bytes of its frames.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.end - self.position
+    }
+
+    /// Frames that hold offsets in `range`, about `max_bytes` of them.
+    pub(crate) fn read(&self, range: Range<Offset>, max_bytes: usize, out: &mut Vec<Frame>) -> Result<()> {
+        let mut position = self.position;
+        let mut bytes = 0;
+        while position < self.end && bytes < max_bytes {
+            let mut header = [0; HEADER_BYTES];
+            self.file.read_at(&mut header, position)?;
+            let raw = decode_header(&header)
+                .ok_or_else(|| Error::corrupt(&self.path, position, "no frame where one was written"))?;
+            if raw.header.base_offset >= range.end {
+                break;
+            }
+            if raw.header.end_offset() > range.start {
+                let mut body = vec![0; raw.body_len];
+                self.file.read_at(&mut body, position + HEADER_BYTES as u64)?;
+                frame::check_body(&raw, &body, &self.path, position)?;
+                bytes += body.len();
+                out.push(Frame { header: raw.header, body: body.into() });
+            }
+            position += raw.frame_len();
+        }
+        Ok(())
+    }
 }
 
 impl OpenSegment {
@@ -121,17 +156,17 @@ impl OpenSegment {
         let path = directory.join(format!("{base:020}.seg"));
         let file = fs.open(&path)?;
         fs.sync_dir(directory)?;
-        Ok(Self { segment: Segment::new(path, base), file })
+        Ok(Self { segment: Segment::new(path, base), file: file.into() })
     }
 
-    /// Opens the last segment, reading every frame. `seen` gets the header of each.
+    /// Looks into the last segment, reading every frame of its file. `seen` gets the header of each.
     pub(crate) fn open(
-        fs: &dyn Fs,
+        file: Box<dyn FsFile>,
         path: &Path,
         base: Offset,
         seen: impl FnMut(&RawHeader),
     ) -> Result<(Self, Tail)> {
-        let mut open = Self { segment: Segment::new(path.to_owned(), base), file: fs.open(path)? };
+        let mut open = Self { segment: Segment::new(path.to_owned(), base), file: file.into() };
         let tail = open.scan(seen)?;
         Ok((open, tail))
     }
@@ -207,9 +242,9 @@ impl OpenSegment {
         Ok(Some((raw, body.into())))
     }
 
-    /// Frames that hold offsets in `range`, about `max_bytes` of them.
-    pub(crate) fn read(&self, range: Range<Offset>, max_bytes: usize, out: &mut Vec<Frame>) -> Result<()> {
-        read_frames(&self.segment, self.file.as_ref(), range, max_bytes, out)
+    /// The segment from the frame that holds an offset on.
+    pub(crate) fn extent(&self, from: Offset) -> Extent {
+        self.segment.extent_of(Arc::clone(&self.file), from)
     }
 
     /// Cuts the file after the frames the index knows.
@@ -231,33 +266,4 @@ impl OpenSegment {
         }
         self.cut()
     }
-}
-
-fn read_frames(
-    segment: &Segment,
-    file: &dyn FsFile,
-    range: Range<Offset>,
-    max_bytes: usize,
-    out: &mut Vec<Frame>,
-) -> Result<()> {
-    let mut position = segment.index.seek(range.start);
-    let mut bytes = 0;
-    while position < segment.index.len && bytes < max_bytes {
-        let mut header = [0; HEADER_BYTES];
-        file.read_at(&mut header, position)?;
-        let raw = decode_header(&header)
-            .ok_or_else(|| Error::corrupt(&segment.path, position, "no frame where one was written"))?;
-        if raw.header.base_offset >= range.end {
-            break;
-        }
-        if raw.header.end_offset() > range.start {
-            let mut body = vec![0; raw.body_len];
-            file.read_at(&mut body, position + HEADER_BYTES as u64)?;
-            frame::check_body(&raw, &body, &segment.path, position)?;
-            bytes += body.len();
-            out.push(Frame { header: raw.header, body: body.into() });
-        }
-        position += raw.frame_len();
-    }
-    Ok(())
 }

@@ -78,7 +78,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Corrupt`] when an entry before the last one is damaged.
     pub(crate) fn check(fs: &dyn Fs, path: &Path) -> Result<JournalCheck> {
-        let file = fs.open(path)?;
+        let file = fs.open_to_read(path)?;
         let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
         file.read_at(&mut bytes, 0)?;
         let (entries, len) = decode(path, &bytes)?;

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use storage::{Error, Fs, FsFile, Result};
+use storage::{Error, Fs, FsFile, Result, Room};
 
 /// A disk in memory. What is synced survives [`Memory::crash`]; of the rest a part, perhaps.
 #[derive(Clone, Default)]
@@ -98,6 +98,9 @@ impl Fs for Memory {
     }
     fn sync_dir(&self, _: &Path) -> Result<()> {
         Ok(())
+    }
+    fn room(&self, _: &Path) -> Result<Room> {
+        Ok(Room { free: u64::MAX, size: u64::MAX })
     }
 }
 

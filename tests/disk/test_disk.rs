@@ -1,4 +1,5 @@
-//! A disk in memory that loses power: of what was not synced any part may be there afterwards, in any order.
+//! A disk in memory that fills up, fails, stalls and loses power: of what was not synced any part may be there
+//! afterwards, in any order.
 //!
 //! It is as hard as POSIX allows. Bytes are durable after a sync of their file, names after a sync of their
 //! directory. Of other writes any may be missing, whole or by sectors; of other changes to a directory the last ones.
@@ -6,17 +7,26 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use storage::{Error, Fs, FsFile, Result};
+use storage::{Error, Fs, FsFile, Result, Room};
 
 const SECTOR_BYTES: usize = 512;
+const SIZE_BYTES: u64 = 1000 << 20;
 
 /// The disk of a machine; clones are the same disk.
 #[derive(Clone, Default)]
-pub struct PowerDisk(Arc<Mutex<State>>);
+pub struct TestDisk(Arc<Device>);
+
+#[derive(Default)]
+struct Device {
+    state: Mutex<State>,
+    /// Syncs wait while it is true.
+    stalled: Mutex<bool>,
+    goes_on: Condvar,
+}
 
 /// What is on it and what was not synced.
 #[derive(Clone, Default)]
@@ -30,6 +40,10 @@ pub struct State {
     operations: u64,
     /// Power is lost before this change.
     dies_before: Option<u64>,
+    /// Bytes that may still be written, if there is a limit.
+    free: Option<u64>,
+    /// The next sync of a file whose name has this in it fails.
+    fails: Option<String>,
 }
 
 type Names = BTreeMap<PathBuf, Node>;
@@ -71,8 +85,8 @@ enum Keep {
     Any,
 }
 
-struct PowerFile {
-    disk: PowerDisk,
+struct TestFile {
+    disk: TestDisk,
     file: u64,
     path: PathBuf,
 }
@@ -81,9 +95,30 @@ fn failed(action: &'static str, path: &Path, kind: io::ErrorKind) -> Error {
     Error::Io { action, path: path.to_owned(), source: kind.into() }
 }
 
-impl PowerDisk {
+impl TestDisk {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.state.lock().unwrap()
+    }
+
+    /// Has room for so many bytes more, or for any number of them.
+    pub fn has_room(&self, bytes: Option<u64>) {
+        self.state().free = bytes;
+    }
+
+    /// Fails the next sync of a file whose path has `part` in it, and loses what was to be synced.
+    pub fn fails_to_sync(&self, part: &str) {
+        self.state().fails = Some(part.to_owned());
+    }
+
+    /// Lets syncs wait, or go on.
+    pub fn stalls(&self, stalled: bool) {
+        *self.0.stalled.lock().unwrap() = stalled;
+        self.0.goes_on.notify_all();
+    }
+
+    fn wait_while_stalled(&self) {
+        let stalled = self.0.stalled.lock().unwrap();
+        drop(self.0.goes_on.wait_while(stalled, |stalled| *stalled).unwrap());
     }
 
     /// Loses power before the change that comes after `changes` more.
@@ -133,7 +168,7 @@ impl State {
     }
 
     /// A disk that a machine may find after this one lost power.
-    pub fn image(&self, random: &mut StdRng) -> PowerDisk {
+    pub fn image(&self, random: &mut StdRng) -> TestDisk {
         let keep =
             [Keep::Nothing, Keep::Everything, Keep::First, Keep::Any, Keep::Any][random.random_range(0..5)];
         let names = self.names_after(keep, random);
@@ -142,13 +177,14 @@ impl State {
             .filter_map(|node| if let Node::File(file) = node { Some(*file) } else { None })
             .map(|file| (file, self.files[&file].after(keep, random)))
             .collect();
-        PowerDisk(Arc::new(Mutex::new(State {
+        let state = State {
             files,
             durable_names: names.clone(),
             names,
             next_file: self.next_file,
             ..State::default()
-        })))
+        };
+        TestDisk(Arc::new(Device { state: Mutex::new(state), ..Device::default() }))
     }
 
     fn names_after(&self, keep: Keep, random: &mut StdRng) -> Names {
@@ -267,7 +303,7 @@ impl Change {
     }
 }
 
-impl Fs for PowerDisk {
+impl Fs for TestDisk {
     fn open(&self, path: &Path) -> Result<Box<dyn FsFile>> {
         if let Some(file) = self.open_existing(path)? {
             return Ok(file);
@@ -280,14 +316,14 @@ impl Fs for PowerDisk {
             state.add(path, Node::File(file));
             Ok(file)
         })?;
-        Ok(Box::new(PowerFile { disk: self.clone(), file, path: path.to_owned() }))
+        Ok(Box::new(TestFile { disk: self.clone(), file, path: path.to_owned() }))
     }
 
     fn open_existing(&self, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
         let state = self.state();
         state.alive(path)?;
         let Some(Node::File(file)) = state.names.get(path).copied() else { return Ok(None) };
-        Ok(Some(Box::new(PowerFile { disk: self.clone(), file, path: path.to_owned() })))
+        Ok(Some(Box::new(TestFile { disk: self.clone(), file, path: path.to_owned() })))
     }
 
     fn create_dir(&self, path: &Path) -> Result<bool> {
@@ -333,6 +369,10 @@ impl Fs for PowerDisk {
         })
     }
 
+    fn room(&self, _: &Path) -> Result<Room> {
+        Ok(Room { free: self.state().free.unwrap_or(SIZE_BYTES), size: SIZE_BYTES })
+    }
+
     fn sync_dir(&self, path: &Path) -> Result<()> {
         self.change(path, |state| {
             let mut durable = std::mem::take(&mut state.durable_names);
@@ -349,7 +389,7 @@ impl Fs for PowerDisk {
     }
 }
 
-impl PowerFile {
+impl TestFile {
     fn change(&self, change: Change) -> Result<()> {
         self.disk.change(&self.path, |state| {
             let content = state.files.get_mut(&self.file).unwrap();
@@ -360,9 +400,17 @@ impl PowerFile {
     }
 }
 
-impl FsFile for PowerFile {
+impl FsFile for TestFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> Result<()> {
-        self.change(Change::Write(position as usize, bytes.to_vec()))
+        let (mut bytes, mut full) = (bytes.to_vec(), false);
+        if let Some(free) = &mut self.disk.state().free {
+            // A full disk takes some of the bytes all the same.
+            full = bytes.len() as u64 > *free;
+            bytes.truncate(*free as usize);
+            *free -= bytes.len() as u64;
+        }
+        self.change(Change::Write(position as usize, bytes))?;
+        if full { Err(failed("write", &self.path, io::ErrorKind::StorageFull)) } else { Ok(()) }
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<()> {
@@ -376,10 +424,16 @@ impl FsFile for PowerFile {
     }
 
     fn sync(&self) -> Result<()> {
+        self.disk.wait_while_stalled();
         self.disk.change(&self.path, |state| {
             let content = state.files.get_mut(&self.file).unwrap();
-            content.durable = content.now.clone();
-            content.pending.clear();
+            let pending = std::mem::take(&mut content.pending);
+            if state.fails.as_ref().is_some_and(|part| self.path.to_string_lossy().contains(part)) {
+                // The pages count as written from here on, and are not.
+                state.fails = None;
+                return Err(failed("sync", &self.path, io::ErrorKind::Other));
+            }
+            pending.iter().for_each(|change| change.apply(&mut content.durable));
             Ok(())
         })
     }
