@@ -169,6 +169,7 @@ fn recompute_shard(
         fragment,
         schema,
         whole,
+        tells: false,
     })
 }
 

@@ -9,7 +9,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_null_array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use planner::{Relation, TimePattern};
+use planner::{Relation, TimePattern, VALUELESS};
 
 use crate::error::{Error, Result};
 use crate::format::{Codec, split};
@@ -33,13 +33,16 @@ pub struct Write {
     deletes: bool,
 }
 
-/// The layout of a base relation's topic.
+/// The layout of a base relation's topic; where it holds records, of what they are decoded to.
 pub(crate) fn topic_schema(relation: &Relation) -> SchemaRef {
     let mut fields: Vec<Field> =
         relation.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true)).collect();
     fields.push(Field::new(ROW_TIME, DataType::Int64, true));
     if !relation.is_stream() {
         fields.push(Field::new(DELETED, DataType::Boolean, true));
+    }
+    if relation.marks_valueless() {
+        fields.push(Field::new(VALUELESS, DataType::Boolean, true));
     }
     if relation.has_row_id() {
         fields.push(Field::new(ROW_ID, DataType::Int64, true));
@@ -131,7 +134,7 @@ impl Write {
     ) -> Result<Self> {
         let n = times.len();
         columns.push(Arc::new(times));
-        if !relation.is_stream() {
+        if !relation.is_stream() || relation.marks_valueless() {
             columns.push(Arc::new(BooleanArray::from(vec![deleted; n])));
         }
         if relation.has_row_id() {

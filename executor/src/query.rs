@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
 use datafusion::arrow::compute::{cast, not};
 use datafusion::arrow::datatypes::SchemaRef;
-use planner::{Dataflow, NodeKind, RelationId};
+use datafusion::logical_expr::LogicalPlan;
+use planner::{Dataflow, NodeKind, Relation, RelationId};
 
 use crate::build::operator;
 use crate::change::{ChangeBatch, consolidate};
+use crate::engine::with_values;
 use crate::error::{Error, Result};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
@@ -163,7 +165,7 @@ impl Query {
             let started = Instant::now();
             let output = match (&node.kind, operator) {
                 (NodeKind::Source { relation, columns }, _) => {
-                    source(changes.get(&relation.id), columns, node.schema.inner())?
+                    source(changes.get(&relation.id), relation, columns, node.schema.inner())?
                 }
                 (NodeKind::Now, _) => vec![clock(now_ms, node.schema.inner())?],
                 (_, Some(operator)) => {
@@ -198,7 +200,7 @@ impl Query {
             let node = &self.dataflow.nodes[at];
             match &node.kind {
                 NodeKind::Project(_) | NodeKind::Filter(_) => at = node.inputs[0],
-                NodeKind::Aggregate { .. } => {
+                kind if is_grouping(kind) => {
                     self.operators.get_mut(at).into_iter().flatten().for_each(|o| o.tell_touched());
                     self.touched = Some(Changes::new());
                     return;
@@ -281,6 +283,18 @@ impl Query {
     }
 }
 
+/// Whether a node gives one row for each group.
+fn is_grouping(kind: &NodeKind) -> bool {
+    match kind {
+        NodeKind::Aggregate { .. } => true,
+        NodeKind::Recompute { fragment, .. } => match fragment.as_ref() {
+            LogicalPlan::Projection(projection) => matches!(*projection.input, LogicalPlan::Aggregate(_)),
+            plan => matches!(plan, LogicalPlan::Aggregate(_)),
+        },
+        _ => false,
+    }
+}
+
 /// Changes, and rows with weight 0.
 fn apart(all: Changes) -> Result<(Changes, Changes)> {
     let (mut changes, mut touched) = (Changes::new(), Changes::new());
@@ -304,18 +318,33 @@ fn clock(now_ms: i64, schema: &SchemaRef) -> Result<ChangeBatch> {
     Ok(ChangeBatch::inserted(RecordBatch::try_new(Arc::clone(schema), vec![now])?))
 }
 
-/// The columns of a relation's changes that a query reads.
-fn source(changes: Option<&Arc<Changes>>, columns: &[usize], schema: &SchemaRef) -> Result<Changes> {
+/// The columns of a relation's changes that a query reads; rows without a value if it reads their mark.
+fn source(
+    changes: Option<&Arc<Changes>>,
+    relation: &Relation,
+    columns: &[usize],
+    schema: &SchemaRef,
+) -> Result<Changes> {
     let Some(changes) = changes else { return Ok(Vec::new()) };
     changes
         .iter()
         .map(|batch| {
-            let arrays = columns.iter().map(|c| Arc::clone(batch.rows.column(*c))).collect();
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
-            let rows = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?;
-            Ok(ChangeBatch { rows, weights: batch.weights.clone() })
+            let passes = batch.rows.num_columns().checked_sub(1).is_some_and(|mark| columns.contains(&mark));
+            if relation.marks_valueless() && !passes {
+                // Rows of streams have no weights.
+                let rows = with_values(relation, &batch.rows)?;
+                return columns_of(&ChangeBatch::inserted(rows), columns, schema);
+            }
+            columns_of(batch, columns, schema)
         })
         .collect()
+}
+
+fn columns_of(batch: &ChangeBatch, columns: &[usize], schema: &SchemaRef) -> Result<ChangeBatch> {
+    let arrays = columns.iter().map(|c| Arc::clone(batch.rows.column(*c))).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
+    let rows = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?;
+    Ok(ChangeBatch { rows, weights: batch.weights.clone() })
 }
 
 /// Of everything in a dataflow that its state depends on.

@@ -12,7 +12,8 @@ use sql::{CreateAs, CreateRelation, Headers, Options, RelationKind, TextType, fo
 
 use crate::binder::{BindOptions, Binder, ROW_TIME, partition, visible_name};
 use crate::catalog::{
-    Catalog, Column, Encoding, PSEUDO_COLUMNS, Relation, RelationId, TopicRef, ViewQuery, relation_name,
+    Catalog, Column, Encoding, PSEUDO_COLUMNS, Relation, RelationId, TopicRef, VALUELESS, ViewQuery,
+    relation_name,
 };
 use crate::dataflow::{Dataflow, Joins};
 use crate::error::{Error, Result};
@@ -286,7 +287,7 @@ fn timed_by(
         return Err(Error::invalid("option \"timestamp\"", reason));
     }
     let columns = plan.schema().columns();
-    let (carried, own): (Vec<_>, Vec<_>) = columns.into_iter().partition(|c| c.name == ROW_TIME);
+    let (carried, own): (Vec<_>, Vec<_>) = columns.into_iter().partition(|c| is_carried(&c.name));
     let found = own.iter().find(|c| visible_name(&c.name) == name);
     let unknown = || Error::UnknownColumn { column: name.clone(), relation: "the result".into() };
     let column = Expr::Column(found.ok_or_else(unknown)?.clone());
@@ -303,13 +304,19 @@ fn timed_by(
         }
         (data_type, format) => return Err(not_a_time(&name, &data_type, format.is_some())),
     };
-    let time = match carried.into_iter().next() {
-        Some(carried) => coalesce(vec![time, Expr::Column(carried)]),
+    let mut carried = carried.into_iter().map(Expr::Column);
+    let time = match carried.next() {
+        Some(carried) => coalesce(vec![time, carried]),
         None => time,
     };
     let own = own.into_iter().map(Expr::Column);
-    let exprs: Vec<Expr> = own.chain(std::iter::once(time.alias(ROW_TIME))).collect();
+    let exprs: Vec<Expr> = own.chain(std::iter::once(time.alias(ROW_TIME))).chain(carried).collect();
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// Whether a result's column is not the user's: its record time, and behind it the mark of rows without a value.
+pub(crate) fn is_carried(name: &str) -> bool {
+    name == ROW_TIME || name == VALUELESS
 }
 
 fn not_a_time(column: &str, data_type: &DataType, format: bool) -> Error {
@@ -339,6 +346,7 @@ pub fn plan_create_as(
         emit_final: statement.query.emit == Some(sql::Emit::Final),
         table_time: of_records && statement.kind == RelationKind::Table,
         numbered_columns: of_records,
+        passes_valueless: of_records && statement.kind == RelationKind::Stream,
     };
     let (plan, views) = binder.plan_with_views(&statement.query, bind)?;
     let plan = timed_by(binder, plan, &statement.options, bind)?;
@@ -576,7 +584,7 @@ fn result_columns(
     names: &[sql::sqlparser::ast::Ident],
     relation: &str,
 ) -> Result<Vec<Column>> {
-    let fields: Vec<_> = plan.schema().fields().iter().filter(|f| f.name() != ROW_TIME).collect();
+    let fields: Vec<_> = plan.schema().fields().iter().filter(|f| !is_carried(f.name())).collect();
     if !names.is_empty() && names.len() != fields.len() {
         return Err(Error::Definition(format!(
             "\"{relation}\" names {} columns, but its query has {}",

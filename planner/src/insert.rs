@@ -9,9 +9,9 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use sql::Insert;
 
-use crate::binder::{BindOptions, Binder, ROW_TIME};
+use crate::binder::{BindOptions, Binder};
 use crate::catalog::{Relation, RelationId, TopicRef, ViewQuery};
-use crate::create::check_cycle;
+use crate::create::{check_cycle, is_carried};
 use crate::dataflow::{Dataflow, Joins};
 use crate::error::{Error, Result};
 
@@ -39,7 +39,8 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
     }
     let emit = query.emit.unwrap_or(sql::Emit::Changes);
     let emit_final = emit == sql::Emit::Final;
-    let bind = BindOptions { row_time: true, emit_final, ..BindOptions::default() };
+    let passes_valueless = target.marks_valueless();
+    let bind = BindOptions { row_time: true, emit_final, passes_valueless, ..BindOptions::default() };
     let (plan, views) = binder.plan_with_views(query, bind)?;
     let plan = as_rows_of(target, insert, plan)?;
     let dataflow = Dataflow::try_new(binder.state, &plan, Joins::StreamTable, emit)?;
@@ -73,10 +74,10 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
     Ok(relation)
 }
 
-/// The query's columns in the places of the target's, each of its type; the record time behind them.
+/// The query's columns in the places of the target's, each of its type; the record time and the mark of rows without a value behind them.
 fn as_rows_of(target: &Relation, insert: &Insert, plan: LogicalPlan) -> Result<LogicalPlan> {
     let columns = plan.schema().columns();
-    let (time, given): (Vec<_>, Vec<_>) = columns.into_iter().partition(|c| c.name == ROW_TIME);
+    let (carried, given): (Vec<_>, Vec<_>) = columns.into_iter().partition(|c| is_carried(&c.name));
     let mut places = Vec::new();
     for name in insert.columns.iter().map(sql::fold) {
         let place = target.column(&name);
@@ -102,6 +103,6 @@ fn as_rows_of(target: &Relation, insert: &Insert, plan: LogicalPlan) -> Result<L
         };
         exprs.push(value.alias(column.name.clone()));
     }
-    exprs.extend(time.into_iter().map(Expr::Column));
+    exprs.extend(carried.into_iter().map(Expr::Column));
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
 }

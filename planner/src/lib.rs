@@ -22,7 +22,7 @@ pub use binder::{BatchQuery, Binder, Fallback};
 pub use catalog::{
     Access, AccessChange, Catalog, Column, Encoding, FIRST_ROLE, Format, Grantee, KeyWindow, PSEUDO_COLUMNS,
     Privilege, RecordFormat, Relation, RelationId, RelationKind, Role, Securable, Topic, TopicPart, TopicRef,
-    ViewQuery, check_owner, check_privilege,
+    VALUELESS, ViewQuery, check_owner, check_privilege,
 };
 pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop};
 pub use dataflow::{

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::{filter_record_batch, not};
 use planner::Relation;
 use storage::log::{Log, TopicPartition};
 use storage::{Epoch, Frame, Offset};
@@ -38,9 +39,21 @@ pub(crate) fn full_batch(
     let mut columns: Vec<ArrayRef> = rows.columns()[..=relation.columns.len()].to_vec();
     columns.push(Arc::new(Int32Array::from_value(i32::try_from(partition).unwrap_or(i32::MAX), n)));
     columns.push(Arc::new(offsets));
+    if relation.marks_valueless() {
+        columns.push(Arc::clone(rows.column(relation.columns.len() + 1)));
+    }
     let schema = nullable(&relation.full_schema());
     let options = RecordBatchOptions::new().with_row_count(Some(n));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+/// A stream's rows in full layout without those that have no value.
+pub(crate) fn with_values(relation: &Relation, rows: &RecordBatch) -> Result<RecordBatch> {
+    let mark = rows.columns().last().filter(|_| relation.marks_valueless());
+    match mark.map(|mark| mark.as_boolean()) {
+        Some(lacks) if lacks.true_count() > 0 => Ok(filter_record_batch(rows, &not(lacks)?)?),
+        _ => Ok(rows.clone()),
+    }
 }
 
 /// The offsets of `n` records from `base` on.
@@ -115,11 +128,12 @@ impl StreamReader {
         Ok(rows)
     }
 
-    /// The next rows of a partition; None at the end.
+    /// The next rows of a partition that have values; None at the end.
     pub(crate) fn read(&self, cursor: &mut Cursor) -> Result<Option<Vec<RecordBatch>>> {
         let Some(placed) = cursor.next()? else { return Ok(None) };
         let header = placed.frame.header;
-        self.rows(&placed.arrival()?, (header.epoch, header.now_ms)).map(Some)
+        let rows = self.rows(&placed.arrival()?, (header.epoch, header.now_ms))?;
+        rows.iter().map(|rows| with_values(&self.relation, rows)).collect::<Result<_>>().map(Some)
     }
 }
 

@@ -13,8 +13,8 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use planner::Relation;
-use storage::Epoch;
 use storage::log::{Log, Sync, TopicPartition};
+use storage::{Epoch, Kind};
 
 use super::frames;
 use super::meta::Halt;
@@ -302,7 +302,21 @@ impl View {
         let to = |partition: u32| TopicPartition { topic: self.relation.log_name(), partition };
         let appends =
             missing.iter().map(|(partition, batches)| frames::append(to(*partition), batches, now_ms));
-        log.commit(epoch, now_ms, &appends.collect::<Result<Vec<_>>>()?, Sync::Derived)?;
+        let appends = appends.collect::<Result<Vec<_>>>()?;
+        loop {
+            match log.commit(epoch, now_ms, &appends, Sync::Derived) {
+                Ok(_) => break,
+                // Nothing new is accepted while the disk is full; what was accepted goes on when it has room.
+                Err(error) if error.kind() == Kind::DiskFull => {
+                    tracing::warn!(relation = %self.relation.name, %error, "waits for room on the disk");
+                    if !log.wait_for_room() {
+                        // The end: the next start steps the epoch again, as no checkpoint fits a log without it.
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         self.has_written(epoch);
         Ok(())
     }
@@ -343,6 +357,12 @@ impl View {
         let batch = if batch.weights.is_some() { batch.repeated()? } else { batch };
         let mut columns = batch.rows.columns()[..width].to_vec();
         columns.push(time(&batch));
+        if self.relation.marks_valueless() {
+            columns.push(match batch.rows.columns().get(width + 1) {
+                Some(mark) => Arc::clone(mark),
+                None => Arc::new(BooleanArray::from(vec![false; batch.len()])),
+            });
+        }
         Ok(ChangeBatch::inserted(RecordBatch::try_new(topic_schema(&self.relation), columns)?))
     }
 }
@@ -388,12 +408,20 @@ fn last_of_each_key(relation: &Relation, changes: &Changes, latest_ms: i64) -> R
             (rows[slot as usize], gone[slot as usize]) = (number, false);
         }
     }
+    // A session that grows is another key each time: what it was goes first, at the time that it had.
+    let session = relation.record_format().and_then(|format| format.window).filter(|w| w.size_ms.is_none());
+    if let Some(window) = session {
+        let starts = all.rows.column(window.bounds[0]).as_primitive::<Int64Type>();
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|at| if gone[*at] { (false, starts.value(rows[*at] as usize)) } else { (true, 0) });
+        (rows, gone) = order.into_iter().map(|at| (rows[at], gone[at])).unzip();
+    }
     let mut columns = take_record_batch(&all.rows, &UInt32Array::from(rows))?.columns().to_vec();
     let times = match columns.get(relation.columns.len()) {
         Some(times) => {
             let times = times.as_primitive::<Int64Type>().iter().zip(&gone);
-            let went =
-                |(time, gone): (Option<i64>, &bool)| if *gone { time.max(Some(latest_ms)) } else { time };
+            let latest_ms = Some(latest_ms).filter(|_| session.is_none());
+            let went = |(time, gone): (Option<i64>, &bool)| if *gone { time.max(latest_ms) } else { time };
             times.map(went).collect()
         }
         None => Int64Array::from_value(latest_ms, gone.len()),

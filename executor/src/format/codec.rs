@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use planner::{Format, KeyWindow, RecordFormat, Relation};
+use planner::{Format, KeyWindow, RecordFormat, Relation, VALUELESS};
 use serde_json::value::RawValue;
 use sql::Headers;
 
@@ -119,12 +119,12 @@ impl Codec {
         self.check_nulls(&columns, keys, values, &mut bad);
         let times = self.times(&columns, times, values, &mut bad)?;
         columns.push(Arc::new(times));
-        if !self.relation.is_stream() {
-            columns.push(Arc::new(BooleanArray::from_iter((0..n).map(|i| Some(values.is_null(i))))));
-        }
+        // A table's key is removed; a stream's row is marked.
+        let stream = self.relation.is_stream();
+        let lacks_value = |i: usize| values.is_null(i) && (!stream || self.rows_have_values());
+        columns.push(Arc::new(BooleanArray::from_iter((0..n).map(|i| Some(lacks_value(i))))));
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-        if self.rows_have_values() {
-            (0..n).filter(|i| values.is_null(*i)).for_each(|i| bad.good[i] = false);
+        if stream && self.rows_have_values() {
             bad.records.retain(|record| values.is_valid(record.index));
         }
         if bad.good.iter().all(|good| *good) {
@@ -136,17 +136,14 @@ impl Codec {
         Ok(Decoded { rows, from: Some(from), bad: bad.records })
     }
 
-    /// Whether a record without a value is no row. In a table it removes its key; in a stream of bare
-    /// values it is a NULL.
-    ///
-    /// Source: ksqlDB, where such a record reaches neither filters, groups and joins nor clients.
+    /// Whether a record without a value is a row without one. In a stream of bare values it is a NULL.
     fn rows_have_values(&self) -> bool {
         let structured = match self.value.format {
             Format::Json => self.value.object,
             Format::Delimited(_) => true,
             Format::Kafka | Format::None => false,
         };
-        self.relation.is_stream() && structured && !self.value.columns.is_empty()
+        structured && !self.value.columns.is_empty()
     }
 
     /// A value that must be there is missing: a table's key, NOT NULL.
@@ -209,10 +206,11 @@ impl Codec {
     /// # Errors
     /// [`Error::Bug`] when the rows are not the relation's.
     pub(crate) fn encode(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let deleted = rows.schema().index_of(DELETED).ok().map(|at| rows.column(at).as_boolean());
+        let mark = if self.relation.is_stream() { VALUELESS } else { DELETED };
+        let lacks = rows.schema().index_of(mark).ok().map(|at| rows.column(at).as_boolean());
         let key = self.key.encode(&self.relation, rows, |_| false)?;
         let value = self.value.encode(&self.relation, rows, |row| {
-            deleted.is_some_and(|deleted| deleted.is_valid(row) && deleted.value(row))
+            lacks.is_some_and(|lacks| lacks.is_valid(row) && lacks.value(row))
         })?;
         let time =
             rows.column_by_name(ROW_TIME).ok_or_else(|| Error::bug("format", "rows without a time"))?;

@@ -33,6 +33,8 @@ pub(crate) struct Shard {
     pub(crate) schema: SchemaRef,
     /// There is one partition, and it is there without rows.
     pub(crate) whole: bool,
+    /// Results that an epoch touched and left as they are come too, with weight 0.
+    pub(crate) tells: bool,
 }
 
 impl Recompute {
@@ -52,6 +54,10 @@ impl Operator for Recompute {
         let (side, shards) = (&self.shards[0].rows, self.shards.len());
         let parts = shard_changes(inputs.into_iter().flatten(), side, shards, rejects)?;
         step_shards(&mut self.shards, parts, rows, |shard, changes| shard.step(&changes, first))
+    }
+
+    fn tell_touched(&mut self) {
+        self.shards.iter_mut().for_each(|shard| shard.tells = true);
     }
 
     fn save(&self, image: &mut Image) {
@@ -105,11 +111,34 @@ impl Shard {
             let results = self.fragment.run(rows, &self.schema)?;
             difference.extend(results.into_iter().filter(|b| b.num_rows() > 0).map(ChangeBatch::inserted));
         }
-        let difference = consolidate(&self.schema, difference)?;
+        let mut difference = consolidate(&self.schema, difference)?;
+        let mut changed = KeyTable::default();
         for change in &difference {
-            self.results.apply(&self.results.keyed(change)?)?;
+            let keyed = self.results.keyed(change)?;
+            if self.tells {
+                (0..change.len()).for_each(|row| {
+                    changed.insert_hashed(keyed.hash(row), keyed.key(row));
+                });
+            }
+            self.results.apply(&keyed)?;
+        }
+        if self.tells {
+            difference.extend(self.unchanged(&touched, &changed)?);
         }
         Ok(difference)
+    }
+
+    /// The results of partitions that were touched and have not changed.
+    fn unchanged(&self, touched: &KeyTable, changed: &KeyTable) -> Result<Option<ChangeBatch>> {
+        let mut same: Vec<RowId> = Vec::new();
+        for slot in touched.slots().filter(|slot| changed.find(touched.key(*slot)).is_none()) {
+            self.results.expand(touched.key(slot), &mut same);
+        }
+        if same.is_empty() {
+            return Ok(None);
+        }
+        let rows = batch(&self.schema, &self.results, &same)?;
+        Ok(Some(ChangeBatch::weighted(rows, Int64Array::from_value(0, same.len()))))
     }
 }
 

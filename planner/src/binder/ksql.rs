@@ -4,9 +4,10 @@
 //! tables too: an aggregate follows rows that are taken back.
 
 use sql::sqlparser::ast::{
-    BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
-    FunctionArgumentClause, FunctionArguments, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax,
-    ObjectName, OneOrManyWithParens, OrderByExpr, OrderByOptions, Value,
+    BinaryOperator, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgOperator, FunctionArgumentClause, FunctionArguments, Ident, LambdaFunction,
+    LambdaFunctionParameter, LambdaSyntax, ObjectName, OneOrManyWithParens, OrderByExpr, OrderByOptions,
+    TimezoneInfo, Value,
 };
 
 use crate::functions::TIME_UNITS;
@@ -88,8 +89,8 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
         }
         ("encode", [_, _, _]) => Some(call("encode_text", arguments)),
         ("cube_explode", [list]) => Some(call("unnest", vec![call("cube_list", vec![list.clone()])])),
-        ("unix_timestamp", []) => Some(call("unix_timestamp", vec![call("now", Vec::new())])),
-        ("unix_date", []) => Some(call("unix_date", vec![call("now", Vec::new())])),
+        ("unix_timestamp", []) => Some(call("unix_timestamp", vec![utc_now()])),
+        ("unix_date", []) => Some(call("unix_date", vec![utc_now()])),
         (
             "dateadd" | "datesub" | "timeadd" | "timesub" | "timestampadd" | "timestampsub",
             [Expr::Identifier(unit), count, time],
@@ -127,6 +128,17 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
             function.name = ObjectName::from(vec![Ident::new(*other)]);
             None
         }
+    }
+}
+
+/// The time of the statement as a time of UTC.
+fn utc_now() -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(call("now", Vec::new())),
+        data_type: DataType::Timestamp(None, TimezoneInfo::None),
+        array: false,
+        format: None,
     }
 }
 
@@ -207,7 +219,8 @@ fn by_offset(latest: bool, value: &Expr, rest: &[Expr], filter: Option<&Expr>) -
         true => (binary(number("0"), BinaryOperator::Minus, count), number("-1")),
         false => (number("1"), count),
     };
-    Some(call("array_slice", vec![all, from, to]))
+    let some = call("array_slice", vec![all, from, to]);
+    Some(call("coalesce", vec![some, call("make_array", Vec::new())]))
 }
 
 /// The value that all rows have; NULL when they differ.

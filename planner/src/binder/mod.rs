@@ -70,6 +70,8 @@ pub(crate) struct BindOptions {
     /// CREATE TABLE … AS into a topic of records: the time of a row comes last in the result, the
     /// largest of the records that it comes from.
     pub(crate) table_time: bool,
+    /// Into records: rows without a value are passed on as they are, where each row comes of one.
+    pub(crate) passes_valueless: bool,
     /// EMIT FINAL: a window without GRACE closes with its end.
     pub(crate) emit_final: bool,
     /// CREATE … AS into a topic of records: expressions without a name are numbered.

@@ -15,7 +15,7 @@ use sql::sqlparser::ast::{
 use super::{
     BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, subquery, using, windows,
 };
-use crate::catalog::{Catalog, Relation};
+use crate::catalog::{Catalog, Relation, VALUELESS};
 use crate::error::Error;
 use crate::functions::WITHIN;
 
@@ -111,6 +111,9 @@ impl<'a> Rewrite<'a> {
         {
             let alias = Ident::with_quote('"', super::ROW_TIME);
             select.projection.push(SelectItem::ExprWithAlias { expr: time, alias });
+            if let Some(mark) = self.valueless(select).filter(|_| self.options.passes_valueless) {
+                select.projection.push(SelectItem::UnnamedExpr(mark));
+            }
         }
         if let Some(window) = clauses.window {
             windows::apply(
@@ -204,6 +207,20 @@ impl<'a> Rewrite<'a> {
         }
         let time = if times.len() == 1 { times.remove(0) } else { spelling::call("greatest", times) };
         Some(if aggregated { spelling::call("max", vec![time]) } else { time })
+    }
+
+    /// The mark of rows without a value, where each row of a SELECT comes of one of a stream.
+    fn valueless(&self, select: &Select) -> Option<Expr> {
+        let [table] = select.from.as_slice() else { return None };
+        let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
+        let chosen = select.selection.is_some() || select.having.is_some() || select.distinct.is_some();
+        let expands = |item: &SelectItem| self.calls_aggregate(item) || subquery::item_gives_rows(item);
+        if !table.joins.is_empty() || grouped || chosen || select.projection.iter().any(expands) {
+            return None;
+        }
+        let (alias, relation) = pseudo::source(&table.relation, self.catalog)?;
+        let mark = Ident::with_quote('"', VALUELESS);
+        relation.marks_valueless().then(|| Expr::CompoundIdentifier(vec![alias, mark]))
     }
 
     /// A relation whose rows have a record time.
@@ -325,6 +342,7 @@ impl VisitorMut for Rewrite<'_> {
         if self.depth == 0 {
             let carries = self.options.row_time || self.options.table_time;
             self.carries = carries && self.has_row_time(&query.body);
+            self.options.passes_valueless &= matches!(query.body.as_ref(), SetExpr::Select(_));
         }
         self.depth += 1;
         let names = query.with.iter().flat_map(|with| &with.cte_tables);

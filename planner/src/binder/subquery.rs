@@ -67,6 +67,24 @@ fn has_subquery(expr: &Expr) -> bool {
     expr.visit(&mut Find).is_break()
 }
 
+/// Whether an item of a select list gives several rows, or needs others than its own.
+pub(super) fn item_gives_rows(item: &SelectItem) -> bool {
+    struct Find;
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(f) if f.over.is_some() || gives_rows(f) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    Visit::visit(item, &mut Find).is_break()
+}
+
 /// Finds the subqueries of one SELECT, not those inside of them.
 struct Values<'a> {
     is_aggregate: &'a dyn Fn(&Function) -> bool,

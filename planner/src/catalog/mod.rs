@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use access::{Access, AccessChange, FIRST_ROLE, Grantee, Privilege, Role, Securable};
 pub(crate) use name::relation_name;
-pub use relation::{Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, ViewQuery};
+pub use relation::{Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, VALUELESS, ViewQuery};
 pub use topic::{Encoding, Format, KeyWindow, RecordFormat, Topic, TopicPart, TopicRef};
 
 use sql::sqlparser::ast::ObjectName;

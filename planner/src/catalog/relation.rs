@@ -14,6 +14,13 @@ pub type RelationId = u32;
 
 pub use sql::RelationKind;
 
+/// Name of the mark of a stream's row whose record has no value. Such a row is nowhere but where records are passed
+/// on one by one: there its record has no value either.
+///
+/// Source: ksqlDB, where it passes a plain CREATE STREAM AS SELECT, and reaches neither filters, groups and joins
+/// nor clients.
+pub const VALUELESS: &str = "\u{1}valueless";
+
 /// Columns every stream has beside its own: record time in ms since 1970, partition, offset.
 pub const PSEUDO_COLUMNS: [(&str, DataType); 3] =
     [("rowtime", DataType::Int64), ("rowpartition", DataType::Int32), ("rowoffset", DataType::Int64)];
@@ -138,6 +145,11 @@ impl Relation {
         }
     }
 
+    /// Whether its rows are marked whose records have no value.
+    pub fn marks_valueless(&self) -> bool {
+        self.is_stream() && self.record_format().is_some()
+    }
+
     /// Columns that are in the values of its records.
     pub fn value_columns(&self) -> impl Iterator<Item = usize> + '_ {
         let is_value = |at: &usize| !self.record_key.contains(at) && self.columns[*at].headers.is_none();
@@ -194,13 +206,17 @@ impl Relation {
         Arc::new(Schema::new(self.fields()))
     }
 
-    /// Its own columns, then the pseudo-columns it has: the layout of its rows inside the engine.
+    /// Its own columns, then the pseudo-columns it has, then the mark of rows without a value: the layout of its
+    /// rows inside the engine.
     pub fn full_schema(&self) -> SchemaRef {
         let mut fields = self.fields();
         for (name, data_type) in self.pseudo_columns() {
             if self.column(name).is_none() {
                 fields.push(Field::new(*name, data_type.clone(), true));
             }
+        }
+        if self.marks_valueless() {
+            fields.push(Field::new(VALUELESS, DataType::Boolean, true));
         }
         Arc::new(Schema::new(fields))
     }

@@ -186,9 +186,13 @@ fn no_function(left: &Expr, right: &mut Expr) {
 /// `indoption[0]`: a vector's elements are counted from 0, an array's from 1.
 fn count_from_one(root: &Expr, chain: &mut [AccessExpr]) {
     const VECTORS: [&str; 5] = ["indkey", "indoption", "indclass", "indcollation", "proargtypes"];
-    if let [AccessExpr::Subscript(Subscript::Index { index })] = chain
-        && column_name(root).is_some_and(|name| VECTORS.contains(&name.as_str()))
-    {
+    let [before @ .., AccessExpr::Subscript(Subscript::Index { index })] = chain else { return };
+    let name = match before {
+        [] => column_name(root),
+        [.., AccessExpr::Dot(name)] => column_name(name),
+        _ => None,
+    };
+    if name.is_some_and(|name| VECTORS.contains(&name.as_str())) {
         let place = Box::new(Expr::Nested(Box::new(index.clone())));
         *index = Expr::BinaryOp { left: place, op: BinaryOperator::Plus, right: Box::new(number(1)) };
     }
