@@ -1,7 +1,10 @@
-//! The memory limit of the server: who grows past it is ended, and nobody else; questions go to disk.
+//! The memory limit of the server: who grows past it is ended, and nobody else; questions go to disk. Readers who
+//! take nothing cost little.
 
 use futures::StreamExt;
 use harness::{Server, rows};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 fn start(data: &std::path::Path, limit: &str) -> Server {
     Server::start_with(data, &["--memory-limit", limit]).unwrap()
@@ -133,4 +136,61 @@ async fn a_push_query_that_grows_is_ended() {
     }
     assert_eq!(ended.await.unwrap().as_deref(), Some("53200"));
     assert_eq!(rows(&client, "SELECT n FROM total").await, [written.to_string()]);
+}
+
+/// A push query that nobody reads the answer of.
+async fn stalled(server: &Server, query: &str) -> TcpStream {
+    let address = server.url.rsplit_once('@').unwrap().1.split('/').next().unwrap();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let mut startup = 196_608i32.to_be_bytes().to_vec();
+    startup.extend(b"user\0millpond\0\0");
+    let mut message = (startup.len() as i32 + 4).to_be_bytes().to_vec();
+    message.extend(startup);
+    message.push(b'Q');
+    message.extend((query.len() as i32 + 5).to_be_bytes());
+    message.extend(query.as_bytes());
+    message.push(0);
+    socket.write_all(&message).await.unwrap();
+    socket
+}
+
+fn resident_mib(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+}
+
+/// What a stream held before is read as the reader takes it.
+#[tokio::test]
+async fn readers_who_take_nothing_cost_little() {
+    const READERS: usize = 200;
+    const ROWS: usize = 1_000_000;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let client = server.connect().await;
+    client.batch_execute("CREATE STREAM s (id INT, v TEXT)").await.unwrap();
+    for from in (0..ROWS).step_by(10_000) {
+        client.batch_execute(&some("s", from, 10_000)).await.unwrap();
+    }
+    let before = resident_mib(&server);
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(stalled(&server, "SELECT * FROM s WHERE id >= 0 EMIT CHANGES").await);
+    }
+    let active =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%id >= 0 EMIT%' AND state = 'active'";
+    while rows(&client, active).await != [(READERS + 1).to_string()] {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // All that comes meanwhile is shared.
+    client.batch_execute(&some("s", ROWS, 100_000)).await.unwrap();
+    client.batch_execute("FLUSH").await.unwrap();
+    let grown = resident_mib(&server).saturating_sub(before);
+    assert!(grown < 400, "{grown} MiB for {READERS} readers");
+    // Who reads gets everything, what was there first.
+    let all = format!("COPY (SELECT id FROM s EMIT CHANGES LIMIT {}) TO STDOUT", ROWS + 100_000);
+    let copied = client.copy_out(&all).await.unwrap();
+    let text: Vec<u8> = copied.map(|chunk| chunk.unwrap().to_vec()).collect::<Vec<_>>().await.concat();
+    let expected: String = (0..ROWS + 100_000).map(|id| format!("{id}\n")).collect();
+    assert!(text == expected.as_bytes(), "records are missing or in another order");
 }

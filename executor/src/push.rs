@@ -3,6 +3,7 @@
 //! The engine never waits for a reader. What a reader does not take is kept as net changes up to a
 //! bound; beyond it the reader is cut off with an error that says so.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -10,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::change::{ChangeBatch, consolidate};
+use crate::engine::Feed;
 use crate::error::{Error, Result};
 use crate::query::Query;
 
@@ -25,6 +27,17 @@ pub struct PushItem {
     pub epoch: u64,
     /// Net changes; empty for an epoch without any.
     pub changes: Vec<ChangeBatch>,
+}
+
+impl PushItem {
+    /// Memory of its rows, as if nobody else had them.
+    fn bytes(&self) -> u64 {
+        bytes_of(&self.changes)
+    }
+}
+
+fn bytes_of(changes: &[ChangeBatch]) -> u64 {
+    changes.iter().map(|batch| batch.rows.get_array_memory_size() as u64).sum()
 }
 
 /// Why a reader is cut off.
@@ -61,7 +74,11 @@ pub struct Subscription {
     pub key: Vec<usize>,
     /// Rows only ever come.
     pub append_only: bool,
+    /// What was there before.
+    feed: Option<Box<Feed>>,
     items: mpsc::Receiver<PushItem>,
+    /// Bytes of the items between the engine and the reader.
+    queued: Arc<AtomicU64>,
     ended: Arc<OnceLock<End>>,
 }
 
@@ -69,12 +86,27 @@ impl Subscription {
     /// The next changes; None when the server stops.
     ///
     /// # Errors
-    /// [`Error::SlowReader`], [`Error::Dropped`], [`Error::QueryFailed`], [`Error::MemoryLimit`].
+    /// [`Error::SlowReader`], [`Error::Dropped`], [`Error::QueryFailed`], [`Error::MemoryLimit`]; of its history
+    /// what the disk and the query say.
     pub async fn next(&mut self) -> Option<Result<PushItem>> {
+        if let Some(feed) = &mut self.feed {
+            match feed.next() {
+                Ok(Some(item)) => return Some(Ok(item)),
+                Ok(None) => self.feed = None,
+                // A stream that was dropped has no records either.
+                Err(error) => return Some(Err(self.ended.get().map_or(error, End::error))),
+            }
+        }
         if let Some(item) = self.items.recv().await {
+            self.queued.fetch_sub(item.bytes(), Ordering::Relaxed);
             return Some(Ok(item));
         }
         self.ended.get().map(|why| Err(why.error()))
+    }
+
+    /// The same after a history.
+    pub(crate) fn after(self, feed: Feed) -> Self {
+        Self { feed: Some(Box::new(feed)), ..self }
     }
 }
 
@@ -85,6 +117,7 @@ pub(crate) struct Subscriber {
     pending: Vec<ChangeBatch>,
     progress: bool,
     items: mpsc::Sender<PushItem>,
+    queued: Arc<AtomicU64>,
     ended: Arc<OnceLock<End>>,
 }
 
@@ -92,17 +125,20 @@ impl Subscriber {
     /// A pair of ends for a query. With `progress` the reader also hears of epochs without change.
     pub(crate) fn new(query: Query, progress: bool) -> (Self, Subscription) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let ended = Arc::new(OnceLock::new());
+        let (ended, queued) = (Arc::new(OnceLock::new()), Arc::new(AtomicU64::new(0)));
         let dataflow = query.dataflow();
         let schema = Arc::clone(dataflow.schema().inner());
         let subscription = Subscription {
             schema: Arc::clone(&schema),
             key: dataflow.key.clone(),
             append_only: dataflow.append_only,
+            feed: None,
             items: receiver,
+            queued: Arc::clone(&queued),
             ended: Arc::clone(&ended),
         };
-        (Self { query, schema, pending: Vec::new(), progress, items: sender, ended }, subscription)
+        let pending = Vec::new();
+        (Self { query, schema, pending, progress, items: sender, queued, ended }, subscription)
     }
 
     /// Hands over changes. False when the reader is gone or cut off.
@@ -121,10 +157,14 @@ impl Subscriber {
                 }
             }
         }
-        match self.items.try_send(PushItem { epoch, changes: std::mem::take(&mut self.pending) }) {
+        let item = PushItem { epoch, changes: std::mem::take(&mut self.pending) };
+        let bytes = item.bytes();
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+        match self.items.try_send(item) {
             Ok(()) => true,
             Err(TrySendError::Closed(_)) => false,
             Err(TrySendError::Full(item)) => {
+                self.queued.fetch_sub(bytes, Ordering::Relaxed);
                 self.pending = item.changes;
                 let keep = self.rows() <= PENDING_ROWS;
                 if !keep {
@@ -154,9 +194,13 @@ impl Subscriber {
         let _ = self.ended.set(why);
     }
 
-    /// Bytes of its query's state.
+    /// Bytes of its query's state, and of what waits for a reader who is behind.
     pub(crate) fn bytes(&self) -> u64 {
-        self.query.state_bytes() as u64
+        let state = self.query.state_bytes() as u64;
+        if self.pending.is_empty() {
+            return state;
+        }
+        state + bytes_of(&self.pending) + self.queued.load(Ordering::Relaxed)
     }
 
     fn rows(&self) -> usize {

@@ -12,7 +12,7 @@ use std::thread::Builder;
 
 use storage::Epoch;
 
-use super::history::{EpochMerge, StreamReader};
+use super::history::{EpochMerge, READ_BYTES, StreamReader};
 use super::memory::Allowance;
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ impl Backfill {
         self.progress.done.fetch_add(tables as u64, Ordering::Relaxed);
         self.check_memory(query, &out)?;
         let by_epoch = query.needs_epochs();
-        let mut history = EpochMerge::new(self.streams.iter().map(|stream| &stream.topic));
+        let mut history = EpochMerge::new(self.streams.iter().map(|stream| &stream.topic), READ_BYTES);
         let mut pending = EpochChanges::new();
         let (mut rows, mut unweighed) = (0, 0);
         while let Some(epoch) = history.next_epoch()? {

@@ -10,6 +10,7 @@ use storage::Epoch;
 use tokio::sync::oneshot;
 
 use super::backfill::{Backfill, Building, Built, Missed, Progress};
+use super::feed::Feed;
 use super::history::{StreamReader, TopicReader};
 use super::memory::Allowance;
 use super::meta::Halt;
@@ -23,6 +24,16 @@ use crate::operator::Changes;
 use crate::push::{Subscriber, Subscription};
 use crate::query::{EpochChanges, Query};
 use crate::rejects::StepRejects;
+
+/// Push queries on their way to a first result at a time; more of them wait.
+const MOST_BUILDING: usize = 4;
+
+/// What a query reads, at one epoch.
+struct Sources {
+    tables: EpochChanges,
+    streams: Vec<StreamReader>,
+    total: u64,
+}
 
 /// What a query becomes when it has its first result.
 pub(super) enum Target {
@@ -141,7 +152,50 @@ impl Stepper {
         progress: bool,
         reply: oneshot::Sender<Result<Subscription>>,
     ) {
-        self.build(Target::Subscriber { snapshot, progress, reply }, Ok(query));
+        if Feed::is_possible(query.dataflow()) {
+            let started = self.feed(query, snapshot, progress);
+            self.answers.push(Answer::Subscribed(reply, started));
+            return;
+        }
+        let target = Target::Subscriber { snapshot, progress, reply };
+        if self.building.len() >= MOST_BUILDING {
+            self.waiting.push_back((target, query));
+        } else {
+            self.build(target, Ok(query));
+        }
+    }
+
+    /// A push query that needs no first result.
+    fn feed(&mut self, query: Query, snapshot: bool, progress: bool) -> Result<Subscription> {
+        self.check_sources(query.dataflow())?;
+        let at = (self.epoch, self.now_ms);
+        let mut streams = self.sources_now(query.dataflow())?.streams;
+        let history = Query::try_new(Arc::clone(query.dataflow()), 1)?;
+        let feed = streams.pop().map(|stream| Feed::new(history, stream, at, progress));
+        let (mut subscriber, mut subscription) = Subscriber::new(query, progress);
+        let open = match feed.filter(|_| snapshot) {
+            Some(feed) => {
+                subscription = subscription.after(feed);
+                true
+            }
+            None => subscriber.send(self.epoch, Vec::new()),
+        };
+        if open {
+            self.subscribers.push(subscriber);
+        }
+        Ok(subscription)
+    }
+
+    /// Starts queries that waited until others had their first result.
+    fn build_waiting(&mut self) {
+        while self.building.len() < MOST_BUILDING
+            && let Some((target, query)) = self.waiting.pop_front()
+        {
+            let wanted = !matches!(&target, Target::Subscriber { reply, .. } if reply.is_closed());
+            if wanted {
+                self.build(target, Ok(query));
+            }
+        }
     }
 
     /// Starts a query's way to its first result.
@@ -201,6 +255,7 @@ impl Stepper {
         }
         if any {
             self.end_what_is_too_much();
+            self.build_waiting();
         }
         any
     }
@@ -313,15 +368,19 @@ impl Stepper {
             Target::View(NewView { relation, .. }) | Target::Rejoin { relation, .. } => Some(relation),
             Target::Subscriber { .. } => None,
         };
-        Allowance {
-            relation: relation.map_or_else(|| "a push query".into(), |relation| relation.name.clone()),
-            own: relation.and_then(|relation| relation.memory_limit).or(self.memory_limit),
-            all: self.memory().clone(),
-        }
+        let name = relation.map_or_else(|| "a push query".into(), |relation| relation.name.clone());
+        let own = relation.and_then(|relation| relation.memory_limit).or(self.memory_limit);
+        Allowance::new(name, own, self.memory().clone())
+    }
+
+    fn backfill(&self, dataflow: &Dataflow, since: Option<Epoch>, allowance: Allowance) -> Result<Backfill> {
+        let Sources { tables, streams, total } = self.sources_now(dataflow)?;
+        let progress = Arc::new(Progress { total, ..Progress::default() });
+        Ok(Backfill { tables, streams, progress, allowance, since })
     }
 
     /// All that a new query has to read, at this epoch.
-    fn backfill(&self, dataflow: &Dataflow, since: Option<Epoch>, allowance: Allowance) -> Result<Backfill> {
+    fn sources_now(&self, dataflow: &Dataflow) -> Result<Sources> {
         let mut tables = EpochChanges::new();
         let mut streams = Vec::new();
         let mut total = 0;
@@ -342,8 +401,7 @@ impl Stepper {
                 return Err(Error::Dropped(relation.name.clone()));
             }
         }
-        let progress = Arc::new(Progress { total, ..Progress::default() });
-        Ok(Backfill { tables, streams, progress, allowance, since })
+        Ok(Sources { tables, streams, total })
     }
 
     /// Whether everything a query reads is still there and runs.

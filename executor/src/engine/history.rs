@@ -17,8 +17,8 @@ use crate::layout::nullable;
 use crate::operator::Changes;
 use crate::rejects::{Reason, Reject, Rejects};
 
-/// Bytes read at a time.
-const READ_BYTES: usize = 8 << 20;
+/// Bytes read at a time by who reads everything.
+pub(super) const READ_BYTES: usize = 8 << 20;
 
 /// A frame's batches, as the topic keeps them.
 pub(crate) fn decode_frame(frame: &Frame) -> Result<Vec<RecordBatch>> {
@@ -86,8 +86,12 @@ impl TopicReader {
 
     /// A cursor at the beginning of a partition.
     pub(crate) fn cursor(&self, partition: usize) -> Cursor {
+        self.cursor_with(partition, READ_BYTES)
+    }
+
+    fn cursor_with(&self, partition: usize, read_bytes: usize) -> Cursor {
         let number = u32::try_from(partition).unwrap_or(u32::MAX);
-        Cursor::new(Arc::clone(&self.log), number, &self.ends.partitions[partition])
+        Cursor::new(Arc::clone(&self.log), number, &self.ends.partitions[partition], read_bytes)
     }
 
     /// Offset of the first record of the first partition.
@@ -202,6 +206,7 @@ pub(crate) struct Cursor {
     parts: Vec<PartCursor>,
     /// Offset in the topic of the next record.
     offset: Offset,
+    read_bytes: usize,
 }
 
 struct PartCursor {
@@ -228,7 +233,7 @@ impl Placed {
 }
 
 impl Cursor {
-    fn new(log: Arc<dyn Log>, partition: u32, ends: &PartitionEnds) -> Self {
+    fn new(log: Arc<dyn Log>, partition: u32, ends: &PartitionEnds, read_bytes: usize) -> Self {
         let part = |part: &super::topics::PartEnds| PartCursor {
             at: TopicPartition { topic: part.log_name.to_string(), partition },
             relation: part.relation,
@@ -236,13 +241,14 @@ impl Cursor {
             until: part.end,
             frames: VecDeque::new(),
         };
-        Self { log, partition, parts: ends.parts.iter().map(part).collect(), offset: ends.start }
+        let parts = ends.parts.iter().map(part).collect();
+        Self { log, partition, parts, offset: ends.start, read_bytes }
     }
 
     /// The epoch of the next frame.
     fn peek(&mut self) -> Result<Option<Epoch>> {
         for part in &mut self.parts {
-            part.fill(self.log.as_ref())?;
+            part.fill(self.log.as_ref(), self.read_bytes)?;
         }
         Ok(self.parts.iter().filter_map(PartCursor::epoch).min())
     }
@@ -261,11 +267,11 @@ impl Cursor {
 }
 
 impl PartCursor {
-    fn fill(&mut self, log: &dyn Log) -> Result<()> {
+    fn fill(&mut self, log: &dyn Log, read_bytes: usize) -> Result<()> {
         if !self.frames.is_empty() || self.next >= self.until {
             return Ok(());
         }
-        let frames = log.read(&self.at, self.next, self.until, READ_BYTES)?;
+        let frames = log.read(&self.at, self.next, self.until, read_bytes)?;
         self.next = frames.last().map_or(self.until, |last| last.header.end_offset());
         self.frames.extend(frames);
         Ok(())
@@ -289,9 +295,11 @@ pub(crate) struct EpochMerge {
 }
 
 impl EpochMerge {
-    pub(crate) fn new<'a>(readers: impl Iterator<Item = &'a TopicReader>) -> Self {
+    /// `read_bytes` are read at a time of each partition, at least a frame.
+    pub(crate) fn new<'a>(readers: impl Iterator<Item = &'a TopicReader>, read_bytes: usize) -> Self {
         let cursors = readers.enumerate().flat_map(|(number, reader)| {
-            (0..reader.partitions()).map(move |partition| (number, reader.cursor(partition)))
+            let cursor = move |partition| (number, reader.cursor_with(partition, read_bytes));
+            (0..reader.partitions()).map(cursor)
         });
         Self { cursors: cursors.collect() }
     }

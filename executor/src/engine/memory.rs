@@ -32,11 +32,13 @@ pub(crate) struct Memory {
 pub(crate) struct MemoryLimit {
     limit: Option<u64>,
     total: Arc<AtomicU64>,
+    /// What queries have that are on their way to their first result.
+    building: Arc<AtomicU64>,
 }
 
 impl MemoryLimit {
     pub(crate) fn new(limit: Option<u64>) -> Self {
-        Self { limit, total: Arc::default() }
+        Self { limit, total: Arc::default(), building: Arc::default() }
     }
 
     /// The limit, when there is no room for so many bytes more.
@@ -49,19 +51,41 @@ impl MemoryLimit {
 pub(super) struct Allowance {
     pub(super) relation: String,
     /// The query's own limit.
-    pub(super) own: Option<u64>,
-    pub(super) all: MemoryLimit,
+    own: Option<u64>,
+    all: MemoryLimit,
+    /// What it has.
+    held: AtomicU64,
 }
 
 impl Allowance {
+    pub(super) fn new(relation: String, own: Option<u64>, all: MemoryLimit) -> Self {
+        Self { relation, own, all, held: AtomicU64::new(0) }
+    }
+
+    /// Notes what the query has.
+    ///
     /// # Errors
-    /// [`Error::MemoryLimit`] when so many bytes are too many.
+    /// [`Error::MemoryLimit`] when it is too much, beside all that is kept or on its way.
     pub(super) fn check(&self, bytes: usize) -> Result<()> {
         let bytes = bytes as u64;
-        match self.own.filter(|own| bytes > *own).or_else(|| self.all.reached_with(bytes)) {
+        let building = self.hold(bytes);
+        match self.own.filter(|own| bytes > *own).or_else(|| self.all.reached_with(building)) {
             Some(limit) => Err(Error::MemoryLimit { relation: self.relation.clone(), limit }),
             None => Ok(()),
         }
+    }
+
+    /// Returns what all that are on their way have.
+    fn hold(&self, bytes: u64) -> u64 {
+        let before = self.held.swap(bytes, Ordering::Relaxed);
+        self.all.building.fetch_add(bytes, Ordering::Relaxed);
+        self.all.building.fetch_sub(before, Ordering::Relaxed) - before
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        self.hold(0);
     }
 }
 

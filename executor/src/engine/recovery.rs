@@ -19,7 +19,7 @@ use super::EngineConfig;
 use super::checkpoint::Covers;
 use super::commit::Committer;
 use super::creation::TopicEnd;
-use super::history::{EpochMerge, TopicReader};
+use super::history::{EpochMerge, READ_BYTES, TopicReader};
 use super::meta::{Halt, MetaRecord};
 use super::restore::restore;
 use super::step::Stepper;
@@ -233,7 +233,7 @@ fn replay(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>, stepper: &mut St
     stepper.ticks = ticks_reader.start();
     readers.push(ticks_reader);
     names.push(ticks.name);
-    let mut history = EpochMerge::new(readers.iter());
+    let mut history = EpochMerge::new(readers.iter(), READ_BYTES);
     let mut events: VecDeque<&Live> = live.iter().collect();
     loop {
         let next = history.peek_epoch()?;

@@ -3,7 +3,7 @@
 //! Invariant: what is published is the state after a whole epoch; a query that fails is set aside
 //! with everything that reads it, and the others go on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use planner::{Access, Catalog, Relation, RelationId, Topic};
@@ -48,6 +48,8 @@ pub(crate) struct Stepper {
     flow: Flow,
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) building: Vec<(Target, Building)>,
+    /// Push queries that wait until others have their first result.
+    pub(super) waiting: VecDeque<(Target, Query)>,
     pub(super) rebuilt: Vec<Rebuilt>,
     pub(super) answers: Vec<Answer>,
     pub(super) rejects: Rejects,
@@ -75,6 +77,7 @@ impl Stepper {
             flow: Flow::default(),
             subscribers: Vec::new(),
             building: Vec::new(),
+            waiting: VecDeque::new(),
             rebuilt: Vec::new(),
             answers: Vec::new(),
             rejects: Rejects::new(config.rejects, config.code_of),

@@ -4,6 +4,7 @@ mod asof;
 mod ksql;
 mod lateral;
 mod naming;
+mod own;
 pub(crate) mod partition;
 mod pseudo;
 mod rewrite;

@@ -1,15 +1,13 @@
 //! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
 
-use std::ops::ControlFlow;
-
 use sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
     OrderByExpr, OrderByOptions, Query, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs, TimezoneInfo, UnaryOperator, Value, VisitMut, VisitorMut,
+    TableFunctionArgs, TimezoneInfo, UnaryOperator, Value,
 };
 
-use super::ksql;
+use super::{ksql, own};
 
 /// The type of LOCALTIMESTAMP and LOCALTIME, which are now() in it.
 fn local_time(name: &ObjectName) -> Option<DataType> {
@@ -378,38 +376,14 @@ pub(super) fn select_item(item: &mut SelectItem) {
         let alias = Ident::new(name_of(&function.name));
         *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
     }
-    if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-        let _ = VisitMut::visit(expr, &mut Expand { depth: 0 });
-    }
-}
-
-/// Finds functions that give several rows, not those in subqueries.
-struct Expand {
-    depth: usize,
-}
-
-impl VisitorMut for Expand {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let Expr::Function(function) = expr
+    let expand = |expr: &mut Expr| {
+        if let Expr::Function(function) = expr
             && let Some(list) = as_list(function)
         {
             *expr = call("unnest", vec![list]);
         }
-        ControlFlow::Continue(())
-    }
+    };
+    own::each(item, |_| (), expand);
 }
 
 /// A function in FROM that gives several rows.

@@ -8,9 +8,10 @@ use std::ops::ControlFlow;
 
 use sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArguments, GroupByExpr, Join, JoinConstraint, JoinOperator,
-    Query, Select, SelectItem, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut,
+    Query, Select, SelectItem, SetExpr, Value, Visit, Visitor,
 };
 
+use super::own;
 use super::spelling::{binary, call, gives_rows, name_of};
 
 /// The name of a column that has none.
@@ -18,11 +19,8 @@ const COLUMN: &str = "\"\u{1}value\"";
 
 /// Rewrites the subqueries of a select list. `is_aggregate` knows the calls of aggregates.
 pub(super) fn select_list(select: &mut Select, is_aggregate: &dyn Fn(&Function) -> bool) {
-    for item in &mut select.projection {
-        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let _ = expr.visit(&mut Values { is_aggregate, depth: 0 });
-        }
-    }
+    let values = Values { is_aggregate };
+    select.projection.iter_mut().for_each(|item| own::each(item, |_| (), |expr| values.rewrite(expr)));
 }
 
 /// Conditions of inner joins with subqueries are conditions of WHERE: DataFusion has subqueries there only. A join
@@ -85,29 +83,13 @@ pub(super) fn item_gives_rows(item: &SelectItem) -> bool {
     Visit::visit(item, &mut Find).is_break()
 }
 
-/// Finds the subqueries of one SELECT, not those inside of them.
+/// Turns subqueries into values.
 struct Values<'a> {
     is_aggregate: &'a dyn Fn(&Function) -> bool,
-    depth: usize,
 }
 
-impl VisitorMut for Values<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
+impl Values<'_> {
+    fn rewrite(&self, expr: &mut Expr) {
         let value = match expr {
             Expr::Exists { subquery, negated } => {
                 let compared = if *negated { "= 0" } else { "> 0" };
@@ -123,11 +105,8 @@ impl VisitorMut for Values<'_> {
         if let Some(value) = value {
             *expr = value;
         }
-        ControlFlow::Continue(())
     }
-}
 
-impl Values<'_> {
     /// `value IN (query)`: true when it is there; unknown when it is NULL among any rows, or a NULL is there.
     fn member(&self, value: &Expr, query: &Query, negated: bool) -> Option<Expr> {
         let values =

@@ -6,14 +6,13 @@
 //!
 //! Source: PostgreSQL, "Table Expressions", "Joined Tables".
 
-use std::ops::ControlFlow;
-
 use sql::sqlparser::ast::{
     BinaryOperator, ExcludeSelectItem, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy,
     OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor,
-    TableWithJoins, Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    TableWithJoins, Value, VisitMut, WildcardAdditionalOptions,
 };
 
+use super::own;
 use super::spelling::{binary, call, expression, name_of};
 
 /// What stands in FROM under a name.
@@ -181,7 +180,7 @@ fn select(
         }
     }
     (select.from, select.projection) = (from, items);
-    let mut names = Names { merged: read.into_iter().flat_map(|joined| joined.merged).collect(), depth: 0 };
+    let names = Names { merged: read.into_iter().flat_map(|joined| joined.merged).collect() };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(Expr::Identifier(name)) = item
             && let Some((name, value)) = names.find(name)
@@ -190,11 +189,11 @@ fn select(
         }
     }
     let outputs: Vec<String> = select.projection.iter().filter_map(output_name).collect();
-    let _ = VisitMut::visit(select, &mut names);
+    names.replace(select);
     if let Some(OrderByKind::Expressions(keys)) = order_by.map(|order| &mut order.kind) {
         for key in keys {
             if !matches!(&key.expr, Expr::Identifier(name) if outputs.contains(&sql::fold(name))) {
-                let _ = VisitMut::visit(&mut key.expr, &mut names);
+                names.replace(&mut key.expr);
             }
         }
     }
@@ -259,7 +258,6 @@ fn output_name(item: &SelectItem) -> Option<String> {
 /// Puts the values of merged columns where their names stand. Names in subqueries may be those of the subquery.
 struct Names {
     merged: Vec<(String, Expr)>,
-    depth: usize,
 }
 
 impl Names {
@@ -267,36 +265,20 @@ impl Names {
         let name = sql::fold(name);
         self.merged.iter().find(|(merged, _)| *merged == name)
     }
-}
 
-impl VisitorMut for Names {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        // The name on its right is a field's.
-        if matches!(expr, Expr::BinaryOp { op: BinaryOperator::Arrow, .. }) {
-            expression(expr);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let Expr::Identifier(name) = expr
-            && let Some((_, value)) = self.find(name)
-        {
-            *expr = value.clone();
-        }
-        ControlFlow::Continue(())
+    fn replace(&self, node: &mut impl VisitMut) {
+        // The name on the right of an arrow is a field's.
+        let fields = |expr: &mut Expr| {
+            if matches!(expr, Expr::BinaryOp { op: BinaryOperator::Arrow, .. }) {
+                expression(expr);
+            }
+        };
+        own::each(node, fields, |expr| {
+            if let Expr::Identifier(name) = expr
+                && let Some((_, value)) = self.find(name)
+            {
+                *expr = value.clone();
+            }
+        });
     }
 }
