@@ -113,6 +113,8 @@ impl Subscription {
 /// The engine's end.
 pub(crate) struct Subscriber {
     pub(crate) query: Query,
+    /// Each row of its result comes of one row: two with the same query get the same changes.
+    pub(crate) row_by_row: bool,
     schema: SchemaRef,
     pending: Vec<ChangeBatch>,
     progress: bool,
@@ -138,7 +140,8 @@ impl Subscriber {
             ended: Arc::clone(&ended),
         };
         let pending = Vec::new();
-        (Self { query, schema, pending, progress, items: sender, queued, ended }, subscription)
+        let row_by_row = Feed::is_possible(query.dataflow());
+        (Self { query, row_by_row, schema, pending, progress, items: sender, queued, ended }, subscription)
     }
 
     /// Hands over changes. False when the reader is gone or cut off.

@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
+use datafusion::arrow::array::{
+    BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
+};
 use datafusion::arrow::compute::{cast, not};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
@@ -189,7 +191,19 @@ impl Query {
         if let Some(touched) = &mut self.touched {
             (result, *touched) = apart(result)?;
         }
-        if self.net { Ok(result) } else { consolidate(&self.result_schema(&result), result) }
+        if self.net {
+            return Ok(result);
+        }
+        let schema = self.result_schema(&result);
+        let Some(touched) = &mut self.touched else { return consolidate(&schema, result) };
+        // What a projection made equal again was touched too.
+        let came = result.iter().map(as_touched).collect::<Result<Changes>>()?;
+        let before = rows(&result);
+        let result = consolidate(&schema, result)?;
+        if rows(&result) < before {
+            touched.extend(came);
+        }
+        Ok(result)
     }
 
     /// From now on [`Self::take_touched`] has the groups that a step touched and left as they are, if what comes
@@ -293,6 +307,18 @@ fn is_grouping(kind: &NodeKind) -> bool {
         },
         _ => false,
     }
+}
+
+fn rows(changes: &Changes) -> usize {
+    changes.iter().map(ChangeBatch::len).sum()
+}
+
+/// The rows that came, with weight 0.
+fn as_touched(batch: &ChangeBatch) -> Result<ChangeBatch> {
+    let came: BooleanArray = (0..batch.len()).map(|row| Some(batch.weight(row) > 0)).collect();
+    let rows = batch.filter(&came)?.rows;
+    let none = Int64Array::from_value(0, rows.num_rows());
+    Ok(ChangeBatch::weighted(rows, none))
 }
 
 /// Changes, and rows with weight 0.

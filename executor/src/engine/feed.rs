@@ -34,7 +34,7 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// Whether each row of a query's result comes of one row of one stream.
-    pub(super) fn is_possible(dataflow: &Dataflow) -> bool {
+    pub(crate) fn is_possible(dataflow: &Dataflow) -> bool {
         let mut sources = dataflow.source_relations();
         let one = sources.next().is_some_and(|relation| relation.is_stream()) && sources.next().is_none();
         let each = |kind: &NodeKind| {

@@ -24,6 +24,7 @@ use super::ticks;
 use super::topics::{Arrival, Arrivals, TopicEnds};
 use super::view::{Output, View};
 use crate::error::{Error, Result};
+use crate::operator::Changes;
 use crate::push::{End, Subscriber};
 use crate::query::{EpochChanges, Query};
 use crate::rejects::{Rejects, StepRejects};
@@ -306,10 +307,20 @@ impl Stepper {
     fn step_subscribers(&mut self, changes: &EpochChanges) {
         let (epoch, now_ms) = (self.epoch, self.now_ms);
         let mut rejects = StepRejects::default();
+        // What the same queries without state have brought already.
+        let mut same: HashMap<u64, Changes> = HashMap::new();
         let kept = self.subscribers.drain(..).filter_map(|mut subscriber| {
-            let touched = subscriber.query.is_touched(changes, now_ms);
-            let stepped =
-                if touched { subscriber.query.step(changes, now_ms, &mut rejects) } else { Ok(Vec::new()) };
+            let shared = subscriber.row_by_row.then(|| subscriber.query.fingerprint());
+            let stepped = match shared.and_then(|query| same.get(&query)) {
+                Some(brought) => Ok(brought.clone()),
+                None if subscriber.query.is_touched(changes, now_ms) => {
+                    subscriber.query.step(changes, now_ms, &mut rejects)
+                }
+                None => Ok(Vec::new()),
+            };
+            if let (Some(query), Ok(brought)) = (shared, &stepped) {
+                same.entry(query).or_insert_with(|| brought.clone());
+            }
             match stepped {
                 Ok(new) => subscriber.send(epoch, new).then_some(subscriber),
                 Err(error) => {
