@@ -197,13 +197,13 @@ impl Query {
         let schema = self.result_schema(&result);
         let Some(touched) = &mut self.touched else { return consolidate(&schema, result) };
         // What a projection made equal again was touched too.
-        let came = result.iter().map(as_touched).collect::<Result<Changes>>()?;
-        let before = rows(&result);
-        let result = consolidate(&schema, result)?;
-        if rows(&result) < before {
-            touched.extend(came);
+        let net = consolidate(&schema, result.clone())?;
+        if rows(&net) < rows(&result) {
+            for batch in &result {
+                touched.push(as_touched(batch)?);
+            }
         }
-        Ok(result)
+        Ok(net)
     }
 
     /// From now on [`Self::take_touched`] has the groups that a step touched and left as they are, if what comes

@@ -74,7 +74,8 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
     Ok(relation)
 }
 
-/// The query's columns in the places of the target's, each of its type; the record time and the mark of rows without a value behind them.
+/// The query's columns in the places of the target's, each of its type; the record time and the mark of rows
+/// without a value behind them.
 fn as_rows_of(target: &Relation, insert: &Insert, plan: LogicalPlan) -> Result<LogicalPlan> {
     let columns = plan.schema().columns();
     let (carried, given): (Vec<_>, Vec<_>) = columns.into_iter().partition(|c| is_carried(&c.name));

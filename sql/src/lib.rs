@@ -13,6 +13,7 @@ mod parser;
 mod position;
 mod roles;
 mod settings;
+mod subquery;
 mod types;
 
 pub use ast::*;
@@ -25,4 +26,5 @@ pub use parser::{fold, parse, parse_condition, parse_expressions, parse_query};
 pub use roles::{GrantOn, RoleOptions, RoleStatement, Secret};
 pub use settings::normalize_setting;
 pub use sqlparser;
+pub use subquery::has_subquery;
 pub use types::{SqlType, TextType, UUID, arrow_field, arrow_type, headers_type, text_map};

@@ -168,12 +168,13 @@ impl Stepper {
     /// A push query that needs no first result.
     fn feed(&mut self, query: Query, snapshot: bool, progress: bool) -> Result<Subscription> {
         self.check_sources(query.dataflow())?;
-        let at = (self.epoch, self.now_ms);
-        let mut streams = self.sources_now(query.dataflow())?.streams;
-        let history = Query::try_new(Arc::clone(query.dataflow()), 1)?;
-        let feed = streams.pop().map(|stream| Feed::new(history, stream, at, progress));
+        let mut feed = None;
+        if snapshot && let Some(stream) = self.sources_now(query.dataflow())?.streams.pop() {
+            let history = Query::try_new(Arc::clone(query.dataflow()), 1)?;
+            feed = Some(Feed::new(history, stream, (self.epoch, self.now_ms), progress));
+        }
         let (mut subscriber, mut subscription) = Subscriber::new(query, progress);
-        let open = match feed.filter(|_| snapshot) {
+        let open = match feed {
             Some(feed) => {
                 subscription = subscription.after(feed);
                 true

@@ -41,7 +41,7 @@ pub(super) fn out_of_joins(select: &mut Select) {
             else {
                 continue;
             };
-            if has_subquery(on) {
+            if sql::has_subquery(on) {
                 let condition = std::mem::replace(on, Expr::value(Value::Boolean(true)));
                 let condition = Expr::Nested(Box::new(condition));
                 moved = Some(match moved.take() {
@@ -52,17 +52,6 @@ pub(super) fn out_of_joins(select: &mut Select) {
         }
     }
     select.selection = moved;
-}
-
-fn has_subquery(expr: &Expr) -> bool {
-    struct Find;
-    impl Visitor for Find {
-        type Break = ();
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            ControlFlow::Break(())
-        }
-    }
-    expr.visit(&mut Find).is_break()
 }
 
 /// Whether an item of a select list gives several rows, or needs others than its own.

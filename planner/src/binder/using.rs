@@ -157,14 +157,11 @@ fn select(
     order_by: Option<&mut OrderBy>,
     factor: &dyn Fn(&TableFactor) -> Option<Factor>,
 ) -> Option<()> {
-    let joins = select.from.iter().flat_map(|table| &table.joins);
-    let common = |join: &Join| {
-        matches!(
-            constraint(&join.join_operator),
-            Some((JoinConstraint::Using(_) | JoinConstraint::Natural, _))
-        )
+    let common = |join: &mut Join| {
+        let constraint = constraint(&mut join.join_operator);
+        matches!(constraint, Some((JoinConstraint::Using(_) | JoinConstraint::Natural, _)))
     };
-    if !joins.into_iter().any(common) {
+    if !select.from.iter_mut().flat_map(|table| &mut table.joins).any(common) {
         return None;
     }
     let mut from = select.from.clone();
@@ -205,7 +202,7 @@ fn read(table: &mut TableWithJoins, factor: &dyn Fn(&TableFactor) -> Option<Fact
     let mut joined = Joined { factors: vec![factor(&table.relation)?], merged: Vec::new() };
     for join in &mut table.joins {
         let right = factor(&join.relation)?;
-        let Some((constraint, kept)) = constraint_mut(&mut join.join_operator) else {
+        let Some((constraint, kept)) = constraint(&mut join.join_operator) else {
             joined.factors.push(right);
             continue;
         };
@@ -225,17 +222,7 @@ fn read(table: &mut TableWithJoins, factor: &dyn Fn(&TableFactor) -> Option<Fact
     Some(joined)
 }
 
-fn constraint(join: &JoinOperator) -> Option<(&JoinConstraint, Kept)> {
-    match join {
-        JoinOperator::Join(on) | JoinOperator::Inner(on) | JoinOperator::Left(on) => Some((on, Kept::Left)),
-        JoinOperator::LeftOuter(on) => Some((on, Kept::Left)),
-        JoinOperator::Right(on) | JoinOperator::RightOuter(on) => Some((on, Kept::Right)),
-        JoinOperator::FullOuter(on) => Some((on, Kept::Either)),
-        _ => None,
-    }
-}
-
-fn constraint_mut(join: &mut JoinOperator) -> Option<(&mut JoinConstraint, Kept)> {
+fn constraint(join: &mut JoinOperator) -> Option<(&mut JoinConstraint, Kept)> {
     match join {
         JoinOperator::Join(on) | JoinOperator::Inner(on) | JoinOperator::Left(on) => Some((on, Kept::Left)),
         JoinOperator::LeftOuter(on) => Some((on, Kept::Left)),

@@ -75,7 +75,7 @@ impl VisitorMut for CatalogDialect {
         if select_reads_empty(select) {
             for item in &mut select.projection {
                 if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
-                    && has_subquery(expr)
+                    && sql::has_subquery(expr)
                 {
                     *expr = null(DataType::Text);
                 }
@@ -228,17 +228,6 @@ fn id_type() -> DataType {
 /// Whether a subquery goes from a domain to the type that it is made of: there are no domains.
 fn climbs_domains(query: &Query) -> bool {
     query.with.as_ref().is_some_and(|with| with.recursive) && query.to_string().contains("typbasetype")
-}
-
-fn has_subquery(expr: &Expr) -> bool {
-    struct Find;
-    impl Visitor for Find {
-        type Break = ();
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            ControlFlow::Break(())
-        }
-    }
-    Visit::visit(expr, &mut Find).is_break()
 }
 
 fn select_reads_empty(select: &Select) -> bool {
