@@ -17,6 +17,7 @@ mod layout;
 mod opaque;
 mod operator;
 mod operators;
+mod part;
 mod pull;
 mod push;
 mod query;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: `step` is a pure function of its state and the epoch's changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{cast, not};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
-use planner::{Dataflow, NodeKind, Relation, RelationId};
+use planner::{Dataflow, NodeId, NodeKind, PlanIdentity, Relation, RelationId};
 
 use crate::build::operator;
 use crate::change::{ChangeBatch, consolidate};
@@ -24,32 +24,66 @@ use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader};
 use crate::table::TableStore;
 
-/// The changes of relations in one epoch, each in its relation's full layout.
+/// The changes of relations in one epoch, each in its relation's full layout; of shared plans, in that of their
+/// result.
 pub(crate) type EpochChanges = HashMap<RelationId, Arc<Changes>>;
 
-/// A running query.
+/// A running query, or a part of one (`part.rs`).
 pub struct Query {
-    dataflow: Arc<Dataflow>,
-    /// The relations it reads.
-    sources: Vec<RelationId>,
-    timed: bool,
-    operators: Vec<Option<Box<dyn Operator>>>,
+    pub(crate) dataflow: Arc<Dataflow>,
+    /// The node whose rows are its result.
+    pub(crate) root: NodeId,
+    /// The nodes it steps, inputs first.
+    pub(crate) order: Vec<NodeId>,
+    /// Where the changes of each node come from.
+    pub(crate) slots: Vec<Slot>,
     /// How many nodes read each node.
-    readers: Vec<usize>,
+    pub(crate) readers: Vec<usize>,
+    /// The relations it reads.
+    pub(crate) sources: Vec<RelationId>,
+    timed: bool,
     schema: SchemaRef,
     /// The result's changes need no consolidation.
-    net: bool,
-    shards: usize,
+    pub(crate) net: bool,
+    pub(crate) shards: usize,
     fingerprint: u64,
     /// What each node has done.
-    work: Vec<Work>,
+    pub(crate) work: Vec<Work>,
+    /// What each node could do for other queries too.
+    pub(crate) identities: Vec<Option<PlanIdentity>>,
     /// Rows of the result that the last step touched and left as they are, where they are wanted.
     touched: Option<Changes>,
 }
 
+/// Where the changes of a node come from.
+pub(crate) enum Slot {
+    /// A relation or the clock; or nobody reads it.
+    None,
+    /// This operator.
+    Own(Box<dyn Operator>),
+    /// A plan that several queries read.
+    Shared(RelationId),
+}
+
+impl Slot {
+    pub(crate) fn operator(&self) -> Option<&dyn Operator> {
+        match self {
+            Self::Own(operator) => Some(operator.as_ref()),
+            _ => None,
+        }
+    }
+
+    fn operator_mut(&mut self) -> Option<&mut Box<dyn Operator>> {
+        match self {
+            Self::Own(operator) => Some(operator),
+            _ => None,
+        }
+    }
+}
+
 /// What a node has done so far. Measured beside the step: nothing in it depends on the clock.
 #[derive(Debug, Clone, Copy, Default)]
-struct Work {
+pub(crate) struct Work {
     rows_out: u64,
     rows_retracted: u64,
     busy: Duration,
@@ -66,6 +100,8 @@ pub struct OperatorStatus {
     pub busy_us: u64,
     /// Bytes of its state.
     pub state_bytes: usize,
+    /// It works for other queries too.
+    pub shared: bool,
 }
 
 impl Query {
@@ -74,32 +110,52 @@ impl Query {
     /// # Errors
     /// Expressions that do not compile.
     pub fn try_new(dataflow: Arc<Dataflow>, shards: usize) -> Result<Self> {
-        let operators = dataflow
-            .nodes
-            .iter()
-            .map(|node| operator(&dataflow, node, shards))
-            .collect::<Result<Vec<_>>>()?;
-        let net = dataflow.is_net();
-        let schema = Arc::clone(dataflow.schema().inner());
-        let mut readers = vec![0; dataflow.nodes.len()];
-        dataflow.nodes.iter().flat_map(|n| &n.inputs).for_each(|input| readers[*input] += 1);
-        let work = vec![Work::default(); dataflow.nodes.len()];
-        let sources = dataflow.sources();
-        let timed = dataflow.is_timed();
-        let fingerprint = fingerprint(&dataflow);
-        Ok(Self {
-            dataflow,
+        let order: Vec<NodeId> = (0..dataflow.nodes.len()).collect();
+        let mut query = Self::empty(dataflow, order, shards);
+        (query.root, query.net) = (query.dataflow.root, query.dataflow.is_net());
+        query.schema = Arc::clone(query.dataflow.schema().inner());
+        for id in 0..query.slots.len() {
+            query.slots[id] = query.built(id)?;
+        }
+        query.count_readers();
+        Ok(query)
+    }
+
+    /// A query without operators that is to step some nodes; the last of them is its result.
+    pub(crate) fn empty(dataflow: Arc<Dataflow>, order: Vec<NodeId>, shards: usize) -> Self {
+        let nodes = dataflow.nodes.len();
+        let root = order.last().copied().unwrap_or_default();
+        let (sources, identities) = (sources(&dataflow, &order), dataflow.identities());
+        Self {
+            root,
+            slots: (0..nodes).map(|_| Slot::None).collect(),
+            readers: vec![0; nodes],
             sources,
-            timed,
-            operators,
-            readers,
-            schema,
-            net,
+            timed: order.iter().any(|id| matches!(dataflow.nodes[*id].kind, NodeKind::Now)),
+            schema: Arc::clone(dataflow.nodes[root].schema.inner()),
+            net: true,
             shards,
-            fingerprint,
-            work,
+            fingerprint: fingerprint(&dataflow),
+            work: vec![Work::default(); nodes],
+            identities,
             touched: None,
-        })
+            order,
+            dataflow,
+        }
+    }
+
+    /// The operator of a node, without state.
+    pub(crate) fn built(&self, id: NodeId) -> Result<Slot> {
+        let built = operator(&self.dataflow, &self.dataflow.nodes[id], self.shards)?;
+        Ok(built.map_or(Slot::None, Slot::Own))
+    }
+
+    /// Counts who reads each node of those that are stepped.
+    pub(crate) fn count_readers(&mut self) {
+        self.readers.fill(0);
+        for id in self.order.iter().filter(|id| !matches!(self.slots[**id], Slot::Shared(_))) {
+            self.dataflow.nodes[*id].inputs.iter().for_each(|input| self.readers[*input] += 1);
+        }
     }
 
     /// What it runs.
@@ -115,6 +171,7 @@ impl Query {
     /// Whether an epoch changes its result, by what it reads or by its time.
     pub(crate) fn is_touched(&self, changes: &EpochChanges, now_ms: i64) -> bool {
         self.sources.iter().any(|source| changes.contains_key(source))
+            || self.shared().any(|(_, plan)| changes.contains_key(&plan))
             || self.due_ms().is_some_and(|due| due <= now_ms)
     }
 
@@ -125,7 +182,7 @@ impl Query {
 
     /// When its result changes without a change of what it reads, ms since 1970.
     pub(crate) fn due_ms(&self) -> Option<i64> {
-        if self.timed { self.operators.iter().flatten().filter_map(|o| o.due_ms()).min() } else { None }
+        if self.timed { self.operators().filter_map(|o| o.due_ms()).min() } else { None }
     }
 
     /// Whether a window with grace decides by the order of epochs.
@@ -161,16 +218,20 @@ impl Query {
 
     fn run(&mut self, changes: &EpochChanges, now_ms: i64, rejects: &mut StepRejects) -> Result<Changes> {
         let mut readers = self.readers.clone();
-        let mut outputs: Vec<Option<Changes>> = Vec::with_capacity(self.operators.len());
-        let nodes = self.dataflow.nodes.iter().zip(&mut self.operators).zip(&mut self.work);
-        for ((node, operator), work) in nodes {
+        let mut outputs: Vec<Option<Changes>> = vec![None; self.slots.len()];
+        for id in &self.order {
+            let (node, work) = (&self.dataflow.nodes[*id], &mut self.work[*id]);
             let started = Instant::now();
-            let output = match (&node.kind, operator) {
+            let output = match (&node.kind, &mut self.slots[*id]) {
+                (_, Slot::Shared(plan)) => {
+                    outputs[*id] = Some(changes.get(plan).map_or_else(Changes::new, |new| new.to_vec()));
+                    continue;
+                }
                 (NodeKind::Source { relation, columns }, _) => {
                     source(changes.get(&relation.id), relation, columns, node.schema.inner())?
                 }
                 (NodeKind::Now, _) => vec![clock(now_ms, node.schema.inner())?],
-                (_, Some(operator)) => {
+                (_, Slot::Own(operator)) => {
                     let mut input = |i: usize| {
                         readers[i] -= 1;
                         let output = if readers[i] == 0 { outputs[i].take() } else { outputs[i].clone() };
@@ -179,14 +240,14 @@ impl Query {
                     let inputs = node.inputs.iter().map(|i| input(*i)).collect();
                     operator.step(inputs, rejects)?
                 }
-                (_, None) => return Err(Error::bug("query", "a node without an operator")),
+                (_, Slot::None) => return Err(Error::bug("query", "a node without an operator")),
             };
             work.busy += started.elapsed();
             work.rows_out += output.iter().map(|b| b.len() as u64).sum::<u64>();
             work.rows_retracted += output.iter().map(ChangeBatch::retracted).sum::<u64>();
-            outputs.push(Some(output));
+            outputs[*id] = Some(output);
         }
-        let mut result = outputs[self.dataflow.root].take().unwrap_or_default();
+        let mut result = outputs[self.root].take().unwrap_or_default();
         result.retain(|b| !b.is_empty());
         if let Some(touched) = &mut self.touched {
             (result, *touched) = apart(result)?;
@@ -209,14 +270,24 @@ impl Query {
     /// From now on [`Self::take_touched`] has the groups that a step touched and left as they are, if what comes
     /// behind the groups goes row by row.
     pub(crate) fn tell_touched(&mut self) {
-        let mut at = self.dataflow.root;
+        let mut at = self.root;
         while self.readers[at] <= 1 {
             let node = &self.dataflow.nodes[at];
             match &node.kind {
                 NodeKind::Project(_) | NodeKind::Filter(_) => at = node.inputs[0],
                 kind if is_grouping(kind) => {
-                    self.operators.get_mut(at).into_iter().flatten().for_each(|o| o.tell_touched());
+                    self.slots
+                        .get_mut(at)
+                        .and_then(Slot::operator_mut)
+                        .into_iter()
+                        .for_each(|o| o.tell_touched());
                     self.touched = Some(Changes::new());
+                    // What comes of it is no longer what it is for others.
+                    for id in at..self.identities.len() {
+                        if self.dataflow.below(id).contains(&at) {
+                            self.identities[id] = None;
+                        }
+                    }
                     return;
                 }
                 _ => return,
@@ -231,10 +302,11 @@ impl Query {
 
     /// Lets operators look rows up in tables that others keep; `table` gives a relation's. All of the
     /// tables' changes up to here have been stepped.
-    pub(crate) fn share(&mut self, table: impl Fn(RelationId) -> Option<TableStore>) {
+    pub(crate) fn look_up_in(&mut self, table: impl Fn(RelationId) -> Option<TableStore>) {
         let dataflow = Arc::clone(&self.dataflow);
-        for (node, operator) in dataflow.nodes.iter().zip(&mut self.operators) {
-            let (Some(operator), Some(shared)) = (operator, dataflow.shared_side(node)) else { continue };
+        for (node, slot) in dataflow.nodes.iter().zip(&mut self.slots) {
+            let Some(operator) = slot.operator_mut() else { continue };
+            let Some(shared) = dataflow.shared_side(node) else { continue };
             if let Some(table) = table(shared.relation.id) {
                 operator.share(&table);
             }
@@ -256,14 +328,20 @@ impl Query {
         self.fingerprint
     }
 
+    /// Its operators, in the order in which it steps them.
+    fn operators(&self) -> impl Iterator<Item = &dyn Operator> {
+        self.order.iter().filter_map(|id| self.slots[*id].operator())
+    }
+
     /// Copies the state of all operators.
     pub(crate) fn save(&self, image: &mut Image) {
-        self.operators.iter().flatten().for_each(|operator| operator.save(image));
+        self.operators().for_each(|operator| operator.save(image));
     }
 
     /// Takes the state back that a query with the same fingerprint saved.
     pub(crate) fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
-        self.operators.iter_mut().flatten().try_for_each(|operator| operator.load(state))
+        let own = |id: &NodeId| self.slots[*id].operator_mut().map_or(Ok(()), |o| o.load(state));
+        self.order.iter().try_for_each(own)
     }
 
     /// Takes up the count of what operators have done: rows, rows taken back, microseconds.
@@ -276,25 +354,36 @@ impl Query {
 
     /// Bytes of the state of all operators.
     pub(crate) fn state_bytes(&self) -> usize {
-        self.operators.iter().flatten().map(|operator| operator.state_bytes()).sum()
+        self.operators().map(|operator| operator.state_bytes()).sum()
     }
 
     /// Lets the state go: the query will not be stepped again.
     pub(crate) fn release(&mut self) {
-        self.operators.clear();
+        self.order.clear();
+        self.slots.clear();
     }
 
     /// Writes down how each operator does.
     pub(crate) fn report(&self, into: &mut Vec<OperatorStatus>) {
-        let status = |(work, operator): (&Work, &Option<Box<dyn Operator>>)| OperatorStatus {
+        let status = |(work, slot): (&Work, &Slot)| OperatorStatus {
             rows_out: work.rows_out,
             rows_retracted: work.rows_retracted,
             busy_us: u64::try_from(work.busy.as_micros()).unwrap_or(u64::MAX),
-            state_bytes: operator.as_ref().map_or(0, |o| o.state_bytes()),
+            state_bytes: slot.operator().map_or(0, |o| o.state_bytes()),
+            shared: false,
         };
         into.clear();
-        into.extend(self.work.iter().zip(&self.operators).map(status));
+        into.extend(self.work.iter().zip(&self.slots).map(status));
     }
+}
+
+/// The relations that nodes read, each once.
+fn sources(dataflow: &Dataflow, nodes: &[NodeId]) -> Vec<RelationId> {
+    let ids = nodes.iter().filter_map(|id| match &dataflow.nodes[*id].kind {
+        NodeKind::Source { relation, .. } => Some(relation.id),
+        _ => None,
+    });
+    ids.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Whether a node gives one row for each group.
@@ -374,7 +463,7 @@ fn columns_of(batch: &ChangeBatch, columns: &[usize], schema: &SchemaRef) -> Res
 }
 
 /// Of everything in a dataflow that its state depends on.
-fn fingerprint(dataflow: &Dataflow) -> u64 {
+pub(crate) fn fingerprint(dataflow: &Dataflow) -> u64 {
     let mut text = planner::explain(dataflow);
     for (id, node) in dataflow.nodes.iter().enumerate() {
         let (name, grows) = (node.kind.name(), dataflow.append_only_at(id));

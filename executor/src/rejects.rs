@@ -179,7 +179,7 @@ impl Rejects {
 }
 
 /// What one step of one query rejects.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct StepRejects {
     pub(crate) kept: Vec<(Arc<Error>, String)>,
     pub(crate) count: u64,

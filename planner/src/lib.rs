@@ -26,8 +26,8 @@ pub use catalog::{
 };
 pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop};
 pub use dataflow::{
-    Dataflow, Joins, Node, NodeId, NodeKind, RowsInput, SessionColumn, SharedSide, Within, explain,
-    explain_with,
+    Dataflow, Joins, Node, NodeId, NodeKind, PlanIdentity, RowsInput, SessionColumn, SharedSide, Within,
+    explain, explain_with,
 };
 pub use error::{Error, Result};
 pub use functions::{

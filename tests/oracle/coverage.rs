@@ -13,7 +13,11 @@ const NOTHING_GOES: [&str; 1] = ["SessionAggregate 0"];
 
 /// Rows that came and rows that went, by operator and input.
 #[derive(Debug, Default)]
-pub struct Coverage(BTreeMap<String, [u64; 2]>);
+pub struct Coverage {
+    cells: BTreeMap<String, [u64; 2]>,
+    /// Operators that worked for several views.
+    pub shared: usize,
+}
 
 impl Coverage {
     /// Takes in what the operators of a running view have seen.
@@ -21,13 +25,14 @@ impl Coverage {
         let (Some(dataflow), Some(status)) = (relation.dataflow(), snapshot.query(relation.id)) else {
             return;
         };
+        self.shared += status.operators.iter().filter(|operator| operator.shared).count();
         let node_inputs =
             dataflow.nodes.iter().flat_map(|n| n.inputs.iter().enumerate().map(move |i| (n, i)));
         for (node, (position, input)) in node_inputs {
             let Some(below) = status.operators.get(*input) else { continue };
             let came = below.rows_out - below.rows_retracted;
             for name in names(&node.kind, position) {
-                let cell = self.0.entry(name).or_default();
+                let cell = self.cells.entry(name).or_default();
                 cell[0] += came;
                 cell[1] += below.rows_retracted;
             }
@@ -35,8 +40,9 @@ impl Coverage {
     }
 
     pub fn add(&mut self, other: Self) {
-        for (name, counts) in other.0 {
-            let cell = self.0.entry(name).or_default();
+        self.shared += other.shared;
+        for (name, counts) in other.cells {
+            let cell = self.cells.entry(name).or_default();
             (0..2).for_each(|i| cell[i] += counts[i]);
         }
     }
@@ -47,7 +53,7 @@ impl Coverage {
         let all = NodeKind::NAMES.iter().filter(|name| !matches!(**name, "Source" | "Now" | "Values"));
         let cells =
             all.flat_map(|name| (0..=usize::from(two.contains(name))).map(move |i| format!("{name} {i}")));
-        let reached = |cell: &String| self.0.get(cell).copied().unwrap_or_default();
+        let reached = |cell: &String| self.cells.get(cell).copied().unwrap_or_default();
         let cells = cells.filter(|cell| !HELD_ELSEWHERE.contains(&cell.as_str()));
         cells
             .flat_map(|cell| {
@@ -64,9 +70,10 @@ impl Coverage {
     /// The table.
     pub fn print(&self) {
         println!("{:<40} {:>10} {:>10}", "operator and input", "came", "went");
-        for (name, [came, went]) in &self.0 {
+        for (name, [came, went]) in &self.cells {
             println!("{name:<40} {came:>10} {went:>10}");
         }
+        println!("{} operators worked for several views", self.shared);
         println!("held by files under slt/: {}", HELD_ELSEWHERE.join(", "));
     }
 }

@@ -50,5 +50,6 @@ async fn views_equal_the_batch_answer_at_every_epoch() {
     assert!(compared >= cases * 40);
     if cases >= ENOUGH {
         assert_eq!(coverage.missing(), Vec::<String>::new(), "not reached");
+        assert!(coverage.shared > cases, "views share what they have in common");
     }
 }

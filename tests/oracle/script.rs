@@ -17,6 +17,15 @@ const LARGE: u64 = 16;
 /// Rows of that epoch.
 const LARGE_ROWS: usize = 20_000;
 
+/// Views of a case over queries that other views have.
+const TWINS: usize = 3;
+const TWIN_FORMS: [&str; 4] = [
+    "{query}",
+    "SELECT DISTINCT * FROM ({query}) twin",
+    "SELECT count(*) AS n FROM ({query}) twin",
+    "SELECT * FROM ({query}) twin UNION ALL SELECT * FROM ({query}) twin",
+];
+
 /// The relations that rows are written to.
 pub const RELATIONS: [(&str, &str); 4] = [("t", "TABLE"), ("u", "TABLE"), ("s", "STREAM"), ("w", "STREAM")];
 /// What the topics of those relations hold; results of queries over them hold the same.
@@ -130,6 +139,15 @@ pub fn create_relation(name: &str, kind: &str, options: &str) -> String {
 }
 
 impl View {
+    /// A view over a query that another one has, from the same epoch or a later one: they share what they have in
+    /// common.
+    fn twin(n: usize, of: &Self, random: &mut StdRng) -> Self {
+        let form = TWIN_FORMS[random.random_range(0..TWIN_FORMS.len())];
+        let query = form.replace("{query}", &of.made.query);
+        let made = Made { kind: "MATERIALIZED VIEW", options: "", query };
+        View { after: random.random_range(of.after..EPOCHS), name: format!("twin{n}"), made }
+    }
+
     /// CREATE for it.
     pub fn create(&self) -> String {
         let Made { kind, options, query } = &self.made;
@@ -147,7 +165,8 @@ impl Script {
             let name = format!("view{n}");
             View { after, made: grammar.view(&name), name }
         };
-        let views = [0, 0, 0, 0, EPOCHS / 2, EPOCHS / 2].into_iter().enumerate().map(view).collect();
+        let mut views: Vec<View> =
+            [0, 0, 0, 0, EPOCHS / 2, EPOCHS / 2].into_iter().enumerate().map(view).collect();
         let mut epochs: Vec<Epoch> = (0..EPOCHS).map(|_| Epoch::random(random)).collect();
         if large {
             let rows = rows(random, LARGE_ROWS);
@@ -160,7 +179,12 @@ impl Script {
         let inserts = (0..2).map(insert).collect();
         let format = FORMATS[random.random_range(0..FORMATS.len())];
         let checkpoints = CHECKPOINTS[random.random_range(0..CHECKPOINTS.len())];
-        Self { shards: random.random_range(1..4), format, checkpoints, inserts, views, epochs }
+        let shards = random.random_range(1..4);
+        for n in 0..TWINS {
+            let twin = View::twin(n, &views[random.random_range(0..views.len())], random);
+            views.push(twin);
+        }
+        Self { shards, format, checkpoints, inserts, views, epochs }
     }
 
     fn named(&self, view: usize, then: impl FnOnce(&View)) {

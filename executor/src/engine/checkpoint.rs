@@ -5,13 +5,13 @@
 //! came after it. Invariant: a checkpoint is complete on disk only after the result topics are, up to its
 //! epoch. Next: `storage/src/checkpoint/` keeps it, `restore.rs` reads it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use planner::RelationId;
+use planner::{NodeId, RelationId};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use storage::checkpoint::{CheckpointStore, Written};
@@ -72,6 +72,16 @@ pub(super) struct Head {
     pub(super) relations: BTreeMap<RelationId, Option<ViewHead>>,
     pub(super) topics: BTreeMap<String, Vec<PartitionEnds>>,
     pub(super) rejected: u64,
+    /// What several views have in common, each after those that it reads.
+    #[serde(default)]
+    pub(super) shared: Vec<SharedHead>,
+}
+
+/// A shared plan beside its state.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SharedHead {
+    pub(super) id: RelationId,
+    pub(super) shards: usize,
 }
 
 /// A view beside its rows and its state.
@@ -90,6 +100,9 @@ pub(super) struct ViewHead {
     pub(super) halted_at: Epoch,
     /// Rows out, rows taken back and microseconds of each operator.
     pub(super) work: Vec<(u64, u64, u64)>,
+    /// The shared plans that it reads, directly or not, each with the node of its dataflow that is the same.
+    #[serde(default)]
+    pub(super) shared: Vec<(NodeId, RelationId)>,
 }
 
 /// The section with the rows of a table or a view.
@@ -97,7 +110,7 @@ pub(super) fn rows_section(id: RelationId) -> String {
     format!("{id:010}/rows")
 }
 
-/// The section with the state of a view's query.
+/// The section with the state of a view's query, or of a shared plan.
 pub(super) fn state_section(id: RelationId) -> String {
     format!("{id:010}/state")
 }
@@ -138,6 +151,13 @@ impl Stepper {
         }
         let states: Vec<_> = self.states.iter_mut().collect();
         let mut sections: Vec<(String, Image)> = states.into_par_iter().flat_map_iter(sections_of).collect();
+        let watched: BTreeSet<RelationId> = self.plans_of_views();
+        let shared = self.shared.plans.iter().filter(|plan| watched.contains(&plan.id));
+        sections.extend(shared.clone().map(|plan| {
+            let mut image = Image::default();
+            plan.query.save(&mut image);
+            (state_section(plan.id), image)
+        }));
         let mut head = Head {
             layout: LAYOUT,
             epoch: self.epoch,
@@ -147,9 +167,11 @@ impl Stepper {
             relations: BTreeMap::new(),
             topics: BTreeMap::new(),
             rejected: self.rejects.count(),
+            shared: shared.map(|plan| SharedHead { id: plan.id, shards: plan.query.shards() }).collect(),
         };
         for (id, state) in &self.states {
-            head.relations.insert(*id, state.view().map(ViewHead::of));
+            let view = state.view().map(|view| ViewHead::of(view, self.shared.read_by(&view.query)));
+            head.relations.insert(*id, view);
         }
         for (name, ends) in &self.topics {
             head.topics.insert(name.clone(), ends.partitions.clone());
@@ -205,7 +227,7 @@ fn sections_of((id, state): (&RelationId, &mut State)) -> Vec<(String, Image)> {
 }
 
 impl ViewHead {
-    fn of(view: &View) -> Self {
+    fn of(view: &View, shared: Vec<(NodeId, RelationId)>) -> Self {
         let status = &view.status;
         let work = status.operators.iter().map(|o| (o.rows_out, o.rows_retracted, o.busy_us));
         Self {
@@ -220,6 +242,7 @@ impl ViewHead {
             over_limit: status.over_limit,
             halted_at: view.halted_at,
             work: work.collect(),
+            shared,
         }
     }
 }

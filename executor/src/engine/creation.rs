@@ -319,7 +319,8 @@ impl Stepper {
         for missed in building.missed {
             later.push((missed.epoch, query.step(&missed.changes, missed.now_ms, &mut rejects)?));
         }
-        query.share(|table| self.store(table));
+        query.look_up_in(|table| self.store(table));
+        self.share_subscriber(&mut query);
         let (mut subscriber, subscription) = Subscriber::new(query, progress);
         let first = if snapshot { current } else { Vec::new() };
         let mut open = subscriber.send(building.at.0, first);

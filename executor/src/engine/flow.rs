@@ -13,7 +13,9 @@ use planner::{Catalog, Relation, RelationId};
 pub(super) struct Flow {
     /// Levels of queries, from 1.
     queries: HashMap<RelationId, usize>,
-    /// Topics by their level: that of the last query that writes to them.
+    /// Levels of the topics that queries write to: that of the last one.
+    written: HashMap<String, usize>,
+    /// Topics by their level.
     topics: BTreeMap<usize, Vec<Delivery>>,
     /// Relations that queries read.
     read: HashSet<RelationId>,
@@ -37,16 +39,14 @@ impl Flow {
     pub(super) fn of(catalog: &Catalog) -> Self {
         let mut flow = Self::default();
         let queries: Vec<_> = catalog.iter().filter(|r| r.dataflow().is_some()).collect();
-        let mut topics: HashMap<&str, usize> = HashMap::new();
         // Levels only grow, and no path is longer than there are relations.
         for _ in 0..=queries.len() {
             let mut changed = false;
             for query in &queries {
-                let sources = query.sources();
-                let level = 1 + sources.iter().map(|id| flow.level(catalog, &topics, *id)).max().unwrap_or(0);
+                let level = flow.level_over(catalog, &query.sources());
                 changed |= flow.queries.insert(query.id, level) != Some(level);
                 if query.has_topic() {
-                    let topic = topics.entry(&query.topic.name).or_default();
+                    let topic = flow.written.entry(query.topic.name.clone()).or_default();
                     *topic = level.max(*topic);
                 }
             }
@@ -57,7 +57,7 @@ impl Flow {
         for topic in catalog.topics() {
             let fed = catalog.on_topic(topic).filter(|r| is_fed(r));
             let delivery = Delivery { topic: topic.name.clone(), relations: fed.map(|r| r.id).collect() };
-            let level = topics.get(topic.name.as_str()).copied().unwrap_or(0);
+            let level = flow.written.get(&topic.name).copied().unwrap_or(0);
             flow.topics.entry(level).or_default().push(delivery);
         }
         flow.read = queries.iter().flat_map(|query| query.sources()).collect();
@@ -65,11 +65,16 @@ impl Flow {
         flow
     }
 
+    /// The level of a query that reads these relations.
+    pub(super) fn level_over(&self, catalog: &Catalog, sources: &[RelationId]) -> usize {
+        1 + sources.iter().map(|id| self.level(catalog, *id)).max().unwrap_or(0)
+    }
+
     /// The level at which a relation's rows are there.
-    fn level(&self, catalog: &Catalog, topics: &HashMap<&str, usize>, id: RelationId) -> usize {
+    fn level(&self, catalog: &Catalog, id: RelationId) -> usize {
         match catalog.by_id(id) {
             Some(relation) if is_fed(relation) => {
-                topics.get(relation.topic.name.as_str()).copied().unwrap_or(0)
+                self.written.get(&relation.topic.name).copied().unwrap_or(0)
             }
             _ => self.query(id),
         }

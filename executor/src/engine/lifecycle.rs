@@ -48,6 +48,7 @@ impl Stepper {
         if let Some(State::View(view)) = self.states.get_mut(&id) {
             view.halt(halt, epoch);
         }
+        self.release_shared_plans();
         self.weigh(id);
         self.rebuilt.retain(|r| r.relation.id != id);
     }
@@ -109,6 +110,7 @@ impl Stepper {
         self.states.insert(relation.id, State::View(Box::new(view)));
         self.set_catalog(self.catalog.with(Arc::clone(relation)))?;
         self.share_tables(relation.id);
+        self.share_view(relation.id);
         Ok(())
     }
 

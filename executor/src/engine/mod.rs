@@ -23,6 +23,7 @@ mod meta;
 mod recovery;
 mod relations;
 mod restore;
+mod shared_plans;
 mod snapshot;
 mod step;
 mod ticks;

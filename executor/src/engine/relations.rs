@@ -47,7 +47,7 @@ impl State {
     /// Bytes of its rows and state in memory.
     pub(super) fn kept_bytes(&self) -> u64 {
         let rows = self.store().map_or(0, TableStore::bytes);
-        (rows + self.view().map_or(0, |view| view.status.state_bytes)) as u64
+        (rows + self.view().map_or(0, |view| view.own_bytes)) as u64
     }
 
     /// Changes of a relation that an arrival in its topic brings; `unread` gets the records that are

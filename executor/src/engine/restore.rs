@@ -4,21 +4,23 @@
 //! lost) makes the checkpoint unusable as a whole, and the one before it is tried. A view whose plan is
 //! another one now keeps its rows, and its state is computed again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use planner::{Catalog, Relation};
+use planner::{Catalog, Relation, RelationId};
 use rayon::prelude::*;
 use storage::checkpoint::{CheckpointStore, Manifest};
 use storage::log::{Log, TopicPartition};
 
-use super::checkpoint::{HEAD, Head, REJECTS, ViewHead, rows_section, state_section};
+use super::checkpoint::{HEAD, Head, REJECTS, SharedHead, ViewHead, rows_section, state_section};
 use super::recovery::{Event, Live, last_epochs};
 use super::relations::{State, new_base};
+use super::shared_plans::SharedPlan;
 use super::step::Stepper;
 use super::topics::TopicEnds;
 use super::view::View;
 use crate::error::{Error, Result};
-use crate::query::Query;
+use crate::query::{Query, fingerprint};
 use crate::state::{LAYOUT, StateReader};
 
 /// A checkpoint that is read.
@@ -81,9 +83,15 @@ pub(super) fn restore(
     stepper.begin_at(head.epoch, head.now_ms);
     let relations: Vec<Arc<Relation>> = stepper.catalog().iter().cloned().collect();
     let memory_limit = stepper.memory_limit;
+    let shared = restored_plans(&source, &relations, &head)?;
+    let there: BTreeSet<RelationId> = shared.iter().map(|plan| plan.id).collect();
+    stepper.shared.restore(shared);
     let heads = relations.par_iter().map(|relation| (relation, head.relations.get(&relation.id)));
     let of_relation = |(relation, head): (&Arc<Relation>, Option<&Option<ViewHead>>)| match head {
-        Some(Some(head)) => restored_view(&source, relation, head, (log, memory_limit)),
+        Some(Some(head)) => {
+            let whole = head.shared.iter().all(|(_, plan)| there.contains(plan));
+            restored_view(&source, relation, head, whole, (log, memory_limit))
+        }
         _ => Ok((restored_base(&source, relation)?, true)),
     };
     let states: Vec<(State, bool)> = heads.map(of_relation).collect::<Result<_>>()?;
@@ -95,6 +103,7 @@ pub(super) fn restore(
         }
     }
     relations.iter().for_each(|relation| stepper.share_tables(relation.id));
+    stepper.place_shared_plans();
     stepper.rejects().decode(&source.section(REJECTS).bytes()?, head.rejected)?;
     changed.iter().for_each(|relation| compute_again(stepper, relation));
     Ok(())
@@ -138,19 +147,45 @@ fn restored_base(source: &Source<'_>, relation: &Arc<Relation>) -> Result<State>
     Ok(state)
 }
 
-/// A view, and whether its plan is the one whose state there is.
+/// The shared plans of views whose plans are the ones that there were.
+fn restored_plans(source: &Source<'_>, relations: &[Arc<Relation>], head: &Head) -> Result<Vec<SharedPlan>> {
+    let views = relations.iter().filter_map(|relation| {
+        let (view, dataflow) = (head.relations.get(&relation.id)?.as_ref()?, relation.dataflow()?);
+        let same = !view.shared.is_empty() && fingerprint(dataflow) == view.fingerprint;
+        same.then_some((view, dataflow))
+    });
+    let views: Vec<_> = views.collect();
+    let restored = |plan: &SharedHead| {
+        let read = |view: &ViewHead| view.shared.iter().find(|(_, id)| *id == plan.id).map(|(node, _)| *node);
+        let found = views.iter().find_map(|(view, dataflow)| Some((read(view)?, view, dataflow)));
+        let Some((node, view, dataflow)) = found else { return Ok(None) };
+        let mut query = Query::new_part(dataflow, node, plan.shards, &view.shared)?;
+        let mut state = source.section(&state_section(plan.id));
+        query.load(&mut state)?;
+        state.finish()?;
+        query.has_done(&view.work);
+        Ok(Some(SharedPlan::new(plan.id, query)))
+    };
+    let plans = head.shared.par_iter().filter_map(|plan| restored(plan).transpose());
+    plans.collect()
+}
+
+/// A view, and whether its plan is the one whose state there is; `whole` says that the shared plans are there
+/// that it reads.
 fn restored_view(
     source: &Source<'_>,
     relation: &Arc<Relation>,
     head: &ViewHead,
+    whole: bool,
     (log, memory_limit): (&Arc<dyn Log>, Option<u64>),
 ) -> Result<(State, bool)> {
     let dataflow = relation.dataflow().ok_or_else(|| unusable("a view has no query"))?;
     // The state is in as many parts as it was.
     let mut query = Query::try_new(Arc::clone(dataflow), head.shards)?;
     let stands = head.error.is_some() || head.halt.is_some();
-    let fits = stands || query.fingerprint() == head.fingerprint;
+    let fits = stands || (query.fingerprint() == head.fingerprint && whole);
     if fits && !stands {
+        head.shared.iter().for_each(|(node, plan)| query.read_shared(*node, *plan));
         let mut state = source.section(&state_section(relation.id));
         query.load(&mut state)?;
         state.finish()?;
@@ -167,9 +202,9 @@ fn restored_view(
     (status.busy_us, status.rejected) = (head.busy_us, head.rejected);
     (status.halt, status.error, status.over_limit) = (head.halt, head.error.clone(), head.over_limit);
     view.halted_at = head.halted_at;
-    if stands {
-        view.query.release();
-        view.status.state_bytes = 0;
+    // What has no state yet is nothing to share.
+    if stands || !fits {
+        view.release();
     }
     Ok((State::View(Box::new(view)), fits))
 }
@@ -177,11 +212,12 @@ fn restored_view(
 /// Computes the state of a view again whose plan has changed; its rows change by the difference, if any.
 fn compute_again(stepper: &mut Stepper, relation: &Arc<Relation>) {
     tracing::warn!(relation = %relation.name, "the plan of a query has changed: its state is computed again");
-    let made = match stepper.lost_history(relation) {
+    let lost = relation.dataflow().and_then(|dataflow| stepper.lost_history(dataflow));
+    let made = match lost {
         Some(stream) => Err(Error::LostHistory { stream }),
         None => stepper.rejoin(relation),
     };
     if let Err(error) = made {
-        stepper.fail_view(relation.id, &error);
+        stepper.fail_view(relation.id, &error, stepper.epoch());
     }
 }

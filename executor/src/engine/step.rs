@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use planner::{Access, Catalog, Relation, RelationId, Topic};
+use planner::{Access, Catalog, Dataflow, Relation, RelationId, Topic};
 use rayon::prelude::*;
 use storage::log::{Log, TopicPartition};
 use storage::{Epoch, Offset};
@@ -19,6 +19,7 @@ use super::history::reject;
 use super::lifecycle::Rebuilt;
 use super::memory::{Memory, MemoryLimit, PUSH_QUERIES};
 use super::relations::State;
+use super::shared_plans::SharedPlans;
 use super::snapshot::Snapshot;
 use super::ticks;
 use super::topics::{Arrival, Arrivals, TopicEnds};
@@ -46,7 +47,9 @@ pub(crate) struct Stepper {
     pub(super) states: BTreeMap<RelationId, State>,
     pub(super) versions: HashMap<RelationId, TableVersion>,
     pub(super) topics: HashMap<String, Arc<TopicEnds>>,
-    flow: Flow,
+    pub(super) flow: Flow,
+    /// What several queries have in common.
+    pub(super) shared: SharedPlans,
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) building: Vec<(Target, Building)>,
     /// Push queries that wait until others have their first result.
@@ -76,6 +79,7 @@ impl Stepper {
             versions: HashMap::new(),
             topics: HashMap::new(),
             flow: Flow::default(),
+            shared: SharedPlans::default(),
             subscribers: Vec::new(),
             building: Vec::new(),
             waiting: VecDeque::new(),
@@ -147,6 +151,7 @@ impl Stepper {
         let mut changes = EpochChanges::new();
         self.deliver(0, &mut arrivals, &mut changes);
         for level in 1..=self.flow.deepest {
+            self.step_shared_plans(level, &mut changes);
             self.step_views(level, &mut arrivals, &mut changes);
             self.deliver(level, &mut arrivals, &mut changes);
         }
@@ -155,6 +160,7 @@ impl Stepper {
         }
         self.step_subscribers(&changes);
         self.end_what_is_too_much();
+        self.release_shared_plans();
         let rebuilt = self.rebuilt.iter_mut().map(|r| &mut r.building);
         for building in self.building.iter_mut().map(|(_, b)| b).chain(rebuilt) {
             building.miss(epoch, now_ms, &changes);
@@ -207,6 +213,10 @@ impl Stepper {
 
     /// The views of a level, in parallel.
     fn step_views(&mut self, level: usize, arrivals: &mut Arrivals, changes: &mut EpochChanges) {
+        if !self.shared.plans.is_empty() {
+            let views = self.states.keys().filter(|id| self.flow.query(**id) == level);
+            views.copied().collect::<Vec<_>>().into_iter().for_each(|id| self.tell_shared(id));
+        }
         let (epoch, now_ms, log, rejects) = (self.epoch, self.now_ms, &self.log, &self.rejects);
         let (seen, flow, latest): (&EpochChanges, &Flow, &LatestTimes) = (changes, &self.flow, &self.latest);
         let mut views: Vec<(RelationId, &mut View)> = self
@@ -285,7 +295,9 @@ impl Stepper {
 
     /// Takes note of what a relation keeps in memory.
     pub(super) fn weigh(&mut self, id: RelationId) {
-        self.memory.note(id, self.states.get(&id).map_or(0, State::kept_bytes));
+        if let Some(state) = self.states.get(&id) {
+            self.memory.note(id, state.kept_bytes());
+        }
     }
 
     /// Ends queries while more is kept than may be.
@@ -294,13 +306,17 @@ impl Stepper {
             let view = states.get(&id).and_then(State::view);
             id == PUSH_QUERIES || view.is_some_and(|view| view.status.error.is_none())
         };
-        while let Some((id, limit)) = self.memory.too_much(|id| runs(&self.states, id)) {
+        let may_end = |stepper: &Self, id| runs(&stepper.states, id) || stepper.shared.get(id).is_some();
+        while let Some((id, limit)) = self.memory.too_much(|id| may_end(self, id)) {
+            let relation = self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
+            let error = Error::MemoryLimit { relation, limit };
             if id == PUSH_QUERIES {
                 self.end_largest_subscriber(limit);
-                continue;
+            } else if self.shared.get(id).is_some() {
+                self.fail_shared_plan(id, &error, self.epoch);
+            } else {
+                self.fail_view(id, &error, self.epoch);
             }
-            let relation = self.catalog.by_id(id).map(|r| r.name.clone()).unwrap_or_default();
-            self.fail_view(id, &Error::MemoryLimit { relation, limit });
         }
     }
 
@@ -403,11 +419,11 @@ impl Stepper {
         }
     }
 
-    /// Sets a view aside, with those that read it.
-    pub(super) fn fail_view(&mut self, id: RelationId, error: &Error) {
+    /// Sets a view aside, with those that read it; `last` is the last epoch it has.
+    pub(super) fn fail_view(&mut self, id: RelationId, error: &Error, last: Epoch) {
         if let Some(State::View(view)) = self.states.get_mut(&id) {
             view.fail(error);
-            view.halted_at = self.epoch;
+            view.halted_at = last;
         }
         self.versions.remove(&id);
         self.weigh(id);
@@ -427,15 +443,15 @@ impl Stepper {
     pub(super) fn fail_what_lost_history(&mut self) {
         let views: Vec<_> = self.catalog.iter().filter(|r| r.dataflow().is_some()).cloned().collect();
         for view in views {
-            if let Some(stream) = self.lost_history(&view) {
-                self.fail_view(view.id, &Error::LostHistory { stream });
+            if let Some(stream) = view.dataflow().and_then(|dataflow| self.lost_history(dataflow)) {
+                self.fail_view(view.id, &Error::LostHistory { stream }, self.epoch);
             }
         }
     }
 
-    /// A stream that a view reads and of which the log has let records go.
-    pub(super) fn lost_history(&self, relation: &Relation) -> Option<String> {
-        let sources = relation.dataflow()?.source_relations().filter(|source| source.is_stream());
+    /// A stream that a query reads and of which the log has let records go.
+    pub(super) fn lost_history(&self, dataflow: &Dataflow) -> Option<String> {
+        let sources = dataflow.source_relations().filter(|source| source.is_stream());
         let partitions = |name: &str| self.topics.get(name).map(|topic| topic.partitions.as_slice());
         for source in sources {
             for (number, partition) in (0u32..).zip(partitions(&source.topic.name).unwrap_or_default()) {
@@ -457,6 +473,7 @@ impl Stepper {
         self.states.insert(relation.id, state);
         self.publish_table(relation.id);
         self.share_tables(relation.id);
+        self.share_view(relation.id);
         Ok(())
     }
 
@@ -466,10 +483,15 @@ impl Stepper {
         for reader in readers.filter(|r| r.dataflow().is_some()).map(|r| r.id).collect::<Vec<_>>() {
             let Some(mut state) = self.states.remove(&reader) else { continue };
             if let State::View(view) = &mut state {
-                view.query.share(|table| self.store(table));
+                view.query.look_up_in(|table| self.store(table));
             }
             self.states.insert(reader, state);
         }
+        let mut plans = std::mem::take(&mut self.shared.plans);
+        for plan in plans.iter_mut().filter(|plan| plan.query.sources().contains(&id)) {
+            plan.query.look_up_in(|table| self.store(table));
+        }
+        self.shared.plans = plans;
     }
 
     /// The rows of a table, or of a view that keeps them.
@@ -488,6 +510,8 @@ impl Stepper {
         }
         self.flow = Flow::of(&catalog);
         self.catalog = Arc::new(catalog);
+        self.release_shared_plans();
+        self.place_shared_plans();
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use planner::Relation;
+use planner::{NodeId, Relation};
 use storage::log::{Log, Sync, TopicPartition};
 use storage::{Epoch, Kind};
 
@@ -27,7 +27,7 @@ use crate::ingest::topic_schema;
 use crate::keys::{KeyTable, RowCodec};
 use crate::layout::nullable;
 use crate::operator::Changes;
-use crate::query::{EpochChanges, Query};
+use crate::query::{EpochChanges, OperatorStatus, Query};
 use crate::rejects::{Reason, Reject, Rejects, StepRejects};
 use crate::table::TableStore;
 
@@ -38,6 +38,10 @@ const WEIGHT: &str = "\u{1}weight";
 pub(crate) struct View {
     pub(crate) relation: Arc<Relation>,
     pub(crate) query: Query,
+    /// How the operators do that work for it and are not its own.
+    pub(super) shared: Vec<(NodeId, OperatorStatus)>,
+    /// Bytes of its own operators' state.
+    pub(super) own_bytes: usize,
     /// Its rows, unless they only come and are in its topic.
     pub(crate) store: Option<TableStore>,
     pub(crate) status: QueryStatus,
@@ -88,6 +92,8 @@ impl View {
         Ok(Self {
             relation: Arc::clone(relation),
             query,
+            shared: Vec::new(),
+            own_bytes: 0,
             store,
             status: QueryStatus::default(),
             memory_limit: relation.memory_limit.or(memory_limit),
@@ -121,7 +127,8 @@ impl View {
     /// Lets its state go: it is made again when the view goes on.
     pub(super) fn release(&mut self) {
         self.query.release();
-        self.status.state_bytes = 0;
+        self.shared.clear();
+        (self.status.state_bytes, self.own_bytes) = (0, 0);
     }
 
     /// One epoch; None when the query failed and was set aside.
@@ -201,8 +208,16 @@ impl View {
 
     /// Takes note of how its operators do.
     pub(super) fn measure(&mut self) {
-        self.query.report(Arc::make_mut(&mut self.status.operators));
-        self.status.state_bytes = self.status.operators.iter().map(|o| o.state_bytes).sum();
+        let operators = Arc::make_mut(&mut self.status.operators);
+        self.query.report(operators);
+        let bytes = |operators: &[OperatorStatus]| operators.iter().map(|o| o.state_bytes).sum();
+        self.own_bytes = bytes(operators);
+        for (node, status) in &self.shared {
+            if let Some(operator) = operators.get_mut(*node) {
+                *operator = *status;
+            }
+        }
+        self.status.state_bytes = bytes(operators);
     }
 
     /// Why a view stops whose source has stopped.

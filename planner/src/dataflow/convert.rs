@@ -28,6 +28,9 @@ impl Dataflow {
         // Scalar subqueries become joins, so that they are kept up to date too.
         let mut state = state.clone();
         state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        // The names that the optimizer makes up are part of the plan: the same statement has the same, whatever
+        // was planned before it.
+        state.execution_props_mut().alias_generator = Arc::default();
         let state = if timely { without_shared_expressions(state) } else { state };
         let mut converter = Converter { nodes: Vec::new(), joins, emit, apart: false };
         let mut optimized = state.optimize(&plan)?;

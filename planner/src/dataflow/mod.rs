@@ -10,6 +10,7 @@ mod explain;
 mod fragment;
 mod greatest;
 mod growth;
+mod identity;
 mod logical_key;
 mod outer;
 mod properties;
@@ -28,6 +29,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 pub use explain::{explain, explain_with};
 pub use fragment::RowsInput;
+pub use identity::PlanIdentity;
 pub use session::SessionColumn;
 pub use shared::SharedSide;
 pub use within::Within;

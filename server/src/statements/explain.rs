@@ -24,8 +24,9 @@ pub(super) async fn explain(session: &mut Session, explain: &Explain) -> Result<
             };
             explain_with(dataflow, &|id| match status.operators.get(id) {
                 Some(o) if explain.analyze => {
+                    let shared = if o.shared { ", shared" } else { "" };
                     format!(
-                        "  (rows {}, of them retracted {}, {} µs, {} bytes)",
+                        "  (rows {}, of them retracted {}, {} µs, {} bytes{shared})",
                         o.rows_out, o.rows_retracted, o.busy_us, o.state_bytes
                     )
                 }

@@ -134,6 +134,7 @@ fn operators(system: &SystemRelations) -> Option<RecordBatch> {
                 number(status.rows_retracted),
                 number(status.busy_us),
                 number(status.state_bytes as u64),
+                status.shared.into(),
             ]);
         }
     }
@@ -146,6 +147,7 @@ fn operators(system: &SystemRelations) -> Option<RecordBatch> {
         ("rows_retracted", big()),
         ("busy_us", big()),
         ("state_bytes", big()),
+        ("shared", Kind::Bool),
     ];
     table(&model, rows)
 }
