@@ -6,13 +6,12 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{
-    concat, concat_batches, filter, filter_record_batch, take, take_record_batch,
-};
+use datafusion::arrow::compute::{concat, concat_batches, filter, filter_record_batch, take};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 use crate::keys::{KeyTable, RowCodec};
+use crate::layout::take_rows;
 
 /// Rows that came and went. Rows and weights have equal length; no weight is null.
 #[derive(Debug, Clone)]
@@ -67,7 +66,7 @@ impl ChangeBatch {
 
     pub(crate) fn take(&self, indices: &UInt32Array) -> Result<Self> {
         let weights = self.weights.as_ref().map(|w| take(w, indices, None)).transpose()?;
-        Ok(Self { rows: take_record_batch(&self.rows, indices)?, weights: weights.as_ref().map(int64) })
+        Ok(Self { rows: take_rows(&self.rows, indices)?, weights: weights.as_ref().map(int64) })
     }
 
     /// Each row as often as its weight says: what only comes has no weights.
@@ -76,7 +75,7 @@ impl ChangeBatch {
             let row_id = u32::try_from(row).unwrap_or(u32::MAX);
             (0..self.weight(row)).map(move |_| row_id)
         });
-        Ok(Self::inserted(take_record_batch(&self.rows, &copies.collect::<UInt32Array>())?))
+        Ok(Self::inserted(take_rows(&self.rows, &copies.collect::<UInt32Array>())?))
     }
 
     /// One batch of several with the same layout.
@@ -139,7 +138,7 @@ pub(crate) fn consolidate(schema: &SchemaRef, batches: Vec<ChangeBatch>) -> Resu
     if indices.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = take_record_batch(&all.rows, &UInt32Array::from(indices))?;
+    let rows = take_rows(&all.rows, &UInt32Array::from(indices))?;
     if weights.iter().all(|w| *w == 1) {
         return Ok(vec![ChangeBatch::inserted(rows)]);
     }

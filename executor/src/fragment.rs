@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use planner::RowsInput;
 
 use crate::error::Result;
-use crate::layout::nullable;
+use crate::layout::{batch_of, nullable};
 
 /// Functions and options of fragments.
 static STATE: LazyLock<SessionState> = LazyLock::new(|| planner::session_state(1));
@@ -70,11 +70,7 @@ impl Fragment {
         let batches: Vec<RecordBatch> = futures::executor::block_on(stream.try_collect())?;
         batches
             .into_iter()
-            .map(|batch| {
-                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-                let columns = batch.columns().to_vec();
-                Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
-            })
+            .map(|batch| Ok(batch_of(schema, batch.columns().to_vec(), batch.num_rows())?))
             .collect()
     }
 }

@@ -7,9 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::{
-    BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
-};
+use datafusion::arrow::array::{BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use datafusion::arrow::compute::{cast, not};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
@@ -19,6 +17,7 @@ use crate::build::operator;
 use crate::change::{ChangeBatch, consolidate};
 use crate::engine::with_values;
 use crate::error::{Error, Result};
+use crate::layout::batch_of;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader};
@@ -457,8 +456,7 @@ fn source(
 
 fn columns_of(batch: &ChangeBatch, columns: &[usize], schema: &SchemaRef) -> Result<ChangeBatch> {
     let arrays = columns.iter().map(|c| Arc::clone(batch.rows.column(*c))).collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
-    let rows = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?;
+    let rows = batch_of(schema, arrays, batch.len())?;
     Ok(ChangeBatch { rows, weights: batch.weights.clone() })
 }
 

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{cast, take_record_batch};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use planner::WindowSpec;
 
 use crate::error::Result;
+use crate::layout::{batch_of, take_rows};
 
 /// Ticks of a time type in one millisecond; None if the type is coarser or no time.
 pub(crate) fn ticks_per_ms(data_type: &DataType) -> i64 {
@@ -102,11 +103,8 @@ impl Placed {
         let indices = UInt32Array::from(self.rows.clone());
         let whole =
             self.rows.len() == rows.num_rows() && self.rows.iter().enumerate().all(|(i, r)| i == *r as usize);
-        let mut columns = if whole {
-            rows.columns().to_vec()
-        } else {
-            take_record_batch(rows, &indices)?.columns().to_vec()
-        };
+        let mut columns =
+            if whole { rows.columns().to_vec() } else { take_rows(rows, &indices)?.columns().to_vec() };
         let bound = |side: fn(&(i64, i64)) -> i64| -> Result<ArrayRef> {
             let data_type = schema.field(columns.len()).data_type();
             let ticks = ticks_per_ms(data_type);
@@ -117,9 +115,7 @@ impl Placed {
         };
         let (start, end) = (bound(|window| window.0)?, bound(|window| window.1)?);
         columns.extend([start, end]);
-        let options =
-            datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(self.rows.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+        Ok(batch_of(schema, columns, self.rows.len())?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, not};
 use planner::Relation;
 use storage::log::{Log, TopicPartition};
@@ -13,7 +13,7 @@ use super::topics::{Arrival, PartitionEnds, TopicEnds};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, BadRecord, Codec, decode_batches};
-use crate::layout::nullable;
+use crate::layout::{batch_of, nullable};
 use crate::operator::Changes;
 use crate::rejects::{Reason, Reject, Rejects};
 
@@ -43,8 +43,7 @@ pub(crate) fn full_batch(
         columns.push(Arc::clone(rows.column(relation.columns.len() + 1)));
     }
     let schema = nullable(&relation.full_schema());
-    let options = RecordBatchOptions::new().with_row_count(Some(n));
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    Ok(batch_of(&schema, columns, n)?)
 }
 
 /// A stream's rows in full layout without those that have no value.

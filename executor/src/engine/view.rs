@@ -10,7 +10,6 @@ use std::time::Instant;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array,
 };
-use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use planner::{NodeId, Relation};
 use storage::log::{Log, Sync, TopicPartition};
@@ -25,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::format::{Codec, split};
 use crate::ingest::topic_schema;
 use crate::keys::{KeyTable, RowCodec};
-use crate::layout::nullable;
+use crate::layout::{nullable, take_rows};
 use crate::operator::Changes;
 use crate::query::{EpochChanges, OperatorStatus, Query};
 use crate::rejects::{Reason, Reject, Rejects, StepRejects};
@@ -431,7 +430,7 @@ fn last_of_each_key(relation: &Relation, changes: &Changes, latest_ms: i64) -> R
         order.sort_by_key(|at| if gone[*at] { (false, starts.value(rows[*at] as usize)) } else { (true, 0) });
         (rows, gone) = order.into_iter().map(|at| (rows[at], gone[at])).unzip();
     }
-    let mut columns = take_record_batch(&all.rows, &UInt32Array::from(rows))?.columns().to_vec();
+    let mut columns = take_rows(&all.rows, &UInt32Array::from(rows))?.columns().to_vec();
     let times = match columns.get(relation.columns.len()) {
         Some(times) => {
             let times = times.as_primitive::<Int64Type>().iter().zip(&gone);

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use datafusion::arrow::array::{Array, AsArray, BinaryArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
 
 use crate::error::Result;
+use crate::layout::take_rows;
 
 /// Records by partition, in their order.
 pub(crate) fn split(records: RecordBatch, partitions: u32) -> Result<Vec<(u32, RecordBatch)>> {
@@ -20,7 +20,7 @@ pub(crate) fn split(records: RecordBatch, partitions: u32) -> Result<Vec<(u32, R
         let named = named.map_or(&[][..], |array| array.value(row));
         rows.entry(partition_of(named, partitions)).or_default().push(u32::try_from(row).unwrap_or(u32::MAX));
     }
-    let taken = |(partition, rows)| Ok((partition, take_record_batch(&records, &UInt32Array::from(rows))?));
+    let taken = |(partition, rows)| Ok((partition, take_rows(&records, &UInt32Array::from(rows))?));
     rows.into_iter().map(taken).collect()
 }
 

@@ -9,7 +9,9 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array,
 };
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Float64Type, Int64Type, i256,
+};
 use datafusion::arrow::error::ArrowError;
 
 use crate::error::{Error, Result};
@@ -109,6 +111,10 @@ fn unsupported(function: &str, argument: &DataType) -> Error {
 
 fn out_of_range() -> Error {
     Error::Evaluation(ArrowError::ArithmeticOverflow("bigint out of range".into()))
+}
+
+fn numeric_overflow() -> Error {
+    Error::Evaluation(ArrowError::ArithmeticOverflow("numeric field overflow".into()))
 }
 
 fn typed<'a, T: 'static>(input: &'a Input<'_>, function: &str) -> Result<&'a T> {
@@ -481,6 +487,19 @@ impl DecimalSum {
         let shift = average.then(|| u32::try_from(scale - from).unwrap_or(0));
         Ok(Self { precision: *precision, scale: *scale, shift, groups: Vec::new() })
     }
+
+    /// A sum, or a quotient of one.
+    fn result(&self, sum: i128, count: i64) -> Result<i128> {
+        let result = match self.shift {
+            Some(shift) => {
+                let sum = i256::from_i128(sum).wrapping_mul(i256::from_i128(10_i128.pow(shift)));
+                sum.wrapping_div(i256::from_i128(i128::from(count))).to_i128()
+            }
+            None => Some(sum),
+        };
+        let digits = 10_u128.pow(u32::from(DECIMAL128_MAX_PRECISION));
+        result.filter(|result| result.unsigned_abs() < digits).ok_or_else(numeric_overflow)
+    }
 }
 
 impl Accumulator for DecimalSum {
@@ -493,30 +512,32 @@ impl Accumulator for DecimalSum {
             .values
             .and_then(|v| v.as_primitive_opt::<Decimal128Type>())
             .ok_or_else(|| Error::bug("sum", "the argument is no decimal"))?;
+        let mut fits = true;
         input.each(|slot, row, weight| {
             let (sum, count) = &mut self.groups[slot];
-            *sum = sum.wrapping_add(values.value(row).wrapping_mul(i128::from(weight)));
+            let change = values.value(row).checked_mul(i128::from(weight));
+            match change.and_then(|change| sum.checked_add(change)) {
+                Some(new) => *sum = new,
+                None => fits = false,
+            }
             *count += weight;
         });
-        Ok(())
+        if fits { Ok(()) } else { Err(numeric_overflow()) }
     }
 
     fn merge(&mut self, into: Slot, from: Slot) -> Result<()> {
         let (sum, count) = self.groups[from as usize];
         let group = &mut self.groups[into as usize];
-        *group = (group.0.wrapping_add(sum), group.1 + count);
+        *group = (group.0.checked_add(sum).ok_or_else(numeric_overflow)?, group.1 + count);
         Ok(())
     }
 
     fn results(&self, slots: &[Slot]) -> Result<ArrayRef> {
-        let results = slots.iter().map(|s| self.groups[*s as usize]).map(|(sum, count)| {
-            (count != 0).then(|| match self.shift {
-                Some(shift) => sum.wrapping_mul(10_i128.pow(shift)).wrapping_div(i128::from(count)),
-                None => sum,
-            })
-        });
-        let array =
-            results.collect::<Decimal128Array>().with_precision_and_scale(self.precision, self.scale)?;
+        let groups = slots.iter().map(|slot| self.groups[*slot as usize]);
+        let results = groups.map(|(sum, count)| (count != 0).then(|| self.result(sum, count)).transpose());
+        let array = results
+            .collect::<Result<Decimal128Array>>()?
+            .with_precision_and_scale(self.precision, self.scale)?;
         Ok(Arc::new(array))
     }
 

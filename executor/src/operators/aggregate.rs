@@ -5,8 +5,6 @@
 //! Invariant: a group is there exactly while rows with positive total weight are in it; without
 //! GROUP BY there is always one row.
 
-use std::sync::Arc;
-
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::compute::{and, filter_record_batch, not};
@@ -19,6 +17,7 @@ use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
 use crate::keys::{EncodedRows, KeyTable, RowCodec, Slot, hash};
+use crate::layout::batch_of;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader, Stateful};
@@ -228,9 +227,7 @@ impl Shard {
         for accumulator in &self.accumulators {
             columns.push(accumulator.results(slots)?);
         }
-        let options =
-            datafusion::arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+        Ok(batch_of(schema, columns, slots.len())?)
     }
 
     fn remove(&mut self, slot: Slot) {

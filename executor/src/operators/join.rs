@@ -7,8 +7,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use super::join_side::{JoinSide, SideReader};
@@ -19,6 +18,7 @@ use crate::change::ChangeBatch;
 use crate::error::{Error, Lateness, Result};
 use crate::expression::{Expression, resilient, row_text};
 use crate::keys::{KeyTable, RowCodec};
+use crate::layout::{batch_of, take_rows};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader, Stateful};
@@ -299,7 +299,7 @@ impl Pairs {
         left: bool,
         schema: &SchemaRef,
     ) -> Result<ChangeBatch> {
-        let own = take_record_batch(&batch.rows, &UInt32Array::from(self.rows))?;
+        let own = take_rows(&batch.rows, &UInt32Array::from(self.rows))?;
         let theirs = other.columns(&self.ids)?;
         let rows = glue(own.columns(), &theirs, left, self.ids.len(), schema)?;
         Ok(ChangeBatch { rows, weights: product(&self.weights[0], &self.weights[1]) })
@@ -316,6 +316,5 @@ pub(super) fn glue(
 ) -> Result<RecordBatch> {
     let (left, right) = if own_left { (own, theirs) } else { (theirs, own) };
     let columns = left.iter().chain(right).cloned().collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    Ok(batch_of(schema, columns, rows)?)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
@@ -12,6 +12,7 @@ use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::{Expression, resilient};
 use crate::keys::{EncodedRows, KeyTable, RowCodec, hash};
+use crate::layout::batch_of;
 use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader, Stateful};
 
@@ -228,7 +229,7 @@ impl KeyedRows {
         if ids.is_empty() {
             return Ok(None);
         }
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), self.columns(ids)?)?;
+        let rows = batch_of(&self.schema, self.columns(ids)?, ids.len())?;
         let weights = Int64Array::from_iter_values(ids.iter().map(|id| -self.weight(*id)));
         let gone = ChangeBatch::weighted(rows, weights);
         self.apply(&self.keyed(&gone)?)?;

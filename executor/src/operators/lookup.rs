@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
-use datafusion::arrow::compute::{concat, take_record_batch};
+use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::join::{JoinSpec, filtered, glue};
@@ -16,6 +16,7 @@ use super::keyed_rows::{BatchKeys, KeyedRows, RowId};
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::expression::{Expression, resilient};
+use crate::layout::{batch_of, take_rows};
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader, Stateful};
@@ -57,7 +58,7 @@ impl Lookup {
                 Ok(())
             })?;
         }
-        let own = take_record_batch(&batch.rows, &UInt32Array::from(rows.clone()))?;
+        let own = take_rows(&batch.rows, &UInt32Array::from(rows.clone()))?;
         let joined = glue(own.columns(), &table.columns(&ids)?, true, rows.len(), &self.schema)?;
         if !self.outer {
             return filtered(ChangeBatch::inserted(joined), self.filter.as_ref(), rejects);
@@ -87,7 +88,7 @@ impl Lookup {
         met.iter().for_each(|row| matched[*row as usize] = true);
         let alone: Vec<u32> =
             (0..batch.len()).filter(|r| !matched[*r]).filter_map(|r| u32::try_from(r).ok()).collect();
-        let own = take_record_batch(&batch.rows, &UInt32Array::from(alone.clone()))?;
+        let own = take_rows(&batch.rows, &UInt32Array::from(alone.clone()))?;
         let width = own.num_columns();
         let columns = joined
             .columns()
@@ -104,9 +105,9 @@ impl Lookup {
             .collect::<Result<Vec<_>>>()?;
         let mut order: Vec<(u32, u32)> = met.iter().chain(&alone).copied().zip(0u32..).collect();
         order.sort_unstable();
-        let all = datafusion::arrow::array::RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        let all = batch_of(&self.schema, columns, order.len())?;
         let indices: UInt32Array = order.into_iter().map(|(_, index)| index).collect();
-        Ok(vec![ChangeBatch::inserted(take_record_batch(&all, &indices)?)])
+        Ok(vec![ChangeBatch::inserted(take_rows(&all, &indices)?)])
     }
 }
 

@@ -1,12 +1,10 @@
 //! Computes columns. Linear: weights pass through.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 use crate::expression::{Expression, resilient};
+use crate::layout::batch_of;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
@@ -21,12 +19,7 @@ impl Operator for Project {
         for batch in inputs.into_iter().flatten() {
             out.extend(resilient(&batch, rejects, &mut |b| {
                 let columns = self.exprs.iter().map(|e| e.evaluate(&b.rows)).collect::<Result<Vec<_>>>()?;
-                let options = RecordBatchOptions::new().with_row_count(Some(b.len()));
-                Ok(b.with_rows(RecordBatch::try_new_with_options(
-                    Arc::clone(&self.schema),
-                    columns,
-                    &options,
-                )?))
+                Ok(b.with_rows(batch_of(&self.schema, columns, b.len())?))
             })?);
         }
         Ok(out)

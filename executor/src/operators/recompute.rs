@@ -5,9 +5,7 @@
 //! Invariant: the results kept are the fragment's over the rows kept, whatever order it breaks ties
 //! in: what is taken back is what was given.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::keyed_rows::{Keyed, KeyedRows, RowId, shard_changes};
@@ -16,6 +14,7 @@ use crate::change::{ChangeBatch, consolidate};
 use crate::error::Result;
 use crate::fragment::Fragment;
 use crate::keys::KeyTable;
+use crate::layout::batch_of;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader, Stateful};
@@ -143,6 +142,5 @@ impl Shard {
 }
 
 fn batch(schema: &SchemaRef, rows: &KeyedRows, ids: &[RowId]) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), rows.columns(ids)?, &options)?)
+    Ok(batch_of(schema, rows.columns(ids)?, ids.len())?)
 }

@@ -3,16 +3,13 @@
 //! Invariant: rows lie in chunks in the order of their numbers; small chunks are merged, so their
 //! count stays logarithmic in the number of batches below the size of a chunk.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::{
-    Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
-};
-use datafusion::arrow::compute::{concat_batches, interleave, take, take_record_batch};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array};
+use datafusion::arrow::compute::{concat_batches, interleave, take};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::keyed_rows::RowId;
 use crate::error::Result;
+use crate::layout::{batch_of, take_rows};
 use crate::state::{Image, StateReader, Stateful};
 
 /// Chunks are merged up to so many rows.
@@ -106,9 +103,7 @@ impl Stateful for RowChunks {
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         for _ in 0..state.count()? {
             let rows = state.rows()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-            let schema = Arc::clone(&self.schema);
-            let chunk = RecordBatch::try_new_with_options(schema, rows.columns().to_vec(), &options)?;
+            let chunk = batch_of(&self.schema, rows.columns().to_vec(), rows.num_rows())?;
             self.starts.push(RowId::try_from(self.rows).unwrap_or(RowId::MAX));
             self.rows += chunk.num_rows();
             self.bytes += chunk.get_array_memory_size();
@@ -126,5 +121,5 @@ fn own_buffers(rows: &RecordBatch) -> Result<RecordBatch> {
         return Ok(rows.clone());
     }
     let all: UInt32Array = (0..u32::try_from(rows.num_rows()).unwrap_or(u32::MAX)).collect();
-    Ok(take_record_batch(rows, &all)?)
+    Ok(take_rows(rows, &all)?)
 }

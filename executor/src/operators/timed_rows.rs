@@ -2,14 +2,14 @@
 //! that are to come or to leave.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use datafusion::arrow::array::{Int64Array, RecordBatch};
+use datafusion::arrow::array::Int64Array;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::keys::{EncodedRows, RowCodec};
+use crate::layout::batch_of;
 use crate::state::{Image, StateReader, Stateful};
 
 /// What a B-tree keeps for each entry beside the row's own bytes.
@@ -70,7 +70,7 @@ impl TimedRows {
             return Ok(None);
         }
         let columns = self.codec.decode(rows.iter().map(AsRef::as_ref))?;
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        let rows = batch_of(&self.schema, columns, weights.len())?;
         Ok(Some(ChangeBatch::weighted(rows, Int64Array::from(weights))))
     }
 

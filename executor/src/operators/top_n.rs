@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use datafusion::arrow::array::{ArrayRef, Int64Array, UInt64Array};
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
@@ -19,6 +19,7 @@ use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::expression::Expression;
 use crate::keys::{KeyTable, RowCodec, Slot};
+use crate::layout::batch_of;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader, Stateful};
@@ -219,8 +220,7 @@ impl Shard {
             let numbers: ArrayRef = Arc::new(rows.iter().map(|row| row.number).collect::<UInt64Array>());
             columns.push(numbers);
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let rows_batch = RecordBatch::try_new_with_options(Arc::clone(&self.spec.schema), columns, &options)?;
+        let rows_batch = batch_of(&self.spec.schema, columns, rows.len())?;
         Ok(ChangeBatch::weighted(rows_batch, Int64Array::from_value(weight, rows.len())))
     }
 }

@@ -3,13 +3,11 @@
 //! What a difference takes away has come with what it is taken from. Were both passed on, each outer join above
 //! would make several rows of each, and a few dozen of them more than there is memory for.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::change::consolidate;
 use crate::error::Result;
+use crate::layout::batch_of;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
@@ -25,13 +23,8 @@ impl Operator for Union {
             .into_iter()
             .flatten()
             .map(|batch| {
-                let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
                 let columns = batch.rows.columns().to_vec();
-                Ok(batch.with_rows(RecordBatch::try_new_with_options(
-                    Arc::clone(&self.schema),
-                    columns,
-                    &options,
-                )?))
+                Ok(batch.with_rows(batch_of(&self.schema, columns, batch.len())?))
             })
             .collect::<Result<Changes>>()?;
         match rows.first().filter(|_| self.difference) {

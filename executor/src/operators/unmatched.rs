@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, Int64Array, RecordBatch};
+use datafusion::arrow::array::{Array, Int64Array};
 use datafusion::arrow::compute::max;
 use datafusion::arrow::datatypes::SchemaRef;
 
@@ -17,6 +17,7 @@ use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::Expression;
 use crate::keys::KeyTable;
+use crate::layout::batch_of;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 use crate::state::{Image, StateReader, Stateful};
@@ -52,7 +53,7 @@ impl Unmatched {
         for batch in pairs {
             let from = if self.left { 0 } else { batch.rows.num_columns() - width };
             let columns = batch.rows.columns()[from..from + width].to_vec();
-            let own = ChangeBatch::inserted(RecordBatch::try_new(Arc::clone(&self.schema), columns)?);
+            let own = ChangeBatch::inserted(batch_of(&self.schema, columns, batch.len())?);
             let (rows, times) = (self.waiting.encode(&own)?, self.own_times(&own)?);
             for row in 0..own.len() {
                 met.insert(rows.row(row));

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::expression::resilient;
 use crate::fragment::Fragment;
+use crate::layout::batch_of;
 use crate::operator::{Changes, Operator};
 use crate::rejects::StepRejects;
 
@@ -38,8 +39,7 @@ impl Unnest {
     fn change(&self, rows: &RecordBatch, weighted: bool) -> Result<ChangeBatch> {
         let (weights, columns) =
             rows.columns().split_last().ok_or_else(|| Error::bug("unnest", "the weight is missing"))?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns.to_vec(), &options)?;
+        let rows = batch_of(&self.schema, columns.to_vec(), rows.num_rows())?;
         let weights = weighted.then(|| Int64Array::from(weights.to_data()));
         Ok(ChangeBatch { rows, weights })
     }

@@ -9,13 +9,13 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use planner::WindowSpec;
 
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::keys::{KeyTable, RowCodec};
+use crate::layout::take_rows;
 
 /// Batches smaller than this stay as they are.
 const SMALL_ROWS: usize = 64;
@@ -63,7 +63,7 @@ impl WindowMerger {
         let kept: (Vec<u32>, Vec<i64>) = first.into_iter().zip(weights).filter(|(_, w)| *w != 0).unzip();
         let first = UInt32Array::from(kept.0);
         let times = datafusion::arrow::compute::take(&panes, &first, None)?;
-        let rows = take_record_batch(&batch.rows, &first)?;
+        let rows = take_rows(&batch.rows, &first)?;
         Ok((ChangeBatch::weighted(rows, Int64Array::from(kept.1)), Int64Array::from(times.to_data())))
     }
 }

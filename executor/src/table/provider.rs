@@ -17,6 +17,7 @@ use futures::stream;
 
 use super::TableVersion;
 use crate::engine::StreamReader;
+use crate::layout::batch_of;
 
 /// A table at one epoch.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl TableProvider for TableProviderAt {
         let width = self.schema.fields().len();
         let shown = batches
             .into_iter()
-            .map(|b| RecordBatch::try_new(Arc::clone(&self.schema), b.columns()[..width].to_vec()))
+            .map(|b| batch_of(&self.schema, b.columns()[..width].to_vec(), b.num_rows()))
             .collect::<std::result::Result<Vec<_>, _>>()?;
         let parts = spread(shown, state.config().target_partitions());
         Ok(MemorySourceConfig::try_new_exec(&parts, Arc::clone(&self.schema), projection.cloned())?)
@@ -170,9 +171,7 @@ impl PartitionStream for StreamPart {
                 }
                 let batch = ready.pop().ok_or_else(|| external(crate::Error::bug("stream", "no batch")))?;
                 let columns = batch.columns()[..schema.fields().len()].to_vec();
-                let options = datafusion::arrow::record_batch::RecordBatchOptions::new()
-                    .with_row_count(Some(batch.num_rows()));
-                let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+                let batch = batch_of(&schema, columns, batch.num_rows())?;
                 Ok(Some((batch, (reader, cursor, ready))))
             }
         });

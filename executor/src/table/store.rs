@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_empty_array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
-use datafusion::arrow::compute::{concat_batches, interleave, take_record_batch};
+use datafusion::arrow::compute::{concat_batches, interleave};
 use datafusion::arrow::datatypes::SchemaRef;
 use parking_lot::{RwLock, RwLockReadGuard};
 
@@ -17,6 +17,7 @@ use super::version::TableVersion;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::keys::{KeyTable, RowCodec, Slot};
+use crate::layout::{batch_of, take_rows};
 use crate::state::{Image, StateReader};
 
 /// Most rows of a chunk.
@@ -184,9 +185,7 @@ impl TableStore {
                 BooleanArray::from(mask)
             });
             let rows = Chunk { rows, live }.batch()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-            let schema = Arc::clone(&inner.schema);
-            let rows = RecordBatch::try_new_with_options(schema, rows.columns().to_vec(), &options)?;
+            let rows = batch_of(&inner.schema, rows.columns().to_vec(), rows.num_rows())?;
             if rows.num_rows() > 0 {
                 inner.add_chunk(rows)?;
             }
@@ -399,11 +398,8 @@ impl Inner {
             return Ok(());
         }
         let whole = indices.len() == batch.len() && batch.weights.is_none();
-        let rows = if whole {
-            batch.rows.clone()
-        } else {
-            take_record_batch(&batch.rows, &UInt32Array::from(indices))?
-        };
+        let rows =
+            if whole { batch.rows.clone() } else { take_rows(&batch.rows, &UInt32Array::from(indices))? };
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec())?;
         self.change += 1;
         for start in (0..rows.num_rows()).step_by(CHUNK_ROWS) {
@@ -540,7 +536,7 @@ impl Inner {
                 slots.push(chunk.slots[*row as usize]);
             }
             moved.push((*id, places));
-            parts.push(take_record_batch(&chunk.rows, &UInt32Array::from(live))?);
+            parts.push(take_rows(&chunk.rows, &UInt32Array::from(live))?);
         }
         self.free.extend(ids);
         if slots.is_empty() {
@@ -594,7 +590,7 @@ impl Inner {
             changes.push(ChangeBatch::weighted(gone, weights));
         }
         if !new.is_empty() {
-            let came = take_record_batch(rows, &UInt32Array::from(new))?;
+            let came = take_rows(rows, &UInt32Array::from(new))?;
             changes.push(ChangeBatch::inserted(came));
         }
         Ok(changes)
@@ -603,8 +599,7 @@ impl Inner {
     fn gather(&self, positions: &[Position]) -> Result<RecordBatch> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let columns = self.gather_columns(positions, &all)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(positions.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+        Ok(batch_of(&self.schema, columns, positions.len())?)
     }
 
     fn gather_columns(&self, positions: &[Position], columns: &[usize]) -> Result<Vec<ArrayRef>> {

@@ -331,6 +331,12 @@ fn rename(function: &mut Function) {
             let descending = name == "arg_max";
             let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(by))) = list.args.pop() else { return };
             let options = OrderByOptions { asc: Some(!descending), nulls_first: Some(false) };
+            let known = Expr::IsNotNull(Box::new(by.clone()));
+            let filter = function
+                .filter
+                .take()
+                .map_or(known.clone(), |filter| binary(Expr::Nested(filter), BinaryOperator::And, known));
+            function.filter = Some(Box::new(filter));
             list.clauses.push(FunctionArgumentClause::OrderBy(vec![OrderByExpr {
                 expr: by,
                 options,

@@ -53,7 +53,11 @@ impl ExprPlanner for CheckedPlanner {
             (_, Some(_)) => (left_width, left_width),
             _ => (left_width, right_width),
         };
-        let common = if widths.0.max(widths.1) == 1 { DataType::Int32 } else { DataType::Int64 };
+        let common = match widths.0.max(widths.1) {
+            _ if left == DataType::Int16 && right == DataType::Int16 => DataType::Int16,
+            1 => DataType::Int32,
+            _ => DataType::Int64,
+        };
         let side = |e: Expr, data_type: &DataType| match literal(&e).map(i32::try_from) {
             Some(Ok(small)) if common == DataType::Int32 => lit(small),
             _ if *data_type == common => e,
@@ -87,13 +91,15 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 
 fn function(at: usize) -> Arc<ScalarUDF> {
     let (name, kernel) = FUNCTIONS[at];
-    let signature = Signature::uniform(2, vec![DataType::Int32, DataType::Int64], Volatility::Immutable);
+    let whole = vec![DataType::Int16, DataType::Int32, DataType::Int64];
+    let signature = Signature::uniform(2, whole, Volatility::Immutable);
     scalar_function_of(
         name,
         signature,
         |types| Ok(types[0].clone()),
         move |args, _| {
             let whole = match args[0].data_type() {
+                DataType::Int16 => "smallint",
                 DataType::Int32 => "integer",
                 _ => "bigint",
             };

@@ -1,7 +1,7 @@
-//! sum() of whole numbers: an error where the result does not fit, as in PostgreSQL. DataFusion's wraps around, which is
-//! a wrong answer.
+//! sum() of whole numbers and of NUMERIC: an error where the result does not fit. DataFusion's wraps around, which is a
+//! wrong answer.
 //!
-//! They are added up as numbers of 38 digits, which no number of rows fills; the result alone has to fit.
+//! They are added up in twice as many bits, which no number of rows fills; the result alone has to fit.
 //! Source: PostgreSQL, "Aggregate Functions"; int8_sum and int4_sum in numeric.c.
 
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef, Int64Type, UInt64Type,
+    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, Field,
+    FieldRef, Int64Type, UInt64Type, i256,
 };
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err};
 use datafusion::functions_aggregate::sum::Sum;
@@ -19,8 +20,14 @@ use datafusion::logical_expr::{
     Signature,
 };
 
-/// What whole numbers are added up as.
-const WIDE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+/// What numbers are added up as whose sum has this type; None: as they are.
+fn wide_of(result: &DataType) -> Option<DataType> {
+    match result {
+        DataType::Int64 | DataType::UInt64 => Some(DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0)),
+        DataType::Decimal128(_, scale) => Some(DataType::Decimal256(DECIMAL256_MAX_PRECISION, *scale)),
+        _ => None,
+    }
+}
 
 /// The aggregate.
 pub(super) fn function() -> AggregateUDF {
@@ -32,13 +39,8 @@ struct CheckedSum {
     inner: Sum,
 }
 
-/// The type of whole numbers that a result is to have.
-fn whole(result: &DataType) -> Option<DataType> {
-    matches!(result, DataType::Int64 | DataType::UInt64).then(|| result.clone())
-}
-
-fn widened(args: AccumulatorArgs<'_>) -> AccumulatorArgs<'_> {
-    AccumulatorArgs { return_field: Arc::new(Field::new(args.name, WIDE, true)), ..args }
+fn widened<'a>(args: AccumulatorArgs<'a>, wide: &DataType) -> AccumulatorArgs<'a> {
+    AccumulatorArgs { return_field: Arc::new(Field::new(args.name, wide.clone(), true)), ..args }
 }
 
 impl AggregateUDFImpl for CheckedSum {
@@ -55,17 +57,21 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        match whole(args.return_type()) {
+        let result = args.return_type().clone();
+        match wide_of(&result) {
             None => self.inner.accumulator(args),
-            Some(result) => Ok(Box::new(Narrowing { sum: self.inner.accumulator(widened(args))?, result })),
+            Some(wide) => {
+                let sum = self.inner.accumulator(widened(args, &wide))?;
+                Ok(Box::new(Narrowing { sum, wide, result }))
+            }
         }
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        match whole(args.return_type()) {
+        match wide_of(args.return_type()) {
             None => self.inner.state_fields(args),
-            Some(_) => {
-                let return_field = Arc::new(Field::new(args.name, WIDE, true));
+            Some(wide) => {
+                let return_field = Arc::new(Field::new(args.name, wide, true));
                 self.inner.state_fields(StateFieldsArgs { return_field, ..args })
             }
         }
@@ -76,21 +82,23 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        match whole(args.return_type()) {
+        let result = args.return_type().clone();
+        match wide_of(&result) {
             None => self.inner.create_groups_accumulator(args),
-            Some(result) => {
-                let sums = self.inner.create_groups_accumulator(widened(args))?;
-                Ok(Box::new(NarrowingGroups { sums, result }))
+            Some(wide) => {
+                let sums = self.inner.create_groups_accumulator(widened(args, &wide))?;
+                Ok(Box::new(NarrowingGroups { sums, wide, result }))
             }
         }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        match whole(args.return_type()) {
-            // DataFusion slides over distinct numbers of this one type.
-            Some(result) if !args.is_distinct => {
-                let sum = self.inner.create_sliding_accumulator(widened(args))?;
-                Ok(Box::new(Narrowing { sum, result }))
+        let result = args.return_type().clone();
+        match wide_of(&result) {
+            // DataFusion slides over distinct numbers of one type only.
+            Some(wide) if !args.is_distinct => {
+                let sum = self.inner.create_sliding_accumulator(widened(args, &wide))?;
+                Ok(Box::new(Narrowing { sum, wide, result }))
             }
             _ => self.inner.create_sliding_accumulator(args),
         }
@@ -109,12 +117,22 @@ impl AggregateUDFImpl for CheckedSum {
     }
 }
 
-fn wide(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
-    values.iter().map(|values| Ok(cast(values, &WIDE)?)).collect()
+fn cast_all(values: &[ArrayRef], wide: &DataType) -> Result<Vec<ArrayRef>> {
+    values.iter().map(|values| Ok(cast(values, wide)?)).collect()
 }
 
 /// Sums that fit into the result's type.
 fn narrow(sums: &ArrayRef, result: &DataType) -> Result<ArrayRef> {
+    if let DataType::Decimal128(precision, scale) = result {
+        let sums = sums.as_primitive::<Decimal256Type>();
+        let digits = i256::from_i128(10_i128.pow(u32::from(DECIMAL128_MAX_PRECISION)));
+        let fits = |sum: &i256| sum.wrapping_abs() < digits;
+        let sums = sums.try_unary::<_, Decimal128Type, DataFusionError>(|sum| {
+            let sum = Some(sum).filter(fits).and_then(i256::to_i128);
+            sum.ok_or_else(|| exec_datafusion_err!("numeric field overflow"))
+        })?;
+        return Ok(Arc::new(sums.with_precision_and_scale(*precision, *scale)?));
+    }
     let sums = sums.as_primitive::<Decimal128Type>();
     Ok(match result {
         DataType::UInt64 => Arc::new(sums.try_unary::<_, UInt64Type, DataFusionError>(|sum| {
@@ -134,12 +152,13 @@ fn out_of_range() -> DataFusionError {
 #[derive(Debug)]
 struct Narrowing {
     sum: Box<dyn Accumulator>,
+    wide: DataType,
     result: DataType,
 }
 
 impl Accumulator for Narrowing {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.sum.update_batch(&wide(values)?)
+        self.sum.update_batch(&cast_all(values, &self.wide)?)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -160,7 +179,7 @@ impl Accumulator for Narrowing {
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.sum.retract_batch(&wide(values)?)
+        self.sum.retract_batch(&cast_all(values, &self.wide)?)
     }
 
     fn supports_retract_batch(&self) -> bool {
@@ -171,6 +190,7 @@ impl Accumulator for Narrowing {
 /// The sums of many groups.
 struct NarrowingGroups {
     sums: Box<dyn GroupsAccumulator>,
+    wide: DataType,
     result: DataType,
 }
 
@@ -182,7 +202,7 @@ impl GroupsAccumulator for NarrowingGroups {
         opt_filter: Option<&BooleanArray>,
         total_num_groups: usize,
     ) -> Result<()> {
-        self.sums.update_batch(&wide(values)?, group_indices, opt_filter, total_num_groups)
+        self.sums.update_batch(&cast_all(values, &self.wide)?, group_indices, opt_filter, total_num_groups)
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
@@ -207,7 +227,7 @@ impl GroupsAccumulator for NarrowingGroups {
         values: &[ArrayRef],
         opt_filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
-        self.sums.convert_to_state(&wide(values)?, opt_filter)
+        self.sums.convert_to_state(&cast_all(values, &self.wide)?, opt_filter)
     }
 
     fn size(&self) -> usize {

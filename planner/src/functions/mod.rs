@@ -1,6 +1,7 @@
 //! The functions, types and options every session plans with: DataFusion's, and over them
 //! PostgreSQL's where theirs are missing or mean something else.
 
+mod arrays;
 mod checked;
 mod checked_sum;
 mod comparable;
@@ -40,6 +41,7 @@ use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
+use arrays::ArrayPlanner;
 use checked::CheckedPlanner;
 pub(crate) use comparable::check_comparisons;
 use interval::IntervalPlanner;
@@ -88,6 +90,8 @@ pub fn session_state(partitions: usize) -> SessionState {
         ksql_nested::functions(),
         ksql_text::functions(),
         ksql_times::functions(),
+        arrays::functions(),
+        numeric::functions(),
         text::functions(),
         text_types::functions(),
         text_arrays::functions(),
@@ -106,7 +110,8 @@ pub fn session_state(partitions: usize) -> SessionState {
     }
     let _ = state.register_udaf(Arc::new(checked_sum::function()));
     let _ = state.register_udaf(Arc::new(mode::function()));
-    let planners: [Arc<dyn ExprPlanner>; 5] = [
+    let planners: [Arc<dyn ExprPlanner>; 6] = [
+        Arc::new(ArrayPlanner),
         Arc::new(CheckedPlanner),
         Arc::new(JsonPlanner),
         Arc::new(TextTimePlanner),

@@ -4,13 +4,24 @@
 //! Elsewhere such a number is a double: DataFusion's common type of a double and a NUMERIC is NUMERIC,
 //! in which large doubles have no place, so `coalesce(x, 0.0)` must not meet one.
 //!
-//! Source: PostgreSQL, "Numeric Types"; select_div_scale in numeric.c, whose scale is at least 16.
+//! Beside a REAL, whole numbers and NUMERIC are doubles, as is the result. A number with a fraction becomes a whole
+//! one by rounding, not by cutting off (0037).
+//!
+//! Source: PostgreSQL, "Numeric Types" and "Operator Type Resolution"; select_div_scale in numeric.c, whose scale is
+//! at least 16; dtoi4 in float.c.
 
-use datafusion::arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, Operator, ScalarUDF, Signature, Volatility, cast, lit,
+};
 use sql::sqlparser::ast::BinaryOperator;
+
+use super::scalar::scalar_function;
 
 /// Digits behind the point of a quotient.
 const SCALE: i8 = 16;
@@ -32,6 +43,13 @@ impl ExprPlanner for NumericPlanner {
             return Ok(PlannerResult::Original(expr));
         };
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
+        let exact = |t: &DataType| decimal(t) || t.is_integer();
+        let real = DataType::Float32;
+        if is_arithmetic(&expr.op) && ((left == real && exact(&right)) || (exact(&left) && right == real)) {
+            let double = |e: Expr| cast(e, DataType::Float64);
+            (expr.left, expr.right) = (double(expr.left), double(expr.right));
+            return Ok(PlannerResult::Original(expr));
+        }
         if decimal(&left)
             && let Some(value) = exact_literal(&expr.right)
         {
@@ -44,7 +62,6 @@ impl ExprPlanner for NumericPlanner {
         if expr.op != BinaryOperator::Divide {
             return Ok(PlannerResult::Original(expr));
         }
-        let exact = |t: &DataType| decimal(t) || t.is_integer();
         if !(exact(&left) && exact(&right) && (decimal(&left) || decimal(&right))) {
             return Ok(PlannerResult::Original(expr));
         }
@@ -68,6 +85,49 @@ fn exact_literal(expr: &Expr) -> Option<ScalarValue> {
     let scale = i8::try_from(fraction.len()).ok()?;
     let value = digits.parse::<i128>().ok().filter(|_| precision <= DIGITS)?;
     Some(ScalarValue::Decimal128(Some(value), precision, scale))
+}
+
+fn is_arithmetic(operator: &BinaryOperator) -> bool {
+    use BinaryOperator::{Divide, Minus, Modulo, Multiply, Plus};
+    matches!(operator, Plus | Minus | Multiply | Divide | Modulo)
+}
+
+/// Whether values of a type are SQL's whole numbers.
+pub(super) fn is_whole(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64)
+}
+
+/// Whether values of a type may have a fraction.
+pub(super) fn has_fraction(data_type: &DataType) -> bool {
+    data_type.is_floating() || matches!(data_type, DataType::Decimal128(_, scale) if *scale > 0)
+}
+
+/// A number without its fraction: doubles to the even one of two that are as near, NUMERIC away from zero.
+pub(super) fn rounded(number: Expr, schema: &DFSchema) -> Result<Expr> {
+    Ok(match number.get_type(schema)? {
+        DataType::Decimal128(precision, scale) => {
+            let digits = u8::try_from(i16::from(precision) - i16::from(scale) + 1).unwrap_or(DIGITS);
+            cast(number, DataType::Decimal128(digits.clamp(1, DIGITS), 0))
+        }
+        _ => nearest().call(vec![number]),
+    })
+}
+
+/// All of them.
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
+    vec![nearest()]
+}
+
+fn nearest() -> Arc<ScalarUDF> {
+    scalar_function(
+        "rint",
+        Signature::exact(vec![DataType::Float64], Volatility::Immutable),
+        DataType::Float64,
+        |args, _| {
+            let numbers = args[0].as_primitive::<Float64Type>();
+            Ok(Arc::new(numbers.unary::<_, Float64Type>(f64::round_ties_even)))
+        },
+    )
 }
 
 fn scale(data_type: &DataType) -> i8 {

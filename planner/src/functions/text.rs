@@ -94,9 +94,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         )
     };
     vec![
-        scalar_function("bytea_in", Signature::any(1, Volatility::Immutable), Binary, |args, _| {
-            bytea_in(&args[0])
-        }),
+        bytes_of_text(),
         scalar_function("like_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| Ok(like_patterns(args))),
         scalar_function("substring_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| {
             let pairs = args[0].as_string::<i32>().iter().zip(args[1].as_string::<i32>());
@@ -151,6 +149,12 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             Ok(datafusion::arrow::compute::kernels::numeric::rem(&args[0], &args[1])?)
         }),
     ]
+}
+
+/// The function that reads bytes.
+pub(super) fn bytes_of_text() -> Arc<ScalarUDF> {
+    let signature = Signature::any(1, Volatility::Immutable);
+    scalar_function("bytea_in", signature, DataType::Binary, |args, _| bytea_in(&args[0]))
 }
 
 /// Bytes from PostgreSQL's two spellings; bytes stay what they are.

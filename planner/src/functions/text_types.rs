@@ -22,7 +22,9 @@ use datafusion::logical_expr::{
 use sql::{TextType, UUID};
 
 use super::json::jsonb_text;
+use super::numeric::{has_fraction, is_whole, rounded};
 use super::scalar::{scalar_function, text_function};
+use super::text::bytes_of_text;
 use super::text_arrays;
 use super::text_times::as_ms;
 use super::value_text::{is_written_apart, text_out};
@@ -227,6 +229,11 @@ fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let is_list = |t: &DataType| matches!(t, DataType::List(_));
     let is_uuid = |e: &Expr| is(e, |t| *t == UUID);
     let uuid = |e: Expr| if is_uuid(&e) { e } else { as_uuid(e) };
+    let is_bytes = |e: &Expr| is(e, |t| *t == DataType::Binary);
+    let bytes = |e: Expr| match &e {
+        Expr::Literal(value, _) if value.data_type().is_string() => bytes_of_text().call(vec![e]),
+        _ => e,
+    };
     Ok(match expr {
         Expr::Cast(to_text) if to_text.field.data_type().is_string() && is_uuid(&to_text.expr) => {
             Transformed::yes(uuid_text().call(vec![*to_text.expr]))
@@ -236,6 +243,11 @@ fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Cast(cast) if cast.field.data_type().is_string() && is(&cast.expr, is_written_apart) => {
             Transformed::yes(text_out().call(vec![*cast.expr]))
+        }
+        Expr::Cast(mut cast) if is_whole(cast.field.data_type()) && is(&cast.expr, has_fraction) => {
+            let number = std::mem::take(&mut *cast.expr);
+            *cast.expr = rounded(number, schema)?;
+            Transformed::yes(Expr::Cast(cast))
         }
         Expr::Cast(mut cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)) => {
             match with_seconds(&cast.expr) {
@@ -262,13 +274,23 @@ fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::ScalarFunction(mut function) if TEXTS.contains(&function.name()) => {
             let mut changed = false;
             for argument in &mut function.args {
-                if argument.get_type(schema).is_ok_and(|t| is_written_apart(&t)) {
+                if argument.get_type(schema).is_ok_and(|t| is_written_apart(&t) || t == DataType::Boolean) {
                     *argument = text_out().call(vec![std::mem::take(argument)]);
                     changed = true;
                 }
             }
             let expr = Expr::ScalarFunction(function);
             if changed { Transformed::yes(expr) } else { Transformed::no(expr) }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if op.supports_propagation() && (is_bytes(&left) != is_bytes(&right)) =>
+        {
+            let (left, right) = (Box::new(bytes(*left)), Box::new(bytes(*right)));
+            Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+        }
+        Expr::InList(InList { expr, list, negated }) if is_bytes(&expr) => {
+            let list = list.into_iter().map(bytes).collect();
+            Transformed::yes(Expr::InList(InList { expr, list, negated }))
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.supports_propagation() => {
             let [left_list, right_list] = [&left, &right].map(|e| e.get_type(schema).ok().filter(is_list));

@@ -12,7 +12,7 @@ use datafusion::arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNano
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, PrimitiveArray, StringArray, TimestampMicrosecondArray,
 };
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{
     DataType, Float64Type, Int64Type, IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
@@ -56,7 +56,10 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             "date",
             one_of(vec![vec![MICROS], vec![utc()], vec![DataType::Date32], vec![text()]]),
             DataType::Date32,
-            |args, _| Ok(cast(&args[0], &DataType::Date32)?),
+            |args, _| {
+                let options = CastOptions { safe: false, ..CastOptions::default() };
+                Ok(cast_with_options(&args[0], &DataType::Date32, &options)?)
+            },
         ),
         scalar_function(
             "make_timestamp",
@@ -174,8 +177,7 @@ fn make_timestamp(args: &[ArrayRef], rows: usize) -> Result<TimestampMicrosecond
             continue;
         }
         let unsigned = |i: usize| u32::try_from(part(i).value(row)).unwrap_or(u32::MAX);
-        let time = i32::try_from(part(0).value(row))
-            .ok()
+        let time = year(part(0).value(row))
             .and_then(|year| NaiveDate::from_ymd_opt(year, unsigned(1), unsigned(2)))
             .and_then(|d| d.and_hms_opt(unsigned(3), unsigned(4), 0));
         let second = seconds.value(row);
@@ -189,6 +191,12 @@ fn make_timestamp(args: &[ArrayRef], rows: usize) -> Result<TimestampMicrosecond
         }
     }
     Ok(TimestampMicrosecondArray::from(out))
+}
+
+/// A year as it is counted with a year 0: those before Christ have negative numbers, and there is none between.
+fn year(number: i64) -> Option<i32> {
+    let year = if number < 0 { number.checked_add(1)? } else { number };
+    i32::try_from(year).ok().filter(|_| number != 0)
 }
 
 /// AT TIME ZONE: a local time becomes an instant, an instant a local time.

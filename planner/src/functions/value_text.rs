@@ -136,7 +136,10 @@ pub fn write_value(column: &ArrayRef, row: usize, out: &mut impl fmt::Write) -> 
             let local = micros.saturating_add(offset.unwrap_or(0) * 1_000_000);
             let (day, time) = (local.div_euclid(86_400_000_000), local.rem_euclid(86_400_000_000));
             let offset = offset.map(offset_text).unwrap_or_default();
-            write!(out, "{} {}{offset}", date_text(day), time_text(time))
+            let date = date_text(day);
+            let (date, era) =
+                date.split_once(' ').map_or((date.as_str(), ""), |(date, _)| (date, BEFORE_CHRIST));
+            write!(out, "{date} {}{offset}{era}", time_text(time))
         }
         DataType::Interval(_) => {
             let v = column.as_primitive::<IntervalMonthDayNanoType>().value(row);
@@ -297,12 +300,15 @@ fn offset_text(seconds: i64) -> String {
     }
 }
 
+/// Behind dates before the year 1.
+const BEFORE_CHRIST: &str = " BC";
+
 fn date_text(days: i64) -> String {
     let (year, month, day) = civil(days);
     if year > 0 {
         format!("{year:04}-{month:02}-{day:02}")
     } else {
-        format!("{:04}-{month:02}-{day:02} BC", 1 - year)
+        format!("{:04}-{month:02}-{day:02}{BEFORE_CHRIST}", 1 - year)
     }
 }
 
