@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
 use sql::Insert;
 
 use crate::binder::{BindOptions, Binder};
@@ -14,6 +14,7 @@ use crate::catalog::{Relation, RelationId, TopicRef, ViewQuery};
 use crate::create::{check_cycle, is_carried};
 use crate::dataflow::{Dataflow, Joins};
 use crate::error::{Error, Result};
+use crate::functions::{has_fraction, is_whole, rounded};
 
 /// The query of INSERT INTO … SELECT … EMIT, as a relation that writes to the target's topic.
 ///
@@ -99,7 +100,12 @@ fn as_rows_of(target: &Relation, insert: &Insert, plan: LogicalPlan) -> Result<L
     let mut exprs: Vec<Expr> = Vec::new();
     for (index, column) in target.columns.iter().enumerate() {
         let value = match places.iter().position(|place| *place == index) {
-            Some(at) => cast(Expr::Column(given[at].clone()), column.data_type.clone()),
+            Some(at) => {
+                let value = Expr::Column(given[at].clone());
+                let cut = is_whole(&column.data_type) && has_fraction(&value.get_type(plan.schema())?);
+                let value = if cut { rounded(value, plan.schema())? } else { value };
+                cast(value, column.data_type.clone())
+            }
             None => Expr::Literal(ScalarValue::try_from(&column.data_type)?, None),
         };
         exprs.push(value.alias(column.name.clone()));

@@ -54,6 +54,17 @@ pub(super) fn expression(expr: &mut Expr) {
                 *expr = call(function, [vec![Expr::Value(typed.value.clone())], rest].concat());
             }
         }
+        // A whole number that is no BIGINT is NUMERIC, and no double.
+        Expr::Value(value) if is_long(&value.value) => {
+            let digits = Value::SingleQuotedString(value.value.to_string());
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(Expr::value(digits)),
+                data_type: DataType::Numeric(ExactNumberInfo::PrecisionAndScale(38, 0)),
+                array: false,
+                format: None,
+            };
+        }
         // A number with a point is a double on its own; as NUMERIC it is exact.
         Expr::Cast { expr: inner, data_type: DataType::Numeric(info) | DataType::Decimal(info), .. } => {
             let Expr::Value(value) = inner.as_mut() else { return };
@@ -392,10 +403,16 @@ pub(super) fn select_item(item: &mut SelectItem) {
     own::each(item, |_| (), expand);
 }
 
+fn is_long(value: &Value) -> bool {
+    let Value::Number(number, _) = value else { return false };
+    number.bytes().all(|digit| digit.is_ascii_digit()) && number.len() <= 38 && number.parse::<i64>().is_err()
+}
+
 /// A function in FROM that gives several rows.
 pub(super) fn table_factor(factor: &mut TableFactor) {
     match factor {
-        TableFactor::Table { name, args: Some(arguments), alias, with_ordinality: false, .. } => {
+        TableFactor::Table { name, args: Some(arguments), alias, with_ordinality, .. } => {
+            let numbered = *with_ordinality;
             let function = Function {
                 name: name.clone(),
                 args: FunctionArguments::List(FunctionArgumentList {
@@ -407,7 +424,9 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
             };
             let default = name_of(name);
             // A series of numbers is generated row by row, not as one list.
-            if matches!(default.as_str(), "generate_series" | "range") && arguments.args.iter().all(is_number)
+            if matches!(default.as_str(), "generate_series" | "range")
+                && arguments.args.iter().all(is_number)
+                && !numbered
             {
                 *alias = named(alias.clone(), &default, 1);
                 return;
@@ -418,21 +437,25 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
                     _ => None,
                 });
                 if let Some(lists) = lists.collect() {
-                    *factor = unnest(lists, alias.clone(), &default);
+                    *factor = unnest(lists, alias.clone(), &default, numbered);
                 }
                 return;
             }
             let Some(list) = as_list(&function) else { return };
-            *factor = unnest(vec![list], alias.clone(), &default);
+            *factor = unnest(vec![list], alias.clone(), &default, numbered);
         }
         // LATERAL goes without saying.
-        TableFactor::Function { name, args, alias, with_ordinality: false, .. } => {
+        TableFactor::Function { name, args, alias, with_ordinality, .. } => {
             let args = TableFunctionArgs { args: args.clone(), settings: None };
-            *factor = table(name.clone(), alias.clone(), Some(args));
+            let (mut function, numbered) = (table(name.clone(), alias.clone(), Some(args)), *with_ordinality);
+            if let TableFactor::Table { with_ordinality, .. } = &mut function {
+                *with_ordinality = numbered;
+            }
+            *factor = function;
             table_factor(factor);
         }
-        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
-            *alias = named(alias.clone(), "unnest", array_exprs.len());
+        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
+            *factor = unnest(std::mem::take(array_exprs), alias.take(), "unnest", *with_ordinality);
         }
         _ => {}
     }
@@ -509,8 +532,31 @@ fn as_list(function: &Function) -> Option<Expr> {
     }
 }
 
-fn unnest(array_exprs: Vec<Expr>, alias: Option<TableAlias>, default: &str) -> TableFactor {
-    let alias = named(alias, default, array_exprs.len());
+/// The elements of lists side by side; WITH ORDINALITY their numbers are behind them.
+fn unnest(
+    mut array_exprs: Vec<Expr>,
+    alias: Option<TableAlias>,
+    default: &str,
+    with_ordinality: bool,
+) -> TableFactor {
+    let mut alias = named(alias, default, array_exprs.len());
+    if with_ordinality {
+        let number = |n: &str| Expr::value(Value::Number(n.into(), false));
+        let length =
+            |list: &Expr| call("coalesce", vec![call("array_length", vec![list.clone()]), number("0")]);
+        let longest = Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(call("greatest", array_exprs.iter().map(length).collect())),
+            data_type: DataType::BigInt(None),
+            array: false,
+            format: None,
+        };
+        let columns = array_exprs.len();
+        array_exprs.push(call("generate_series", vec![number("1"), longest]));
+        if let Some(alias) = alias.as_mut().filter(|alias| alias.columns.len() == columns) {
+            alias.columns.push(TableAliasColumnDef { name: Ident::new("ordinality"), data_type: None });
+        }
+    }
     TableFactor::UNNEST {
         alias,
         array_exprs,

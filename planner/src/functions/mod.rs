@@ -49,6 +49,8 @@ use json_functions::JsonPlanner;
 pub use ksql_times::TimePattern;
 pub(crate) use ksql_times::UNITS as TIME_UNITS;
 use numeric::NumericPlanner;
+pub use numeric::rounded_values;
+pub(crate) use numeric::{has_fraction, is_whole, rounded};
 pub use scalar::scalar_function;
 pub use text_arrays::read_lists;
 use text_times::TextTimePlanner;

@@ -12,7 +12,8 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::AsArray;
+use datafusion::arrow::array::{ArrayRef, AsArray};
+use datafusion::arrow::compute::cast as cast_values;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -93,17 +94,17 @@ fn is_arithmetic(operator: &BinaryOperator) -> bool {
 }
 
 /// Whether values of a type are SQL's whole numbers.
-pub(super) fn is_whole(data_type: &DataType) -> bool {
+pub(crate) fn is_whole(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64)
 }
 
 /// Whether values of a type may have a fraction.
-pub(super) fn has_fraction(data_type: &DataType) -> bool {
+pub(crate) fn has_fraction(data_type: &DataType) -> bool {
     data_type.is_floating() || matches!(data_type, DataType::Decimal128(_, scale) if *scale > 0)
 }
 
 /// A number without its fraction: doubles to the even one of two that are as near, NUMERIC away from zero.
-pub(super) fn rounded(number: Expr, schema: &DFSchema) -> Result<Expr> {
+pub(crate) fn rounded(number: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(match number.get_type(schema)? {
         DataType::Decimal128(precision, scale) => {
             let digits = u8::try_from(i16::from(precision) - i16::from(scale) + 1).unwrap_or(DIGITS);
@@ -113,21 +114,27 @@ pub(super) fn rounded(number: Expr, schema: &DFSchema) -> Result<Expr> {
     })
 }
 
+/// The same for values that there are already.
+///
+/// # Errors
+/// None, for numbers.
+pub fn rounded_values(numbers: &ArrayRef) -> Result<ArrayRef> {
+    if numbers.data_type().is_decimal() {
+        return Ok(cast_values(numbers, &DataType::Decimal128(DIGITS, 0))?);
+    }
+    let numbers = cast_values(numbers, &DataType::Float64)?;
+    let numbers = numbers.as_primitive::<Float64Type>();
+    Ok(Arc::new(numbers.unary::<_, Float64Type>(f64::round_ties_even)))
+}
+
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![nearest()]
 }
 
 fn nearest() -> Arc<ScalarUDF> {
-    scalar_function(
-        "rint",
-        Signature::exact(vec![DataType::Float64], Volatility::Immutable),
-        DataType::Float64,
-        |args, _| {
-            let numbers = args[0].as_primitive::<Float64Type>();
-            Ok(Arc::new(numbers.unary::<_, Float64Type>(f64::round_ties_even)))
-        },
-    )
+    let signature = Signature::exact(vec![DataType::Float64], Volatility::Immutable);
+    scalar_function("rint", signature, DataType::Float64, |args, _| rounded_values(&args[0]))
 }
 
 fn scale(data_type: &DataType) -> i8 {

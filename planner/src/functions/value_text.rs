@@ -186,7 +186,7 @@ fn record_text(record: &StructArray, row: usize, out: &mut impl fmt::Write) -> f
 }
 
 /// A value on its own. It is made apart, so that a type in a type has no type of `out` of its own.
-fn value_text(column: &ArrayRef, row: usize) -> String {
+pub(super) fn value_text(column: &ArrayRef, row: usize) -> String {
     let mut text = String::new();
     // Writing to memory does not fail.
     let _ = write_value(column, row, &mut text);

@@ -286,6 +286,8 @@ fn execution_code(text: &str) -> &'static str {
     let lower = text.to_ascii_lowercase();
     if lower.contains("divide by zero") {
         "22012"
+    } else if lower.contains("date/time field value out of range") {
+        "22008"
     } else if lower.contains("overflow") || lower.contains("out of range") {
         "22003"
     } else if lower.starts_with("invalid input syntax") || lower.starts_with("malformed array literal") {

@@ -190,6 +190,9 @@ pub(super) fn strict_cast(array: &ArrayRef, column: &Field) -> Result<ArrayRef, 
     if array.data_type() == data_type {
         return Ok(Arc::clone(array));
     }
+    if data_type.is_integer() && (array.data_type().is_floating() || array.data_type().is_decimal()) {
+        return Ok(cast_with_options(&planner::rounded_values(array)?, data_type, &options)?);
+    }
     if let DataType::List(element) = data_type
         && array.data_type().is_string()
     {
@@ -301,7 +304,8 @@ fn literal_rows(
         return Ok(None);
     }
     let width = target.columns.len();
-    let mut rows = RowBuilder::new(target.schema());
+    let schema = target.schema();
+    let mut rows = RowBuilder::new(Arc::clone(&schema));
     for row in &values.rows {
         let row = &row.content;
         if row.len() > width {
@@ -319,7 +323,11 @@ fn literal_rows(
             match literal {
                 None => return Ok(None),
                 Some(Literal::Null) => column.append_null(),
-                Some(Literal::Text(text)) => column.append_text(&text)?,
+                // It is rounded where it becomes a whole number.
+                Some(Literal::Fraction(_)) if schema.field(index).data_type().is_integer() => {
+                    return Ok(None);
+                }
+                Some(Literal::Text(text) | Literal::Fraction(text)) => column.append_text(&text)?,
             }
         }
         rows.end_row();
@@ -330,6 +338,8 @@ fn literal_rows(
 enum Literal {
     Null,
     Text(String),
+    /// A number with a point or an exponent.
+    Fraction(String),
 }
 
 fn literal(expr: &Expr, parameters: &Parameters) -> Result<Option<Literal>, WireError> {
@@ -338,6 +348,9 @@ fn literal(expr: &Expr, parameters: &Parameters) -> Result<Option<Literal>, Wire
             Value::Null => Some(Literal::Null),
             Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {
                 Some(Literal::Text(text.clone()))
+            }
+            Value::Number(number, _) if number.contains(['.', 'e', 'E']) => {
+                Some(Literal::Fraction(number.clone()))
             }
             Value::Number(number, _) => Some(Literal::Text(number.clone())),
             Value::Boolean(value) => Some(Literal::Text(value.to_string())),
@@ -351,6 +364,9 @@ fn literal(expr: &Expr, parameters: &Parameters) -> Result<Option<Literal>, Wire
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match literal(expr, parameters)? {
             Some(Literal::Text(text)) if text.starts_with(|c: char| c.is_ascii_digit()) => {
                 Some(Literal::Text(format!("-{text}")))
+            }
+            Some(Literal::Fraction(text)) if !text.starts_with('-') => {
+                Some(Literal::Fraction(format!("-{text}")))
             }
             _ => None,
         },
