@@ -1,5 +1,5 @@
 //! Bytes in JSON, for which it has no type: as PostgreSQL writes them in its own, in base64 where ksqlDB writes. Beside
-//! PostgreSQL's bytes, instants and intervals are PostgreSQL's too.
+//! PostgreSQL's bytes, times and intervals are PostgreSQL's too.
 //!
 //! Source: datum_to_json in PostgreSQL's json.c.
 
@@ -32,7 +32,7 @@ impl EncoderFactory for JsonBytes {
         array: &'a dyn Array,
         _: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
-        let is_written = matches!(array.data_type(), DataType::Timestamp(_, Some(_)) | DataType::Interval(_));
+        let is_written = matches!(array.data_type(), DataType::Timestamp(..) | DataType::Interval(_));
         if *self == Self::Hex && is_written {
             let values = canonical(&make_array(array.to_data()))?;
             let nulls = values.nulls().cloned();
@@ -59,7 +59,7 @@ impl Encoder for Bytes<'_> {
     }
 }
 
-/// Instants and intervals, [`canonical`].
+/// Times and intervals, [`canonical`].
 struct Written(ArrayRef);
 
 impl Encoder for Written {
