@@ -3,7 +3,9 @@
 //! pgwire would take a gigabyte from a stranger and panics on some lengths; here a message is
 //! measured before it is decoded, and decoding is fenced.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use bytes::{Buf, BytesMut};
 use pgwire::messages::{DecodeContext, PgWireFrontendMessage, ProtocolVersion};
@@ -50,12 +52,32 @@ impl<R: AsyncRead + Send + Unpin + 'static> FrameReader<R> {
     }
 }
 
+thread_local! {
+    /// This thread decodes a message.
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Panics of the decoder are not written down: they are a client's fault, who would cost the server a backtrace
+/// for a few bytes, and all others the time that one takes.
+fn decode_quietly() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !DECODING.get() {
+                others(panic);
+            }
+        }));
+    });
+}
+
 fn violation(message: impl Into<String>) -> WireError {
     WireError::new("08P01", message).fatal()
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(socket: R) -> Self {
+        decode_quietly();
         let mut context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
         context.awaiting_frontend_ssl = false;
         Self { socket, buffer: BytesMut::new(), context, limit: STARTUP_BYTES }
@@ -138,7 +160,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Decodes one message of known length; a panic inside counts as a violation.
     fn decode(&mut self) -> Result<PgWireFrontendMessage, WireError> {
         let (buffer, context) = (&mut self.buffer, &self.context);
+        DECODING.set(true);
         let decoded = catch_unwind(AssertUnwindSafe(|| PgWireFrontendMessage::decode(buffer, context)));
+        DECODING.set(false);
         match decoded {
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) | Err(_) => Err(violation("invalid message format")),
