@@ -20,11 +20,6 @@ impl Query {
         })
     }
 
-    /// The node whose rows are its result.
-    pub(crate) fn root(&self) -> NodeId {
-        self.root
-    }
-
     /// Whether it steps a node itself.
     pub(crate) fn steps(&self, node: NodeId) -> bool {
         self.order.contains(&node) && !matches!(self.slots[node], Slot::Shared(_))
@@ -38,7 +33,7 @@ impl Query {
     /// The nodes with operators of its own that could work for others too, those that are read first.
     pub(crate) fn own_identities(&self) -> impl DoubleEndedIterator<Item = (NodeId, PlanIdentity)> {
         let own = self.order.iter().filter(|id| self.has_own(**id));
-        own.filter_map(|id| Some((*id, self.identities[*id]?)))
+        own.filter_map(|id| Some((*id, self.identity(*id)?)))
     }
 
     /// The changes of a node come from a shared plan from now on; what only that node read is let go.
@@ -52,7 +47,7 @@ impl Query {
     pub(crate) fn read_elsewhere(&self, node: NodeId) -> Option<NodeId> {
         let others = self.reached(Some(node));
         let below = self.dataflow.below(node);
-        let with_state = |id: &NodeId| self.has_own(*id) && self.identities[*id].is_some();
+        let with_state = |id: &NodeId| self.has_own(*id) && self.identity(*id).is_some();
         below.into_iter().rfind(|id| *id != node && others[*id] && with_state(id))
     }
 
@@ -64,7 +59,7 @@ impl Query {
     /// Expressions that do not compile; nothing has changed then.
     pub(crate) fn take_part(&mut self, node: NodeId, plan: RelationId) -> Result<Self> {
         let below = self.dataflow.below(node);
-        let mut part = Self::empty(Arc::clone(&self.dataflow), below, self.shards);
+        let mut part = Self::empty(Arc::clone(&self.dataflow), node, below, self.shards);
         let others = self.reached(Some(node));
         let stays = |id: NodeId| id != node && others[id];
         for id in part.order.clone() {
@@ -98,7 +93,7 @@ impl Query {
         shards: usize,
         shared: &[(NodeId, RelationId)],
     ) -> Result<Self> {
-        let mut part = Self::empty(Arc::clone(dataflow), dataflow.below(node), shards);
+        let mut part = Self::empty(Arc::clone(dataflow), node, dataflow.below(node), shards);
         for id in part.order.clone() {
             part.slots[id] = part.built(id)?;
         }

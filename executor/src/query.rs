@@ -2,7 +2,7 @@
 //!
 //! Invariant: `step` is a pure function of its state and the epoch's changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,13 +45,13 @@ pub struct Query {
     /// The result's changes need no consolidation.
     pub(crate) net: bool,
     pub(crate) shards: usize,
+    /// Of a whole query; nobody asks a part for it.
     fingerprint: u64,
     /// What each node has done.
     pub(crate) work: Vec<Work>,
-    /// What each node could do for other queries too.
-    pub(crate) identities: Vec<Option<PlanIdentity>>,
-    /// Rows of the result that the last step touched and left as they are, where they are wanted.
-    touched: Option<Changes>,
+    /// Rows of the result that the last step touched and left as they are, where they are wanted: by which node,
+    /// and what they were.
+    touched: Option<(NodeId, Changes)>,
 }
 
 /// Where the changes of a node come from.
@@ -110,9 +110,8 @@ impl Query {
     /// Expressions that do not compile.
     pub fn try_new(dataflow: Arc<Dataflow>, shards: usize) -> Result<Self> {
         let order: Vec<NodeId> = (0..dataflow.nodes.len()).collect();
-        let mut query = Self::empty(dataflow, order, shards);
-        (query.root, query.net) = (query.dataflow.root, query.dataflow.is_net());
-        query.schema = Arc::clone(query.dataflow.schema().inner());
+        let mut query = Self::empty(Arc::clone(&dataflow), dataflow.root, order, shards);
+        (query.net, query.fingerprint) = (dataflow.is_net(), fingerprint(&dataflow));
         for id in 0..query.slots.len() {
             query.slots[id] = query.built(id)?;
         }
@@ -120,23 +119,20 @@ impl Query {
         Ok(query)
     }
 
-    /// A query without operators that is to step some nodes; the last of them is its result.
-    pub(crate) fn empty(dataflow: Arc<Dataflow>, order: Vec<NodeId>, shards: usize) -> Self {
+    /// A query without operators whose result is a node's; `order` is what is below it, inputs first.
+    pub(crate) fn empty(dataflow: Arc<Dataflow>, root: NodeId, order: Vec<NodeId>, shards: usize) -> Self {
         let nodes = dataflow.nodes.len();
-        let root = order.last().copied().unwrap_or_default();
-        let (sources, identities) = (sources(&dataflow, &order), dataflow.identities());
         Self {
             root,
             slots: (0..nodes).map(|_| Slot::None).collect(),
             readers: vec![0; nodes],
-            sources,
-            timed: order.iter().any(|id| matches!(dataflow.nodes[*id].kind, NodeKind::Now)),
+            sources: dataflow.relations_below(root).map(|relation| relation.id).collect(),
+            timed: dataflow.is_timed_below(root),
             schema: Arc::clone(dataflow.nodes[root].schema.inner()),
             net: true,
             shards,
-            fingerprint: fingerprint(&dataflow),
+            fingerprint: 0,
             work: vec![Work::default(); nodes],
-            identities,
             touched: None,
             order,
             dataflow,
@@ -248,14 +244,14 @@ impl Query {
         }
         let mut result = outputs[self.root].take().unwrap_or_default();
         result.retain(|b| !b.is_empty());
-        if let Some(touched) = &mut self.touched {
+        if let Some((_, touched)) = &mut self.touched {
             (result, *touched) = apart(result)?;
         }
         if self.net {
             return Ok(result);
         }
         let schema = self.result_schema(&result);
-        let Some(touched) = &mut self.touched else { return consolidate(&schema, result) };
+        let Some((_, touched)) = &mut self.touched else { return consolidate(&schema, result) };
         // What a projection made equal again was touched too.
         let net = consolidate(&schema, result.clone())?;
         if rows(&net) < rows(&result) {
@@ -275,18 +271,10 @@ impl Query {
             match &node.kind {
                 NodeKind::Project(_) | NodeKind::Filter(_) => at = node.inputs[0],
                 kind if is_grouping(kind) => {
-                    self.slots
-                        .get_mut(at)
-                        .and_then(Slot::operator_mut)
-                        .into_iter()
-                        .for_each(|o| o.tell_touched());
-                    self.touched = Some(Changes::new());
-                    // What comes of it is no longer what it is for others.
-                    for id in at..self.identities.len() {
-                        if self.dataflow.below(id).contains(&at) {
-                            self.identities[id] = None;
-                        }
+                    if let Some(operator) = self.slots.get_mut(at).and_then(Slot::operator_mut) {
+                        operator.tell_touched();
                     }
+                    self.touched = Some((at, Changes::new()));
                     return;
                 }
                 _ => return,
@@ -294,9 +282,16 @@ impl Query {
         }
     }
 
+    /// What a node could do for other queries too. What comes of touched groups is not what it is for others.
+    pub(crate) fn identity(&self, node: NodeId) -> Option<PlanIdentity> {
+        let identity = self.dataflow.identities()[node]?;
+        let told = self.touched.as_ref().is_some_and(|(at, _)| self.dataflow.below(node).contains(at));
+        (!told).then_some(identity)
+    }
+
     /// The rows of the result that the last step touched and left as they are.
     pub(crate) fn take_touched(&mut self) -> Changes {
-        self.touched.as_mut().map(std::mem::take).unwrap_or_default()
+        self.touched.as_mut().map(|(_, touched)| std::mem::take(touched)).unwrap_or_default()
     }
 
     /// Lets operators look rows up in tables that others keep; `table` gives a relation's. All of the
@@ -374,15 +369,6 @@ impl Query {
         into.clear();
         into.extend(self.work.iter().zip(&self.slots).map(status));
     }
-}
-
-/// The relations that nodes read, each once.
-fn sources(dataflow: &Dataflow, nodes: &[NodeId]) -> Vec<RelationId> {
-    let ids = nodes.iter().filter_map(|id| match &dataflow.nodes[*id].kind {
-        NodeKind::Source { relation, .. } => Some(relation.id),
-        _ => None,
-    });
-    ids.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Whether a node gives one row for each group.

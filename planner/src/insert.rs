@@ -14,7 +14,7 @@ use crate::catalog::{Relation, RelationId, TopicRef, ViewQuery};
 use crate::create::{check_cycle, is_carried};
 use crate::dataflow::{Dataflow, Joins};
 use crate::error::{Error, Result};
-use crate::functions::{has_fraction, is_whole, rounded};
+use crate::functions::{is_rounded, rounded};
 
 /// The query of INSERT INTO … SELECT … EMIT, as a relation that writes to the target's topic.
 ///
@@ -102,8 +102,8 @@ fn as_rows_of(target: &Relation, insert: &Insert, plan: LogicalPlan) -> Result<L
         let value = match places.iter().position(|place| *place == index) {
             Some(at) => {
                 let value = Expr::Column(given[at].clone());
-                let cut = is_whole(&column.data_type) && has_fraction(&value.get_type(plan.schema())?);
-                let value = if cut { rounded(value, plan.schema())? } else { value };
+                let rounds = is_rounded(&value.get_type(plan.schema())?, &column.data_type);
+                let value = if rounds { rounded(value, plan.schema())? } else { value };
                 cast(value, column.data_type.clone())
             }
             None => Expr::Literal(ScalarValue::try_from(&column.data_type)?, None),

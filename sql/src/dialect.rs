@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{CastKind, Expr};
+use sqlparser::ast::{CastKind, DataType, Expr};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -104,9 +104,14 @@ impl Dialect for MillpondDialect {
 /// What follows the word CAST.
 fn cast(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
     parser.expect_token(&Token::LParen)?;
-    let expr = Box::new(parser.parse_expr()?);
+    let expr = parser.parse_expr()?;
     parser.expect_keyword(Keyword::AS)?;
     let data_type = parse_type(parser)?;
     parser.expect_token(&Token::RParen)?;
-    Ok(Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None })
+    Ok(cast_to(expr, data_type))
+}
+
+/// `CAST(expr AS data_type)`.
+pub fn cast_to(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
 }

@@ -18,7 +18,7 @@ mod types;
 
 pub use ast::*;
 pub use clauses::{Clauses, Emit, Window, WindowKind, Within, take_asof, take_clauses, take_within};
-pub use dialect::MillpondDialect;
+pub use dialect::{MillpondDialect, cast_to};
 pub use error::{Error, Result};
 pub use limits::{MAX_EXPRESSION_OPERATORS, MAX_NESTING, MAX_STATEMENT_BYTES, MAX_TOKENS};
 pub use options::{OptionValue, Options};

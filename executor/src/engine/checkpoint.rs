@@ -5,7 +5,7 @@
 //! came after it. Invariant: a checkpoint is complete on disk only after the result topics are, up to its
 //! epoch. Next: `storage/src/checkpoint/` keeps it, `restore.rs` reads it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -24,6 +24,7 @@ use super::commit::Request;
 use super::creation::Target;
 use super::meta::Halt;
 use super::relations::State;
+use super::shared_plans::SharedPlan;
 use super::step::Stepper;
 use super::topics::PartitionEnds;
 use super::view::View;
@@ -151,9 +152,12 @@ impl Stepper {
         }
         let states: Vec<_> = self.states.iter_mut().collect();
         let mut sections: Vec<(String, Image)> = states.into_par_iter().flat_map_iter(sections_of).collect();
-        let watched: BTreeSet<RelationId> = self.plans_of_views();
-        let shared = self.shared.plans.iter().filter(|plan| watched.contains(&plan.id));
-        sections.extend(shared.clone().map(|plan| {
+        let read = self.plans_of_views();
+        let shared: Vec<&mut SharedPlan> =
+            self.shared.plans.iter_mut().filter(|plan| read.contains(&plan.id)).collect();
+        let heads = shared.iter().map(|plan| SharedHead { id: plan.id, shards: plan.query.shards() });
+        let heads = heads.collect();
+        sections.par_extend(shared.into_par_iter().map(|plan| {
             let mut image = Image::default();
             plan.query.save(&mut image);
             (state_section(plan.id), image)
@@ -167,7 +171,7 @@ impl Stepper {
             relations: BTreeMap::new(),
             topics: BTreeMap::new(),
             rejected: self.rejects.count(),
-            shared: shared.map(|plan| SharedHead { id: plan.id, shards: plan.query.shards() }).collect(),
+            shared: heads,
         };
         for (id, state) in &self.states {
             let view = state.view().map(|view| ViewHead::of(view, self.shared.read_by(&view.query)));

@@ -47,8 +47,15 @@ impl SharedPlan {
     }
 
     fn identity(&self) -> Option<PlanIdentity> {
-        self.query.identities[self.query.root()]
+        self.query.identity(self.query.root)
     }
+}
+
+/// The operators of a shared plan that work for a view.
+pub(super) struct SharedOperators {
+    plan: RelationId,
+    /// The view's node, the plan's, and how its operator did when the view was last stepped.
+    pub(super) nodes: Vec<(NodeId, NodeId, OperatorStatus)>,
 }
 
 /// All shared plans, each after those that it reads.
@@ -119,18 +126,26 @@ impl SharedPlans {
         all
     }
 
-    /// How the operators do that work for a query without being its own.
-    fn operators_of(&self, query: &Query) -> Vec<(NodeId, OperatorStatus)> {
-        let mut all = Vec::new();
-        for (node, id) in self.read_by(query) {
-            let Some(plan) = self.get(id) else { continue };
-            for (own, theirs) in same_nodes(query, node, plan) {
-                if plan.query.steps(theirs) {
-                    all.push((own, plan.operators[theirs]));
-                }
+    /// The operators that work for a query without being its own.
+    fn operators_of(&self, query: &Query) -> Vec<SharedOperators> {
+        let of_plan = |(node, id): (NodeId, RelationId)| {
+            let plan = self.get(id)?;
+            let steps = |(_, theirs): &(NodeId, NodeId)| plan.query.steps(*theirs);
+            let same = same_nodes(query, node, plan).filter(steps);
+            let nodes = same.map(|(own, theirs)| (own, theirs, plan.operators[theirs])).collect();
+            Some(SharedOperators { plan: id, nodes })
+        };
+        self.read_by(query).into_iter().filter_map(of_plan).collect()
+    }
+
+    /// Takes note of how they do.
+    pub(super) fn report(&self, operators: &mut [SharedOperators]) {
+        for operators in operators {
+            let Some(plan) = self.get(operators.plan) else { continue };
+            for (_, theirs, status) in &mut operators.nodes {
+                *status = plan.operators[*theirs];
             }
         }
-        all
     }
 
     /// Those that queries read, directly or not.
@@ -153,7 +168,7 @@ fn own_node(query: &Query, identity: PlanIdentity) -> Option<NodeId> {
 
 /// The nodes of a query from `node` down, each with the shared plan's that is the same.
 fn same_nodes(query: &Query, node: NodeId, plan: &SharedPlan) -> impl Iterator<Item = (NodeId, NodeId)> {
-    let theirs = plan.query.dataflow().below(plan.query.root());
+    let theirs = plan.query.dataflow().below(plan.query.root);
     query.dataflow().below(node).into_iter().zip(theirs)
 }
 
@@ -182,8 +197,12 @@ impl Stepper {
     /// The largest parts come first.
     fn share(&mut self, query: &mut Query, with_push_queries: bool) {
         loop {
+            let mut may = self.plans_of_views();
+            if with_push_queries {
+                may.extend(self.shared.plans.iter().map(|plan| plan.id));
+            }
             let found = query.own_identities().rev().find_map(|(node, identity)| {
-                let plan = self.shared_with(identity, with_push_queries).transpose()?;
+                let plan = self.shared_with(identity, &may, with_push_queries).transpose()?;
                 Some(plan.map(|plan| (node, plan)))
             });
             match found {
@@ -197,13 +216,15 @@ impl Stepper {
         }
     }
 
-    /// The shared plan with an identity; a part of some query until now, if there is one.
-    fn shared_with(&mut self, identity: PlanIdentity, with_push_queries: bool) -> Result<Option<RelationId>> {
-        let mut may = self.plans_of_views();
-        if with_push_queries {
-            may.extend(self.shared.plans.iter().map(|plan| plan.id));
-        }
-        if let Some(plan) = self.shared.find(identity, &may)? {
+    /// The shared plan with an identity among those that `may` be read; a part of some query until now, if there
+    /// is one.
+    fn shared_with(
+        &mut self,
+        identity: PlanIdentity,
+        may: &BTreeSet<RelationId>,
+        with_push_queries: bool,
+    ) -> Result<Option<RelationId>> {
+        if let Some(plan) = self.shared.find(identity, may)? {
             return Ok(Some(plan));
         }
         let end = self.shared.plans.len();
@@ -231,20 +252,13 @@ impl Stepper {
             self.memory.note(plan.id, plan.state_bytes() as u64);
         }
         for id in self.states.keys().copied().collect::<Vec<_>>() {
-            self.tell_shared(id);
-            if let Some(State::View(view)) = self.states.get_mut(&id)
-                && !view.stands()
-            {
-                view.measure();
+            if let Some(State::View(view)) = self.states.get_mut(&id) {
+                view.shared = self.shared.operators_of(&view.query);
+                if !view.stands() {
+                    view.measure();
+                }
             }
             self.weigh(id);
-        }
-    }
-
-    /// Tells a view how the operators do that work for it without being its own.
-    pub(super) fn tell_shared(&mut self, id: RelationId) {
-        if let Some(State::View(view)) = self.states.get_mut(&id) {
-            view.shared = self.shared.operators_of(&view.query);
         }
     }
 

@@ -213,17 +213,15 @@ impl Stepper {
 
     /// The views of a level, in parallel.
     fn step_views(&mut self, level: usize, arrivals: &mut Arrivals, changes: &mut EpochChanges) {
-        if !self.shared.plans.is_empty() {
-            let views = self.states.keys().filter(|id| self.flow.query(**id) == level);
-            views.copied().collect::<Vec<_>>().into_iter().for_each(|id| self.tell_shared(id));
-        }
         let (epoch, now_ms, log, rejects) = (self.epoch, self.now_ms, &self.log, &self.rejects);
+        let shared = &self.shared;
         let (seen, flow, latest): (&EpochChanges, &Flow, &LatestTimes) = (changes, &self.flow, &self.latest);
         let mut views: Vec<(RelationId, &mut View)> = self
             .states
             .iter_mut()
             .filter_map(|(id, state)| match state {
                 State::View(view) if flow.query(*id) == level && view.is_touched(seen, now_ms) => {
+                    shared.report(&mut view.shared);
                     Some((*id, view.as_mut()))
                 }
                 _ => None,

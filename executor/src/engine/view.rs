@@ -11,12 +11,13 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use planner::{NodeId, Relation};
+use planner::Relation;
 use storage::log::{Log, Sync, TopicPartition};
 use storage::{Epoch, Kind};
 
 use super::frames;
 use super::meta::Halt;
+use super::shared_plans::SharedOperators;
 use super::snapshot::QueryStatus;
 use super::step::LatestTimes;
 use crate::change::{ChangeBatch, consolidate};
@@ -37,8 +38,8 @@ const WEIGHT: &str = "\u{1}weight";
 pub(crate) struct View {
     pub(crate) relation: Arc<Relation>,
     pub(crate) query: Query,
-    /// How the operators do that work for it and are not its own.
-    pub(super) shared: Vec<(NodeId, OperatorStatus)>,
+    /// The operators that work for it and are not its own.
+    pub(super) shared: Vec<SharedOperators>,
     /// Bytes of its own operators' state.
     pub(super) own_bytes: usize,
     /// Its rows, unless they only come and are in its topic.
@@ -211,7 +212,7 @@ impl View {
         self.query.report(operators);
         let bytes = |operators: &[OperatorStatus]| operators.iter().map(|o| o.state_bytes).sum();
         self.own_bytes = bytes(operators);
-        for (node, status) in &self.shared {
+        for (node, _, status) in self.shared.iter().flat_map(|operators| &operators.nodes) {
             if let Some(operator) = operators.get_mut(*node) {
                 *operator = *status;
             }

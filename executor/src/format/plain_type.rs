@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::compute::cast_with_options;
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 
 use crate::error::Result;
 
@@ -51,5 +52,5 @@ pub(super) fn converted(array: &ArrayRef, data_type: &DataType) -> Result<ArrayR
     if array.data_type() == data_type {
         return Ok(Arc::clone(array));
     }
-    Ok(cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })?)
+    Ok(cast_with_options(array, data_type, &DEFAULT_CAST_OPTIONS)?)
 }

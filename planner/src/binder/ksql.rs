@@ -4,7 +4,7 @@
 //! tables too: an aggregate follows rows that are taken back.
 
 use sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    BinaryOperator, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgOperator, FunctionArgumentClause, FunctionArguments, Ident, LambdaFunction,
     LambdaFunctionParameter, LambdaSyntax, ObjectName, OneOrManyWithParens, OrderByExpr, OrderByOptions,
     TimezoneInfo, Value,
@@ -133,13 +133,7 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
 
 /// The time of the statement as a time of UTC.
 fn utc_now() -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(call("now", Vec::new())),
-        data_type: DataType::Timestamp(None, TimezoneInfo::None),
-        array: false,
-        format: None,
-    }
+    sql::cast_to(call("now", Vec::new()), DataType::Timestamp(None, TimezoneInfo::None))
 }
 
 /// `x => …` and `(x, y) => …`, which are read as arguments with a name, as functions.

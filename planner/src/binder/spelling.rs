@@ -1,7 +1,7 @@
 //! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
 
 use sql::sqlparser::ast::{
-    AccessExpr, Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
+    AccessExpr, Array, BinaryOperator, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
     OrderByExpr, OrderByOptions, Query, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
     TableFunctionArgs, TimezoneInfo, UnaryOperator, Value,
@@ -34,8 +34,7 @@ pub(super) fn expression(expr: &mut Expr) {
             if local_time(name).is_some() =>
         {
             let Some(data_type) = local_time(name) else { return };
-            let now = Box::new(call("now", Vec::new()));
-            *expr = Expr::Cast { kind: CastKind::Cast, expr: now, data_type, array: false, format: None };
+            *expr = sql::cast_to(call("now", Vec::new()), data_type);
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
             *expr = call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()]);
@@ -57,13 +56,10 @@ pub(super) fn expression(expr: &mut Expr) {
         // A whole number that is no BIGINT is NUMERIC, and no double.
         Expr::Value(value) if is_long(&value.value) => {
             let digits = Value::SingleQuotedString(value.value.to_string());
-            *expr = Expr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(Expr::value(digits)),
-                data_type: DataType::Numeric(ExactNumberInfo::PrecisionAndScale(38, 0)),
-                array: false,
-                format: None,
-            };
+            *expr = sql::cast_to(
+                Expr::value(digits),
+                DataType::Numeric(ExactNumberInfo::PrecisionAndScale(38, 0)),
+            );
         }
         // A number with a point is a double on its own; as NUMERIC it is exact.
         Expr::Cast { expr: inner, data_type: DataType::Numeric(info) | DataType::Decimal(info), .. } => {
@@ -269,13 +265,7 @@ fn discrete_percentile(function: &Function) -> Option<Expr> {
             aggregate("count", Vec::new()),
         )],
     );
-    let place = Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(place),
-        data_type: DataType::BigInt(None),
-        array: false,
-        format: None,
-    };
+    let place = sql::cast_to(place, DataType::BigInt(None));
     let one = Expr::value(Value::Number("1".into(), false));
     Some(call("array_element", vec![sorted, call("greatest", vec![place, one])]))
 }
@@ -367,13 +357,7 @@ fn rename(function: &mut Function) {
         "variance" => function.name = ObjectName::from(vec![Ident::new("var_samp")]),
         "age" if list.args.len() == 1 => {
             let today = call("current_date", Vec::new());
-            let midnight = Expr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(today),
-                data_type: DataType::Timestamp(None, TimezoneInfo::None),
-                array: false,
-                format: None,
-            };
+            let midnight = sql::cast_to(today, DataType::Timestamp(None, TimezoneInfo::None));
             let today = FunctionArg::Unnamed(FunctionArgExpr::Expr(midnight));
             list.args.insert(0, today);
         }
@@ -544,13 +528,8 @@ fn unnest(
         let number = |n: &str| Expr::value(Value::Number(n.into(), false));
         let length =
             |list: &Expr| call("coalesce", vec![call("array_length", vec![list.clone()]), number("0")]);
-        let longest = Expr::Cast {
-            kind: CastKind::Cast,
-            expr: Box::new(call("greatest", array_exprs.iter().map(length).collect())),
-            data_type: DataType::BigInt(None),
-            array: false,
-            format: None,
-        };
+        let longest =
+            sql::cast_to(call("greatest", array_exprs.iter().map(length).collect()), DataType::BigInt(None));
         let columns = array_exprs.len();
         array_exprs.push(call("generate_series", vec![number("1"), longest]));
         if let Some(alias) = alias.as_mut().filter(|alias| alias.columns.len() == columns) {

@@ -1,7 +1,7 @@
 //! From DataFusion's optimised logical plan to our nodes, or an error that says what is missing.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -51,7 +51,7 @@ impl Dataflow {
         let append_only = properties::append_only(&nodes, root);
         let by_joins = logical_key::key(&optimized).filter(|_| !append_only);
         let key = by_joins.unwrap_or_else(|| properties::key(&nodes, root));
-        Ok(Self { nodes, root, key, append_only })
+        Ok(Self { nodes, root, key, append_only, identities: OnceLock::new() })
     }
 }
 

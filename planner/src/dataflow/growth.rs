@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Dataflow, NodeId, NodeKind};
+use super::{Dataflow, NodeKind};
 
 impl Dataflow {
     /// What grows without bound, one sentence each; empty when nothing does.
@@ -25,27 +25,12 @@ impl Dataflow {
             };
             for side in keeps.iter().filter_map(|n| node.inputs.get(*n)) {
                 if self.append_only_at(*side) {
-                    for stream in self.streams_below(*side) {
-                        named.insert(format!("{what} keeps every row of stream \"{stream}\""));
+                    for stream in self.relations_below(*side).filter(|relation| relation.is_stream()) {
+                        named.insert(format!("{what} keeps every row of stream \"{}\"", stream.name));
                     }
                 }
             }
         }
         named.into_iter().collect()
-    }
-
-    fn streams_below(&self, id: NodeId) -> BTreeSet<String> {
-        let (mut below, mut streams) = (BTreeSet::from([id]), BTreeSet::new());
-        // Inputs come before who reads them.
-        while let Some(id) = below.pop_last() {
-            let node = &self.nodes[id];
-            below.extend(&node.inputs);
-            if let NodeKind::Source { relation, .. } = &node.kind
-                && relation.is_stream()
-            {
-                streams.insert(relation.name.clone());
-            }
-        }
-        streams
     }
 }

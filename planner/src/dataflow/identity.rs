@@ -49,9 +49,11 @@ impl Dataflow {
     }
 
     /// The identity of each node that has one and keeps state, or has one below it that does.
-    pub fn identities(&self) -> Vec<Option<PlanIdentity>> {
-        let texts: Vec<Option<String>> = self.nodes.iter().map(|node| self.text(node)).collect();
-        (0..self.nodes.len()).map(|id| self.identity(id, &texts)).collect()
+    pub fn identities(&self) -> &[Option<PlanIdentity>] {
+        self.identities.get_or_init(|| {
+            let texts: Vec<Option<String>> = self.nodes.iter().map(|node| self.text(node)).collect();
+            (0..self.nodes.len()).map(|id| self.identity(id, &texts)).collect()
+        })
     }
 
     fn identity(&self, root: NodeId, texts: &[Option<String>]) -> Option<PlanIdentity> {

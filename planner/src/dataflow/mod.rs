@@ -21,7 +21,7 @@ mod temporal;
 mod within;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::expr::Sort;
@@ -52,6 +52,8 @@ pub struct Dataflow {
     pub key: Vec<usize>,
     /// Result rows are never taken back.
     pub append_only: bool,
+    /// Found when they are asked for.
+    identities: OnceLock<Vec<Option<PlanIdentity>>>,
 }
 
 /// One step of a dataflow.
@@ -282,14 +284,19 @@ impl NodeKind {
 impl Dataflow {
     /// Relations it reads, each once.
     pub fn source_relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
-        let sources = self.nodes.iter().filter_map(|node| match &node.kind {
+        self.relations_below(self.root)
+    }
+
+    /// Relations that a node reads, directly or not, each once.
+    pub fn relations_below(&self, id: NodeId) -> impl Iterator<Item = &Arc<Relation>> {
+        let sources = self.below(id).into_iter().filter_map(|id| match &self.nodes[id].kind {
             NodeKind::Source { relation, .. } => Some((relation.id, relation)),
             _ => None,
         });
         sources.collect::<BTreeMap<_, _>>().into_values()
     }
 
-    /// Their ids.
+    /// The ids of the relations it reads.
     pub fn sources(&self) -> Vec<RelationId> {
         self.source_relations().map(|relation| relation.id).collect()
     }
@@ -329,7 +336,12 @@ impl Dataflow {
 
     /// Whether rows leave or come as time passes, without a change of anything it reads.
     pub fn is_timed(&self) -> bool {
-        self.nodes.iter().any(|node| matches!(node.kind, NodeKind::Now))
+        self.is_timed_below(self.root)
+    }
+
+    /// The same for the rows of a node.
+    pub fn is_timed_below(&self, id: NodeId) -> bool {
+        self.below(id).into_iter().any(|id| matches!(self.nodes[id].kind, NodeKind::Now))
     }
 
     /// The layout of its result.

@@ -93,13 +93,18 @@ fn is_arithmetic(operator: &BinaryOperator) -> bool {
     matches!(operator, Plus | Minus | Multiply | Divide | Modulo)
 }
 
+/// Whether a value of one type is rounded to become one of another.
+pub fn is_rounded(from: &DataType, to: &DataType) -> bool {
+    is_whole(to) && has_fraction(from)
+}
+
 /// Whether values of a type are SQL's whole numbers.
-pub(crate) fn is_whole(data_type: &DataType) -> bool {
+fn is_whole(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64)
 }
 
 /// Whether values of a type may have a fraction.
-pub(crate) fn has_fraction(data_type: &DataType) -> bool {
+fn has_fraction(data_type: &DataType) -> bool {
     data_type.is_floating() || matches!(data_type, DataType::Decimal128(_, scale) if *scale > 0)
 }
 

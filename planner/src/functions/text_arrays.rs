@@ -9,8 +9,9 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, ListArray, NullBufferBuilder, StringArray, StringBuilder,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
+use datafusion::arrow::compute::{cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, ScalarUDF, Signature, Volatility, lit};
 
@@ -61,10 +62,7 @@ pub fn read_lists(texts: &StringArray, element: &FieldRef) -> Result<ArrayRef> {
     let elements = elements.finish();
     let elements = match element.data_type() {
         DataType::List(inner) => read_lists(&elements, inner)?,
-        data_type => {
-            let options = CastOptions { safe: false, ..CastOptions::default() };
-            cast_with_options(&elements, data_type, &options)?
-        }
+        data_type => cast_with_options(&elements, data_type, &DEFAULT_CAST_OPTIONS)?,
     };
     let offsets = OffsetBuffer::from_lengths(lengths);
     Ok(Arc::new(ListArray::try_new(Arc::clone(element), offsets, elements, valid.finish())?))

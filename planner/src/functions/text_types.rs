@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
 use sql::{TextType, UUID};
 
 use super::json::jsonb_text;
-use super::numeric::{has_fraction, is_whole, rounded};
+use super::numeric::{is_rounded, rounded};
 use super::scalar::{scalar_function, text_function};
 use super::text::bytes_of_text;
 use super::text_arrays;
@@ -244,7 +244,9 @@ fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::Cast(cast) if cast.field.data_type().is_string() && is(&cast.expr, is_written_apart) => {
             Transformed::yes(text_out().call(vec![*cast.expr]))
         }
-        Expr::Cast(mut cast) if is_whole(cast.field.data_type()) && is(&cast.expr, has_fraction) => {
+        Expr::Cast(mut cast)
+            if cast.expr.get_type(schema).is_ok_and(|from| is_rounded(&from, cast.field.data_type())) =>
+        {
             let number = std::mem::take(&mut *cast.expr);
             *cast.expr = rounded(number, schema)?;
             Transformed::yes(Expr::Cast(cast))

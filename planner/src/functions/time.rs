@@ -12,10 +12,11 @@ use datafusion::arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNano
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, PrimitiveArray, StringArray, TimestampMicrosecondArray,
 };
-use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
+use datafusion::arrow::compute::{cast, cast_with_options};
 use datafusion::arrow::datatypes::{
     DataType, Float64Type, Int64Type, IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
+use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
 
@@ -56,10 +57,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             "date",
             one_of(vec![vec![MICROS], vec![utc()], vec![DataType::Date32], vec![text()]]),
             DataType::Date32,
-            |args, _| {
-                let options = CastOptions { safe: false, ..CastOptions::default() };
-                Ok(cast_with_options(&args[0], &DataType::Date32, &options)?)
-            },
+            |args, _| Ok(cast_with_options(&args[0], &DataType::Date32, &DEFAULT_CAST_OPTIONS)?),
         ),
         scalar_function(
             "make_timestamp",

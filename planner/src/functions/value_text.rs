@@ -125,7 +125,8 @@ pub fn write_value(column: &ArrayRef, row: usize, out: &mut impl fmt::Write) -> 
             column.as_binary::<i32>().value(row).iter().try_for_each(|byte| write!(out, "{byte:02x}"))
         }
         DataType::Date32 => {
-            out.write_str(&date_text(i64::from(column.as_primitive::<Date32Type>().value(row))))
+            let (date, era) = date_text(i64::from(column.as_primitive::<Date32Type>().value(row)));
+            write!(out, "{date}{era}")
         }
         DataType::Time64(_) => {
             out.write_str(&time_text(column.as_primitive::<Time64MicrosecondType>().value(row)))
@@ -136,9 +137,7 @@ pub fn write_value(column: &ArrayRef, row: usize, out: &mut impl fmt::Write) -> 
             let local = micros.saturating_add(offset.unwrap_or(0) * 1_000_000);
             let (day, time) = (local.div_euclid(86_400_000_000), local.rem_euclid(86_400_000_000));
             let offset = offset.map(offset_text).unwrap_or_default();
-            let date = date_text(day);
-            let (date, era) =
-                date.split_once(' ').map_or((date.as_str(), ""), |(date, _)| (date, BEFORE_CHRIST));
+            let (date, era) = date_text(day);
             write!(out, "{date} {}{offset}{era}", time_text(time))
         }
         DataType::Interval(_) => {
@@ -300,16 +299,11 @@ fn offset_text(seconds: i64) -> String {
     }
 }
 
-/// Behind dates before the year 1.
-const BEFORE_CHRIST: &str = " BC";
-
-fn date_text(days: i64) -> String {
+/// A date, and what stands behind it and its time: the years before the year 1 count down.
+fn date_text(days: i64) -> (String, &'static str) {
     let (year, month, day) = civil(days);
-    if year > 0 {
-        format!("{year:04}-{month:02}-{day:02}")
-    } else {
-        format!("{:04}-{month:02}-{day:02}{BEFORE_CHRIST}", 1 - year)
-    }
+    let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    (format!("{year:04}-{month:02}-{day:02}"), era)
 }
 
 fn time_text(micros: i64) -> String {
@@ -351,8 +345,8 @@ mod tests {
         assert_eq!(float_text(0.0001, None), "0.0001");
         assert_eq!(float_text(1.5e-7, None), "1.5e-07");
         assert_eq!(decimal_text(-5, 2), "-0.05");
-        assert_eq!(date_text(0), "1970-01-01");
-        assert_eq!(date_text(-719_529), "0002-12-31 BC");
+        assert_eq!(date_text(0), ("1970-01-01".into(), ""));
+        assert_eq!(date_text(-719_529), ("0002-12-31".into(), " BC"));
         assert_eq!(time_text(3_661_500_000), "01:01:01.5");
         assert_eq!(interval_text(14, -1, 1_000_000), "1 year 2 mons -1 days 00:00:01");
     }

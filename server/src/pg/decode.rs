@@ -9,11 +9,12 @@ use datafusion::arrow::array::builder::{
     TimestampMicrosecondBuilder,
 };
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast_with_options;
 use datafusion::arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Field, SchemaRef, Time64MicrosecondType, TimeUnit,
 };
+use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use sql::TextType;
 
 use super::encode::JSONB_VERSION;
@@ -227,8 +228,7 @@ impl ColumnBuilder {
                 if let DataType::List(field) = data_type {
                     return Ok(planner::read_lists(&texts, field)?);
                 }
-                let options = CastOptions { safe: false, ..CastOptions::default() };
-                cast_with_options(&texts, data_type, &options)?
+                cast_with_options(&texts, data_type, &DEFAULT_CAST_OPTIONS)?
             }
         })
     }

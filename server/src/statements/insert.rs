@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
-use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, concat_batches};
+use datafusion::arrow::compute::{cast, cast_with_options, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::DFSchema;
+use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use executor::{PullContext, Write};
@@ -175,13 +176,12 @@ pub(super) fn assigned(session: &Session, array: &ArrayRef, column: &Column) -> 
 /// # Errors
 /// A value that the column's type does not hold.
 pub(super) fn strict_cast(array: &ArrayRef, column: &Field) -> Result<ArrayRef, WireError> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
     let data_type = column.data_type();
     let text_type = TextType::of(column).filter(|text| *text != TextType::Varchar(None));
     // A text that becomes bytea, uuid, json or a time is read as one.
     let read_apart = matches!(data_type, DataType::Binary | DataType::Timestamp(TimeUnit::Microsecond, _));
     if array.data_type().is_string() && (text_type.is_some() || read_apart) {
-        let text = cast_with_options(array, &DataType::Utf8, &options)?;
+        let text = cast_with_options(array, &DataType::Utf8, &DEFAULT_CAST_OPTIONS)?;
         return read(text.as_string::<i32>(), column);
     }
     if *data_type == sql::UUID {
@@ -190,16 +190,16 @@ pub(super) fn strict_cast(array: &ArrayRef, column: &Field) -> Result<ArrayRef, 
     if array.data_type() == data_type {
         return Ok(Arc::clone(array));
     }
-    if data_type.is_integer() && (array.data_type().is_floating() || array.data_type().is_decimal()) {
-        return Ok(cast_with_options(&planner::rounded_values(array)?, data_type, &options)?);
+    if planner::is_rounded(array.data_type(), data_type) {
+        return Ok(cast_with_options(&planner::rounded_values(array)?, data_type, &DEFAULT_CAST_OPTIONS)?);
     }
     if let DataType::List(element) = data_type
         && array.data_type().is_string()
     {
-        let text = cast_with_options(array, &DataType::Utf8, &options)?;
+        let text = cast_with_options(array, &DataType::Utf8, &DEFAULT_CAST_OPTIONS)?;
         return Ok(planner::read_lists(text.as_string(), element)?);
     }
-    Ok(cast_with_options(array, data_type, &options)?)
+    Ok(cast_with_options(array, data_type, &DEFAULT_CAST_OPTIONS)?)
 }
 
 fn read(text: &StringArray, column: &Field) -> Result<ArrayRef, WireError> {

@@ -12,7 +12,7 @@ use sql::sqlparser::ast::{
     Select, SelectItem, SetExpr, Subscript, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
-use super::expressions::{call, calls, cast_to, list_of, null, number};
+use super::expressions::{call, calls, list_of, null, number};
 use super::known::{Functions, Who};
 use super::pg_catalog::is_empty;
 use super::select_list::shown;
@@ -154,13 +154,15 @@ fn system_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
         | "pg_node_tree"
         | "information_schema.sql_identifier"
         | "sql_identifier"
-        | "character_data" => Some(cast_to(inner, DataType::Text)),
-        "oid[]" => Some(cast_to(inner, list_of(id_type()))),
-        "regtype[]" | "name[]" | "aclitem[]" | "\"char\"[]" => Some(cast_to(inner, list_of(DataType::Text))),
+        | "character_data" => Some(sql::cast_to(inner.clone(), DataType::Text)),
+        "oid[]" => Some(sql::cast_to(inner.clone(), list_of(id_type()))),
+        "regtype[]" | "name[]" | "aclitem[]" | "\"char\"[]" => {
+            Some(sql::cast_to(inner.clone(), list_of(DataType::Text)))
+        }
         "oid" => Some(call("millpond_oid", inner.clone())),
-        "xid" | "int8" => Some(cast_to(inner, DataType::BigInt(None))),
-        "int4" => Some(cast_to(inner, DataType::Int(None))),
-        "int2" => Some(cast_to(inner, DataType::SmallInt(None))),
+        "xid" | "int8" => Some(sql::cast_to(inner.clone(), DataType::BigInt(None))),
+        "int4" => Some(sql::cast_to(inner.clone(), DataType::Int(None))),
+        "int2" => Some(sql::cast_to(inner.clone(), DataType::SmallInt(None))),
         _ => None,
     }
 }

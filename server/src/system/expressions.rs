@@ -1,7 +1,7 @@
 //! Expressions of statements, taken apart and made.
 
 use sql::sqlparser::ast::{
-    ArrayElemTypeDef, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    ArrayElemTypeDef, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, Value,
 };
 
@@ -27,11 +27,7 @@ pub(super) fn arguments(function: &Function) -> Vec<&Expr> {
 }
 
 pub(super) fn number(n: i64) -> Expr {
-    cast_to(&Expr::value(Value::Number(n.to_string(), false)), DataType::BigInt(None))
-}
-
-pub(super) fn cast_to(inner: &Expr, data_type: DataType) -> Expr {
-    Expr::Cast { kind: CastKind::Cast, expr: Box::new(inner.clone()), data_type, array: false, format: None }
+    sql::cast_to(Expr::value(Value::Number(n.to_string(), false)), DataType::BigInt(None))
 }
 
 /// The type of lists of elements of a type.
@@ -50,7 +46,7 @@ pub(super) fn bare_name(function: &Function) -> String {
 }
 
 pub(super) fn null(data_type: DataType) -> Expr {
-    cast_to(&Expr::value(Value::Null), data_type)
+    sql::cast_to(Expr::value(Value::Null), data_type)
 }
 
 /// A call of a function with one argument.

@@ -3,7 +3,7 @@
 use planner::Catalog;
 use sql::sqlparser::ast::{BinaryOperator, DataType, Expr, Ident, SelectItem, UnaryOperator, Value};
 
-use super::expressions::{arguments, bare_name, cast_to, literal, text};
+use super::expressions::{arguments, bare_name, literal, text};
 use super::known::{is_known, registry};
 use super::pg_catalog::oid_of;
 
@@ -33,11 +33,11 @@ pub(super) fn shown(item: &mut SelectItem, catalog: &Catalog) {
     }
     let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else { return };
     let replaced = match &*expr {
-        number if is_small_integer(number) => Some(cast_to(number, DataType::Int(None))),
+        number if is_small_integer(number) => Some(sql::cast_to(number.clone(), DataType::Int(None))),
         Expr::Cast { expr: inner, data_type, .. }
             if registry(data_type).is_some() && literal(inner).is_some() =>
         {
-            Some(cast_to(inner, DataType::Text))
+            Some(sql::cast_to(inner.as_ref().clone(), DataType::Text))
         }
         Expr::Function(function) => {
             let name = bare_name(function);
