@@ -111,9 +111,11 @@ pub fn plan_create(
     if statement.options.text("memory_limit").is_some() {
         return Err(Error::invalid("option \"memory_limit\"", "it belongs to CREATE … AS SELECT"));
     }
+    let (first_name, topic) = own_place(catalog, id, &name);
     let mut relation = Relation {
         id,
-        topic: own_topic(&name),
+        topic,
+        first_name,
         name,
         kind: statement.kind,
         columns,
@@ -266,9 +268,18 @@ fn inherited(plan: &LogicalPlan) -> Inherited {
     }
 }
 
-/// A topic of typed columns with a relation's name.
-fn own_topic(name: &str) -> TopicRef {
-    TopicRef { name: name.to_owned(), named: false, encoding: Encoding::Columns }
+/// The first name of a relation, and its topic where the statement names none: those of the one whose place it
+/// takes, or its own name. A topic keeps its name when its relation gets another one, so that may be taken.
+fn own_place(catalog: &Catalog, id: RelationId, name: &str) -> (String, TopicRef) {
+    let topic = |name: &str| TopicRef { name: name.to_owned(), named: false, encoding: Encoding::Columns };
+    let old = catalog.by_id(id);
+    let first_name = old.map_or(name, |old| &old.first_name).to_owned();
+    if let Some(old) = old.filter(|old| !old.topic.named) {
+        return (first_name, topic(&old.topic.name));
+    }
+    let taken = catalog.topic(name).is_some_and(|topic| !topic.named);
+    let free = if taken { format!("{name}_{id}") } else { name.to_owned() };
+    (first_name, topic(&free))
 }
 
 /// The plan with the record time that WITH (timestamp = …) names: a column of the result, or where a row has
@@ -388,9 +399,11 @@ pub fn plan_create_as(
     }
     let own = |key: Vec<usize>| key.into_iter().filter(|k| *k < columns.len()).collect();
     let (key, record_key) = (own(key), own(record_key));
+    let (first_name, topic) = own_place(binder.catalog(), id, &name);
     let mut relation = Relation {
         id,
-        topic: own_topic(&name),
+        topic,
+        first_name,
         name,
         kind: statement.kind,
         key,
@@ -535,6 +548,28 @@ pub fn plan_drop(catalog: &Catalog, statement: &sql::Drop) -> Result<Vec<Arc<Rel
         dropped.iter().try_for_each(|relation| check_delete_topic(catalog, relation, &dropped))?;
     }
     Ok(dropped)
+}
+
+/// What ALTER … RENAME TO gives another name, and the name; None where IF EXISTS finds nothing.
+///
+/// # Errors
+/// [`Error::UnknownRelation`], [`Error::WrongKind`], [`Error::DuplicateRelation`].
+pub fn plan_rename(catalog: &Catalog, statement: &sql::Rename) -> Result<Option<(Arc<Relation>, String)>> {
+    let relation = match catalog.resolve(&statement.relation) {
+        Ok(relation) => Arc::clone(relation),
+        Err(_) if statement.if_exists => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // ALTER TABLE is for every kind, as in PostgreSQL.
+    let any = statement.kind == RelationKind::Table;
+    if !any && relation.kind != statement.kind && !same_family(&relation, statement.kind) {
+        return Err(Error::WrongKind { name: relation.name.clone(), expected: expected(statement.kind) });
+    }
+    let name = relation_name(&statement.name)?;
+    match catalog.get(&name) {
+        Some(_) => Err(Error::DuplicateRelation { name }),
+        None => Ok(Some((relation, name))),
+    }
 }
 
 /// A topic can only go when nobody else is on it.

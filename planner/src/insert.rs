@@ -51,9 +51,11 @@ pub fn plan_insert(binder: &Binder<'_>, insert: &Insert, id: RelationId, text: &
             target.name
         )));
     }
+    let name = format!("insertquery_{id}");
     let relation = Relation {
         id,
-        name: format!("insertquery_{id}"),
+        first_name: name.clone(),
+        name,
         columns: target.columns.clone(),
         key: Vec::new(),
         record_key: target.record_key.clone(),

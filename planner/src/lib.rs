@@ -24,7 +24,7 @@ pub use catalog::{
     Privilege, RecordFormat, Relation, RelationId, RelationKind, Role, Securable, Topic, TopicPart, TopicRef,
     VALUELESS, ViewQuery, check_owner, check_privilege,
 };
-pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop};
+pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop, plan_rename};
 pub use dataflow::{
     Dataflow, Joins, Node, NodeId, NodeKind, PlanIdentity, RowsInput, SessionColumn, SharedSide, Within,
     explain, explain_with,

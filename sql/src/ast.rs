@@ -26,6 +26,8 @@ pub enum Statement {
     CreateAs(CreateAs),
     /// DROP.
     Drop(Drop),
+    /// ALTER … RENAME TO.
+    Rename(Rename),
     /// INSERT.
     Insert(Insert),
     /// UPDATE.
@@ -292,6 +294,19 @@ pub struct Drop {
     pub delete_topic: bool,
     /// CASCADE: with everything that reads it.
     pub cascade: bool,
+}
+
+/// ALTER TABLE … RENAME TO.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rename {
+    /// What kind the statement names.
+    pub kind: RelationKind,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// The relation.
+    pub relation: ObjectName,
+    /// Its name from now on.
+    pub name: ObjectName,
 }
 
 /// INSERT INTO name (columns) source.

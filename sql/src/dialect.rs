@@ -50,7 +50,11 @@ impl Dialect for MillpondDialect {
         POSTGRES.is_reserved_for_identifier(keyword)
     }
 
+    // A field of a struct is part of its name: what is behind it, a subscript or an operator, is for the field.
     fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
+        if names_a_field(parser) {
+            return Some(Ok(POSTGRES.prec_value(Precedence::Period)));
+        }
         POSTGRES.get_next_precedence(parser)
     }
 
@@ -99,6 +103,13 @@ impl Dialect for MillpondDialect {
         supports_insert_table_alias,
         supports_comma_separated_trim,
     );
+}
+
+/// Whether `-> name` comes next; a function, as a text, is PostgreSQL's key of a JSON object.
+fn names_a_field(parser: &Parser<'_>) -> bool {
+    parser.peek_token_ref().token == Token::Arrow
+        && matches!(parser.peek_nth_token_ref(1).token, Token::Word(_))
+        && parser.peek_nth_token_ref(2).token != Token::LParen
 }
 
 /// What follows the word CAST.

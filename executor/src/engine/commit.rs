@@ -77,6 +77,7 @@ pub(crate) enum Change {
     /// With the topics that were named, or without them.
     Drop(Vec<Arc<Relation>>, bool),
     Halt(Arc<Relation>, Halt),
+    Rename(RelationId, String),
     /// Others may do other things from now on.
     Access(AccessChange),
     /// The view goes on, with the query it has or with another one.
@@ -254,6 +255,11 @@ fn ddl(stepper: &mut Stepper, request: DdlRequest, publish: &watch::Sender<Arc<S
         }
         Change::Halt(relation, halt) => {
             stepper.halt(relation.id, halt);
+            publish.send_replace(Arc::new(stepper.snapshot()));
+            let _ = reply.send(Ok(()));
+        }
+        Change::Rename(id, name) => {
+            stepper.rename(id, &name);
             publish.send_replace(Arc::new(stepper.snapshot()));
             let _ = reply.send(Ok(()));
         }
@@ -507,6 +513,7 @@ impl Committer {
                 MetaRecord::create(relation)
             }
             Change::Halt(relation, halt) => MetaRecord::Halt { id: relation.id, halt: *halt },
+            Change::Rename(id, name) => MetaRecord::Rename { id: *id, name: name.clone() },
             Change::Access(change) => MetaRecord::Access(change.clone()),
             Change::Rejoin(relation, RejoinWith::ItsQuery) => MetaRecord::Resume { id: relation.id },
             Change::Rejoin(relation, RejoinWith::AnotherQuery) => {
@@ -522,6 +529,7 @@ impl Committer {
         self.catalog = match change {
             Change::Create(relation) | Change::Rejoin(relation, _) => self.catalog.with(Arc::clone(relation)),
             Change::Halt(..) => self.catalog.clone(),
+            Change::Rename(id, name) => self.catalog.renamed(*id, name),
             Change::Access(change) => self.catalog.with_access(Arc::new(self.catalog.access().with(change))),
             Change::Drop(relations, delete_topics) => {
                 self.catalog.without(&relations.iter().map(|r| r.id).collect::<Vec<_>>(), *delete_topics)

@@ -33,6 +33,8 @@ pub(crate) enum MetaRecord {
     },
     /// The query of a relation is another one from now on.
     Replace { id: RelationId, text: String },
+    /// A relation has another name from now on.
+    Rename { id: RelationId, name: String },
     /// A query stands still, or has ended.
     Halt { id: RelationId, halt: Halt },
     /// A query that stood still or failed goes on.
@@ -108,7 +110,7 @@ impl MetaRecord {
             Self::Replace { id, text } => {
                 vec![MetaOp::Put(definition_key(*id), text.clone().into_bytes().into())]
             }
-            Self::Halt { .. } | Self::Resume { .. } => Vec::new(),
+            Self::Rename { .. } | Self::Halt { .. } | Self::Resume { .. } => Vec::new(),
             Self::Drop { ids, .. } => ids.iter().map(|id| MetaOp::Delete(definition_key(*id))).collect(),
             Self::Access(_) | Self::Stopped => Vec::new(),
         }

@@ -354,6 +354,14 @@ impl DdlTurn<'_> {
         self.change(Change::Drop(relations, delete_topics)).await
     }
 
+    /// Gives a relation another name, durable on return.
+    ///
+    /// # Errors
+    /// Any of the disk.
+    pub async fn rename(&self, id: RelationId, name: String) -> Result<()> {
+        self.change(Change::Rename(id, name)).await
+    }
+
     /// Changes who may do what, durable on return.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ pub(super) enum Event {
     Replace(Arc<Relation>),
     Resume(RelationId),
     Halt(RelationId, Halt),
+    Rename(RelationId, String),
 }
 
 /// An event of the journal.
@@ -159,6 +160,11 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> (Vec<Live>, Catalog) {
                 live.push(at(entry, Event::Resume(*id)));
                 continue;
             }
+            MetaRecord::Rename { id, name } if catalog.by_id(*id).is_some() => {
+                catalog = catalog.renamed(*id, name);
+                live.push(at(entry, Event::Rename(*id, name.clone())));
+                continue;
+            }
             MetaRecord::Access(change) => {
                 catalog = catalog.with_access(Arc::new(catalog.access().with(change)));
                 continue;
@@ -256,6 +262,10 @@ fn happen(event: &Event, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()
         Event::Topic(topic) => return stepper.keep_topic(topic.clone()),
         Event::Halt(id, halt) => {
             stepper.halt(*id, *halt);
+            return Ok(());
+        }
+        Event::Rename(id, name) => {
+            stepper.rename(*id, name);
             return Ok(());
         }
         Event::Replace(relation) => Some(Arc::clone(relation)),

@@ -69,6 +69,7 @@ pub(super) fn restore(
             {
                 catalog = catalog.with(Arc::clone(relation));
             }
+            Event::Rename(id, name) => catalog = catalog.renamed(*id, name),
             Event::Topic(topic) => catalog = catalog.with_topic(topic.clone()),
             _ => {}
         }

@@ -513,6 +513,15 @@ impl Stepper {
         Ok(())
     }
 
+    /// A relation has another name from now on. Queries that read it know it by its id.
+    pub(crate) fn rename(&mut self, id: RelationId, name: &str) {
+        self.catalog = Arc::new(self.catalog.renamed(id, name));
+        if let (Some(State::View(view)), Some(relation)) = (self.states.get_mut(&id), self.catalog.by_id(id))
+        {
+            view.relation = Arc::clone(relation);
+        }
+    }
+
     /// Others may do other things from now on.
     pub(crate) fn allow(&mut self, access: Arc<Access>) {
         self.catalog = Arc::new(self.catalog.with_access(access));

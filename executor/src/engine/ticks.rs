@@ -36,6 +36,7 @@ pub(super) fn relation() -> Arc<Relation> {
         views: Vec::new(),
         target: None,
         text: String::new(),
+        first_name: "ticks".into(),
     })
 }
 

@@ -136,14 +136,9 @@ impl Codec {
         Ok(Decoded { rows, from: Some(from), bad: bad.records })
     }
 
-    /// Whether a record without a value is a row without one. In a stream of bare values it is a NULL.
+    /// Whether a record without a value is a row without one. In a stream of bytes it is a NULL.
     fn rows_have_values(&self) -> bool {
-        let structured = match self.value.format {
-            Format::Json => self.value.object,
-            Format::Delimited(_) => true,
-            Format::Kafka | Format::None => false,
-        };
-        structured && !self.value.columns.is_empty()
+        matches!(self.value.format, Format::Json | Format::Delimited(_)) && !self.value.columns.is_empty()
     }
 
     /// A value that must be there is missing: a table's key, NOT NULL.

@@ -15,7 +15,7 @@ use crate::functions::TIME_UNITS;
 use super::spelling::{binary, call, call_of, name_of};
 
 /// Other names of the same functions.
-const NAMES: [(&str, &str); 14] = [
+const NAMES: [(&str, &str); 13] = [
     ("array_join", "array_join_text"),
     ("collect_list", "array_agg"),
     ("correlation", "corr"),
@@ -29,7 +29,6 @@ const NAMES: [(&str, &str); 14] = [
     ("slice", "array_slice"),
     ("from_unixtime", "to_timestamp_millis"),
     ("sign", "signum"),
-    ("array_remove", "array_remove_all"),
 ];
 /// Functions that look at the offset of a row.
 const BY_OFFSET: [&str; 2] = ["latest_by_offset", "earliest_by_offset"];
@@ -100,6 +99,12 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
                 TIME_UNITS.iter().find(|(name, _)| *name == unit || name.strip_suffix('S') == Some(&unit))?;
             let unit = Expr::value(Value::SingleQuotedString((*unit).to_owned()));
             Some(call(&name, vec![unit, count.clone(), time.clone()]))
+        }
+        // NULL comes last, whichever way.
+        ("array_sort", [list, rest @ ..]) if rest.len() <= 1 => {
+            let text = |text: &str| Expr::value(Value::SingleQuotedString(text.to_owned()));
+            let order = rest.first().cloned().unwrap_or_else(|| text("ASC"));
+            Some(call("array_sort", vec![list.clone(), order, text("NULLS LAST")]))
         }
         // With a text for NULLs it is PostgreSQL's; without, ksqlDB writes the word null.
         ("array_join", [_, _, _]) => Some(call("array_to_string", arguments)),

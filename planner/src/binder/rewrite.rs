@@ -13,7 +13,8 @@ use sql::sqlparser::ast::{
 };
 
 use super::{
-    BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, subquery, using, windows,
+    BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, subquery, using,
+    windows::{self, Bounds},
 };
 use crate::catalog::{Catalog, Relation, VALUELESS};
 use crate::error::Error;
@@ -120,7 +121,11 @@ impl<'a> Rewrite<'a> {
                 select,
                 &window,
                 &pseudo::of_first(select, self.catalog),
-                outermost && self.options.window_bounds,
+                match self.options.window_bounds && outermost {
+                    true if numbered => Bounds::Both,
+                    true => Bounds::UnlessSelected,
+                    false => Bounds::AsSelected,
+                },
                 self.options.emit_final,
             )?;
         }
@@ -135,27 +140,34 @@ impl<'a> Rewrite<'a> {
     fn within(&self, select: &mut Select) -> Result<bool, Error> {
         let mut found = false;
         for table in &mut select.from {
-            let mut left = table.relation.clone();
+            let stream = |factor: &TableFactor| {
+                let (name, relation) = pseudo::source(factor, self.catalog)?;
+                relation.is_stream().then(|| format!("{name}.rowtime"))
+            };
+            // What streams have been joined is as old as the youngest of their rows; NULL is no time.
+            let mut times: Vec<String> = stream(&table.relation).into_iter().collect();
             for join in &mut table.joins {
+                let right = stream(&join.relation);
                 if let Some(condition) = condition(&mut join.join_operator)
                     && let Some(within) = sql::take_within(condition)?
                 {
-                    let times = [&left, &join.relation].map(|f| {
-                        pseudo::source(f, self.catalog).filter(|(_, relation)| relation.is_stream())
-                    });
-                    let [Some((left, _)), Some((right, _))] = times else {
+                    let Some(right) = right.as_ref().filter(|_| !times.is_empty()) else {
                         return Err(Error::Definition("WITHIN joins two streams".into()));
+                    };
+                    let left = match times.as_slice() {
+                        [one] => one.clone(),
+                        several => format!("greatest({})", several.join(", ")),
                     };
                     let grace = within.grace_ms.map_or_else(|| "NULL".to_owned(), |grace| grace.to_string());
                     let more = sql::parse_condition(&format!(
-                        "{WITHIN}({left}.rowtime, {right}.rowtime, {}, {}, CAST({grace} AS BIGINT))",
+                        "{WITHIN}({left}, {right}, {}, {}, CAST({grace} AS BIGINT))",
                         within.before_ms, within.after_ms
                     ))?;
                     let own = Expr::Nested(Box::new(condition.clone()));
                     *condition = spelling::binary(own, BinaryOperator::And, more);
                     found = true;
                 }
-                left = join.relation.clone();
+                times.extend(right);
             }
         }
         Ok(found)

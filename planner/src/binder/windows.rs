@@ -26,13 +26,24 @@ const SESSION_CLAUSE: &str = "__millpond_sessions";
 const MAX_WINDOWS: i64 = 10_000;
 const BOUNDS: [&str; 2] = ["windowstart", "windowend"];
 
+/// Which bounds of a WINDOW clause are columns of the result besides those that are selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bounds {
+    /// None.
+    AsSelected,
+    /// Both, unless one is selected.
+    UnlessSelected,
+    /// Each, unless it is there under its own name: the key of records has both.
+    Both,
+}
+
 /// Rewrites a SELECT with a WINDOW clause to one over the windowed first relation, which has the
 /// pseudo-columns `pseudo`.
 pub(super) fn apply(
     select: &mut Select,
     window: &Window,
     pseudo: &[&str],
-    show_bounds: bool,
+    shown: Bounds,
     emit_final: bool,
 ) -> Result<(), Error> {
     let grace = |size_ms: i64| {
@@ -43,7 +54,7 @@ pub(super) fn apply(
         WindowKind::Tumbling { size_ms } => [size_ms, size_ms, grace(size_ms)],
         WindowKind::Hopping { size_ms, advance_ms } => [size_ms, advance_ms, grace(size_ms)],
         WindowKind::Session { gap_ms } => {
-            return apply_session(select, gap_ms, grace(gap_ms), pseudo, show_bounds);
+            return apply_session(select, gap_ms, grace(gap_ms), pseudo, shown);
         }
     };
     let (name, alias, args) = windowed(select)?;
@@ -55,7 +66,7 @@ pub(super) fn apply(
     arguments.extend(lengths.map(number));
     *args = Some(TableFunctionArgs { args: arguments, settings: None });
     *name = ObjectName::from(vec![Ident::new(CLAUSE)]);
-    group_by_bounds(select, show_bounds);
+    group_by_bounds(select, shown);
     Ok(())
 }
 
@@ -66,7 +77,7 @@ fn apply_session(
     gap_ms: i64,
     grace_ms: i64,
     pseudo: &[&str],
-    show_bounds: bool,
+    shown: Bounds,
 ) -> Result<(), Error> {
     if select.from.len() != 1 || select.from.iter().any(|t| !t.joins.is_empty()) {
         return Err(Error::NotSupported {
@@ -93,7 +104,7 @@ fn apply_session(
     arguments.extend(keys.into_iter().map(argument));
     *args = Some(TableFunctionArgs { args: arguments, settings: None });
     *name = ObjectName::from(vec![Ident::new(SESSION_CLAUSE)]);
-    group_by_bounds(select, show_bounds);
+    group_by_bounds(select, shown);
     Ok(())
 }
 
@@ -140,24 +151,39 @@ fn argument(expr: Expr) -> FunctionArg {
     FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
 }
 
-fn group_by_bounds(select: &mut Select, show: bool) {
-    let bounds = BOUNDS.map(|name| Expr::Identifier(Ident::new(name)));
-    if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
-        let shown = select.projection.iter().any(|item| BOUNDS.iter().any(|b| names(item, b)));
-        if show && !shown {
-            let after = select.projection.iter().rposition(|item| is_key(item, keys)).map_or(0, |i| i + 1);
-            for (n, bound) in bounds.iter().enumerate() {
-                select.projection.insert(after + n, SelectItem::UnnamedExpr(bound.clone()));
-            }
+fn group_by_bounds(select: &mut Select, shown: Bounds) {
+    let items = &mut select.projection;
+    let GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return };
+    let missing = match shown {
+        Bounds::AsSelected => Vec::new(),
+        Bounds::UnlessSelected if items.iter().any(is_bound) => Vec::new(),
+        Bounds::UnlessSelected => BOUNDS.to_vec(),
+        Bounds::Both => {
+            BOUNDS.into_iter().filter(|bound| !items.iter().any(|item| is_named(item, bound))).collect()
         }
-        keys.extend(bounds);
+    };
+    let after = items.iter().rposition(|item| is_key(item, keys)).map_or(0, |i| i + 1);
+    let column = |name: &str| Expr::Identifier(Ident::new(name));
+    items.splice(after..after, missing.into_iter().map(column).map(SelectItem::UnnamedExpr));
+    keys.extend(BOUNDS.map(column));
+}
+
+/// Whether an item is a bound, whatever it is called.
+fn is_bound(item: &SelectItem) -> bool {
+    match item {
+        SelectItem::UnnamedExpr(Expr::Identifier(ident))
+        | SelectItem::ExprWithAlias { expr: Expr::Identifier(ident), .. } => {
+            BOUNDS.contains(&sql::fold(ident).as_str())
+        }
+        _ => false,
     }
 }
 
-fn names(item: &SelectItem, name: &str) -> bool {
+fn is_named(item: &SelectItem, name: &str) -> bool {
     match item {
-        SelectItem::UnnamedExpr(Expr::Identifier(ident))
-        | SelectItem::ExprWithAlias { expr: Expr::Identifier(ident), .. } => sql::fold(ident) == name,
+        SelectItem::UnnamedExpr(Expr::Identifier(ident)) | SelectItem::ExprWithAlias { alias: ident, .. } => {
+            sql::fold(ident) == name
+        }
         _ => false,
     }
 }

@@ -107,6 +107,17 @@ impl Catalog {
         next
     }
 
+    /// The catalog in which a relation has another name.
+    pub fn renamed(&self, id: RelationId, name: &str) -> Self {
+        let mut next = self.clone();
+        if let Some(relation) = next.relations.get_mut(&id) {
+            next.names.remove(&relation.name);
+            next.names.insert(name.to_owned(), id);
+            *relation = Arc::new(relation.renamed(name));
+        }
+        next
+    }
+
     /// The catalog with a topic, or with parts more of it.
     pub fn with_topic(&self, topic: Topic) -> Self {
         let mut next = self.clone();

@@ -109,12 +109,19 @@ pub struct Relation {
     pub target: Option<RelationId>,
     /// The statement that made it.
     pub text: String,
+    /// The name that it was made with, and that its files have.
+    pub first_name: String,
 }
 
 impl Relation {
     /// Whether rows are written to it by statements.
     pub fn is_base(&self) -> bool {
         self.query.is_none()
+    }
+
+    /// The same with another name.
+    pub(super) fn renamed(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
     }
 
     /// Whether statements write rows to it.
@@ -171,7 +178,7 @@ impl Relation {
     /// Name of what it writes to its topic, unique for ever.
     pub fn log_name(&self) -> String {
         let safe: String = self
-            .name
+            .first_name
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
             .take(64)

@@ -334,7 +334,7 @@ fn name_at<'a>(names: &[&'static str], text: &'a str, count: usize) -> Option<(u
 }
 
 fn read_zone(text: &str) -> Option<(Zone, &str)> {
-    if let Some(rest) = text.strip_prefix('Z') {
+    if let Some(rest) = text.strip_prefix(['Z', 'z']) {
         return Some((Zone::Named(Tz::UTC), rest));
     }
     if text.starts_with(['+', '-']) {

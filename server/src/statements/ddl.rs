@@ -5,7 +5,7 @@ use std::sync::Arc;
 use executor::{DdlTurn, Halt, QueryStatus};
 use planner::{AccessChange, Catalog, Privilege, Relation, RelationId, Securable};
 use sql::sqlparser::ast::ObjectName;
-use sql::{CreateAs, CreateRelation, Drop, Insert, LifecycleAction};
+use sql::{CreateAs, CreateRelation, Drop, Insert, LifecycleAction, Rename};
 
 use super::Outcome;
 use super::insert::relation_for;
@@ -243,6 +243,24 @@ fn exists(session: &mut Session, there: &Relation, if_not_exists: bool) -> Resul
     }
     session.notices.push(WireError::new("42P07", format!("relation \"{name}\" already exists, skipping")));
     Ok(())
+}
+
+/// ALTER … RENAME TO.
+pub(super) async fn rename(session: &mut Session, rename: &Rename) -> Result<Outcome, WireError> {
+    let engine = Arc::clone(session.engine());
+    let turn = engine.ddl().await;
+    let catalog = turn.catalog();
+    match planner::plan_rename(&catalog, rename)? {
+        Some((relation, name)) => {
+            planner::check_owner(&catalog, session.role(), &relation)?;
+            turn.rename(relation.id, name).await?;
+        }
+        None => {
+            let notice = format!("relation \"{}\" does not exist, skipping", rename.relation);
+            session.notices.push(WireError::new("00000", notice));
+        }
+    }
+    Ok(Outcome::done(format!("ALTER {}", rename.kind.sql())))
 }
 
 pub(super) async fn drop(session: &mut Session, drop: &Drop) -> Result<Outcome, WireError> {

@@ -93,6 +93,7 @@ fn defines(statement: &Statement) -> bool {
         Statement::CreateRelation(_)
         | Statement::CreateAs(_)
         | Statement::Drop(_)
+        | Statement::Rename(_)
         | Statement::Lifecycle { .. }
         | Statement::Role(_)
         | Statement::Backup(_) => true,
@@ -113,6 +114,7 @@ async fn run(
         Statement::CreateAs(create) => ddl::create(session, Definition::As(create), text).await,
         Statement::Lifecycle { action, name } => ddl::lifecycle(session, *action, name.as_ref()).await,
         Statement::Drop(drop) => ddl::drop(session, drop).await,
+        Statement::Rename(rename) => ddl::rename(session, rename).await,
         Statement::Insert(insert) if insert.source.as_ref().is_some_and(|q| q.emit.is_some()) => {
             ddl::insert(session, insert, text).await
         }

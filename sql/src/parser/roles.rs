@@ -4,7 +4,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::{StatementParser, fold};
-use crate::ast::Statement;
+use crate::ast::{RelationKind, Rename, Statement};
 use crate::clauses::word_is;
 use crate::error::{Error, Result};
 use crate::roles::{GrantOn, RoleOptions, RoleStatement, Secret};
@@ -63,16 +63,28 @@ impl StatementParser<'_, '_> {
         if self.words(&["DEFAULT", "PRIVILEGES"]) {
             return self.default_privileges().map(Some);
         }
-        let words: [&[&str]; 4] = [&["TABLE"], &["STREAM"], &["MATERIALIZED", "VIEW"], &["VIEW"]];
-        if !words.iter().any(|words| self.words(words)) {
-            return Ok(None);
-        }
+        let Some(kind) = self.relation_kind() else { return Ok(None) };
+        let if_exists = self.words(&["IF", "EXISTS"]);
         let relation = self.name()?;
+        if self.words(&["RENAME", "TO"]) {
+            let name = self.name()?;
+            return Ok(Some(Statement::Rename(Rename { relation, name, if_exists, kind })));
+        }
         if !self.words(&["OWNER", "TO"]) {
-            return Err(Error::unsupported("ALTER of a relation other than OWNER TO", ""));
+            return Err(Error::unsupported("ALTER of a relation other than OWNER TO and RENAME TO", ""));
         }
         let role = self.role_name()?;
         Ok(Some(Statement::Role(RoleStatement::Owner { relation, role })))
+    }
+
+    fn relation_kind(&mut self) -> Option<RelationKind> {
+        let words: [(&[&str], RelationKind); 4] = [
+            (&["TABLE"], RelationKind::Table),
+            (&["STREAM"], RelationKind::Stream),
+            (&["MATERIALIZED", "VIEW"], RelationKind::MaterializedView),
+            (&["VIEW"], RelationKind::View),
+        ];
+        words.into_iter().find(|(words, _)| self.words(words)).map(|(_, kind)| kind)
     }
 
     /// GRANT and REVOKE; None for others.
