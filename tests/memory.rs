@@ -196,3 +196,39 @@ async fn readers_who_take_nothing_cost_little() {
     let asked = copied("SELECT id FROM s ORDER BY rowoffset".to_owned()).await;
     assert!(pushed == asked, "records are missing or in another order");
 }
+
+/// Memory is used again, however many come and go at once.
+#[tokio::test]
+async fn clients_that_have_gone_leave_nothing() {
+    const CLIENTS: usize = 400;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &["--max-connections", "1000"]).unwrap();
+    let watch = server.connect().await;
+    let come_and_go = async || {
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let client = server.connect().await;
+            client.batch_execute("SELECT 1").await.unwrap();
+            clients.push(client);
+        }
+        drop(clients);
+        while rows(&watch, "SELECT count(*) FROM pg_stat_activity").await != ["1"] {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    come_and_go().await;
+    come_and_go().await;
+    let before = resident_mib(&server);
+    for _ in 0..6 {
+        come_and_go().await;
+    }
+    // What is free goes back a while after.
+    for waits in 0.. {
+        let grown = resident_mib(&server).saturating_sub(before);
+        if grown < 20 {
+            break;
+        }
+        assert!(waits < 300, "{grown} MiB for {} clients that have gone", 6 * CLIENTS);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}

@@ -104,6 +104,11 @@ impl Write {
         table_schema(relation)
     }
 
+    /// The columns of that layout that name a row.
+    pub fn memory_key(relation: &Relation) -> Vec<usize> {
+        if relation.has_row_id() { vec![relation.columns.len() + 1] } else { relation.key.clone() }
+    }
+
     /// Removal of rows that are there: `rows` in memory layout.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use sql::{CreateAs, CreateRelation, Headers, Options, RelationKind, TextType, fo
 
 use crate::binder::{BindOptions, Binder, ROW_TIME, partition, visible_name};
 use crate::catalog::{
-    Catalog, Column, Encoding, PSEUDO_COLUMNS, Relation, RelationId, TopicRef, VALUELESS, ViewQuery,
+    Catalog, Column, Comment, Encoding, PSEUDO_COLUMNS, Relation, RelationId, TopicRef, VALUELESS, ViewQuery,
     relation_name,
 };
 use crate::dataflow::{Dataflow, Joins};
@@ -570,6 +570,21 @@ pub fn plan_rename(catalog: &Catalog, statement: &sql::Rename) -> Result<Option<
         Some(_) => Err(Error::DuplicateRelation { name }),
         None => Ok(Some((relation, name))),
     }
+}
+
+/// What COMMENT ON says.
+///
+/// # Errors
+/// [`Error::UnknownRelation`], [`Error::UnknownColumn`].
+pub fn plan_comment(catalog: &Catalog, statement: &sql::Comment) -> Result<Comment> {
+    let relation = catalog.resolve(&statement.relation)?;
+    let column = statement.column.as_ref().map(fold);
+    if let Some(column) = column.as_ref().filter(|column| relation.column(column).is_none()) {
+        return Err(Error::UnknownColumn { column: column.clone(), relation: relation.name.clone() });
+    }
+    // An empty one is none.
+    let text = statement.text.clone().filter(|text| !text.is_empty());
+    Ok(Comment { relation: relation.id, column, text })
 }
 
 /// A topic can only go when nobody else is on it.

@@ -20,11 +20,13 @@ mod zone;
 
 pub use binder::{BatchQuery, Binder, Fallback};
 pub use catalog::{
-    Access, AccessChange, Catalog, Column, Encoding, FIRST_ROLE, Format, Grantee, KeyWindow, PSEUDO_COLUMNS,
-    Privilege, RecordFormat, Relation, RelationId, RelationKind, Role, Securable, Topic, TopicPart, TopicRef,
-    VALUELESS, ViewQuery, check_owner, check_privilege,
+    Access, AccessChange, Catalog, Column, Comment, Comments, Encoding, FIRST_ROLE, Format, Grantee,
+    KeyWindow, PSEUDO_COLUMNS, Privilege, RecordFormat, Relation, RelationId, RelationKind, Role, Securable,
+    Topic, TopicPart, TopicRef, VALUELESS, ViewQuery, check_owner, check_privilege,
 };
-pub use create::{check_replace, parse_bytes, plan_create, plan_create_as, plan_drop, plan_rename};
+pub use create::{
+    check_replace, parse_bytes, plan_comment, plan_create, plan_create_as, plan_drop, plan_rename,
+};
 pub use dataflow::{
     Dataflow, Joins, Node, NodeId, NodeKind, PlanIdentity, RowsInput, SessionColumn, SharedSide, Within,
     explain, explain_with,

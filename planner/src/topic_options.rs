@@ -27,7 +27,7 @@ pub(crate) struct Inherited {
     pub(crate) window_ms: Option<Option<i64>>,
 }
 
-/// Puts a relation on its topic: the one that is named, or one of its own name.
+/// Puts a relation on its topic: the one that is named, or the one it has already.
 ///
 /// # Errors
 /// Options that mean nothing together, that do not fit the columns, or the topic there is.
@@ -41,7 +41,7 @@ pub(crate) fn place(
         return Ok(());
     }
     let named = options.text("kafka_topic");
-    let name = named.clone().unwrap_or_else(|| relation.name.clone());
+    let name = named.clone().unwrap_or_else(|| relation.topic.name.clone());
     let encoding = encoding(relation, options, &inherited)?;
     let asked = partitions(options)?;
     relation.partitions = asked.or(inherited.partitions).unwrap_or(1);

@@ -1,7 +1,7 @@
 //! Statements, top-down. Queries and expressions inside them are sqlparser's.
 
 use arrow::datatypes::Field;
-use sqlparser::ast::{Expr, Ident, ObjectName, SelectItem};
+use sqlparser::ast::{Expr, Ident, ObjectName, SelectItem, TableWithJoins};
 
 use crate::clauses::Emit;
 use crate::options::Options;
@@ -28,12 +28,18 @@ pub enum Statement {
     Drop(Drop),
     /// ALTER … RENAME TO.
     Rename(Rename),
+    /// COMMENT ON.
+    Comment(Comment),
+    /// REFRESH MATERIALIZED VIEW, which waits until it has everything that was written.
+    Refresh(ObjectName),
     /// INSERT.
     Insert(Insert),
     /// UPDATE.
     Update(Update),
     /// DELETE.
     Delete(Delete),
+    /// TRUNCATE: all rows of tables.
+    Truncate(Vec<ObjectName>),
     /// COPY.
     Copy(Copy),
     /// SELECT, VALUES, WITH; with EMIT it never ends.
@@ -309,6 +315,17 @@ pub struct Rename {
     pub name: ObjectName,
 }
 
+/// COMMENT ON a relation or a column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comment {
+    /// The relation.
+    pub relation: ObjectName,
+    /// Its column, for one of a column.
+    pub column: Option<Ident>,
+    /// What is said; None is NULL, which takes the comment away.
+    pub text: Option<String>,
+}
+
 /// INSERT INTO name (columns) source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Insert {
@@ -356,6 +373,8 @@ pub struct Update {
     pub alias: Option<Ident>,
     /// SET column = expression.
     pub assignments: Vec<(Ident, Expr)>,
+    /// FROM: other relations whose rows the expressions and the condition may name.
+    pub others: Vec<TableWithJoins>,
     /// WHERE.
     pub selection: Option<Expr>,
     /// RETURNING; empty without it.
@@ -369,6 +388,8 @@ pub struct Delete {
     pub name: ObjectName,
     /// Its alias.
     pub alias: Option<Ident>,
+    /// USING: other relations whose rows the condition may name.
+    pub others: Vec<TableWithJoins>,
     /// WHERE.
     pub selection: Option<Expr>,
     /// RETURNING; empty without it.

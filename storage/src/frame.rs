@@ -18,10 +18,13 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::fs::FsFile;
 use crate::{Epoch, Offset};
 
 const MAGIC: [u8; 4] = *b"MPF1";
 const ALIGN: usize = 64;
+/// Bodies of at most so many bytes are written with their header at once; larger ones are not copied for that.
+const COPIED_BYTES: usize = 64 << 10;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 128;
 /// Largest body.
@@ -88,6 +91,36 @@ impl FrameHeader {
     /// # Errors
     /// [`Error::TooLarge`].
     pub(crate) fn encode(&self, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.reserve(HEADER_BYTES + body.len() + ALIGN);
+        self.encode_head(body, out)?;
+        out.extend_from_slice(body);
+        out.resize(out.len().next_multiple_of(ALIGN), 0);
+        Ok(())
+    }
+
+    /// Writes the frame with `body` to a file. Returns its length.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], and any of the disk; part of the frame may be there then.
+    pub(crate) fn write(&self, body: &[u8], file: &dyn FsFile, position: u64) -> Result<u64> {
+        let mut bytes = Vec::new();
+        if body.len() <= COPIED_BYTES {
+            self.encode(body, &mut bytes)?;
+            file.write_at(&bytes, position)?;
+            return Ok(bytes.len() as u64);
+        }
+        self.encode_head(body, &mut bytes)?;
+        file.write_at(&bytes, position)?;
+        file.write_at(body, position + HEADER_BYTES as u64)?;
+        let padding = body.len().next_multiple_of(ALIGN) - body.len();
+        if padding > 0 {
+            file.write_at(&vec![0; padding], position + (HEADER_BYTES + body.len()) as u64)?;
+        }
+        Ok(frame_len(body.len()))
+    }
+
+    /// Appends what stands before a body.
+    fn encode_head(&self, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
         if body.len() > MAX_BODY_BYTES {
             return Err(Error::TooLarge { bytes: body.len(), limit: MAX_BODY_BYTES });
         }
@@ -104,12 +137,9 @@ impl FrameHeader {
         fields.extend_from_slice(&self.part.to_le_bytes());
         fields.extend_from_slice(&self.parts.to_le_bytes());
         fields.resize(HEADER_BYTES - 8, 0);
-        out.reserve(HEADER_BYTES + body.len() + ALIGN);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&crc32c::crc32c(&fields).to_le_bytes());
         out.extend_from_slice(&fields);
-        out.extend_from_slice(body);
-        out.resize(out.len().next_multiple_of(ALIGN), 0);
         Ok(())
     }
 }
@@ -174,6 +204,7 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::{Disk, Fs};
 
     #[test]
     fn every_changed_byte_is_noticed() {
@@ -191,5 +222,21 @@ mod tests {
             assert!(!sound, "byte {position}");
         }
         assert_eq!(decode_header(&bytes).map(|raw| raw.header), Some(header));
+    }
+
+    #[test]
+    fn a_frame_is_written_as_it_is_encoded() {
+        let directory = tempfile::tempdir().unwrap();
+        let header = FrameHeader { count: 1, epoch: 3, parts: 1, ..Default::default() };
+        for length in [0, 7, 64, COPIED_BYTES, COPIED_BYTES + 1, COPIED_BYTES + 64] {
+            let (body, mut bytes) = (vec![7; length], Vec::new());
+            header.encode(&body, &mut bytes).unwrap();
+            let path = directory.path().join(length.to_string());
+            let file = Disk.open(&path).unwrap();
+            assert_eq!(header.write(&body, file.as_ref(), 0).unwrap(), bytes.len() as u64);
+            let mut written = vec![1; usize::try_from(file.length().unwrap()).unwrap()];
+            file.read_at(&mut written, 0).unwrap();
+            assert_eq!(written, bytes, "{length}");
+        }
     }
 }

@@ -17,6 +17,9 @@ const LARGE: u64 = 16;
 /// Rows of that epoch.
 const LARGE_ROWS: usize = 20_000;
 
+/// Behind the name of a view that has another one.
+pub const AWAY: &str = "_away";
+
 /// Views of a case over queries that other views have.
 const TWINS: usize = 3;
 const TWIN_FORMS: [&str; 4] = [
@@ -81,6 +84,8 @@ pub enum Act {
     ResumeAll,
     /// It gets another query with the same columns.
     Replace(usize),
+    /// Every view gets another name, and its own again.
+    RenameAll,
 }
 
 /// A view and the number of epochs before it.
@@ -211,6 +216,12 @@ impl Script {
                     self.named(view, |v| statement(&mut out, &format!("PAUSE {}", v.name)))
                 }
                 Some(Act::ResumeAll) => statement(&mut out, "RESUME ALL"),
+                Some(Act::RenameAll) => {
+                    for View { name, .. } in self.views.iter().filter(|v| v.after <= n) {
+                        statement(&mut out, &format!("ALTER TABLE {name} RENAME TO {name}{AWAY}"));
+                        statement(&mut out, &format!("ALTER TABLE {name}{AWAY} RENAME TO {name}"));
+                    }
+                }
                 // What it becomes is known only when it runs.
                 Some(Act::Replace(_)) | None => {}
             }
@@ -249,6 +260,7 @@ impl Epoch {
             0 => Some(Act::Pause(random.random_range(0..4))),
             1 => Some(Act::Replace(random.random_range(0..4))),
             2 | 3 => Some(Act::ResumeAll),
+            4 => Some(Act::RenameAll),
             _ => None,
         };
         Self { changes, act, passes_ms: random.random_range(0..8000), restart }

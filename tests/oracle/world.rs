@@ -21,7 +21,7 @@ use storage::{Clock, Disk, ManualClock};
 
 use crate::coverage::Coverage;
 use crate::grammar::{NOW, in_batch};
-use crate::script::{Act, Change, Insert, RELATIONS, Row, Script, View, create_relation, is_stream};
+use crate::script::{AWAY, Act, Change, Insert, RELATIONS, Row, Script, View, create_relation, is_stream};
 
 /// Of a table that leaves the key of its records out.
 const KEYLESS: &str = " WITH (value_format = 'native')";
@@ -244,7 +244,7 @@ impl World {
     async fn act(&mut self, act: Act) -> Result<(), String> {
         let number = match act {
             Act::Pause(number) | Act::Replace(number) => number,
-            Act::ResumeAll => 0,
+            Act::ResumeAll | Act::RenameAll => 0,
         };
         let Some(view) = self.views.get(number).cloned() else { return Ok(()) };
         let relation = self.relation(&view.name);
@@ -258,6 +258,14 @@ impl World {
                     let relation = self.relation(&name);
                     self.engine.ddl().await.resume(relation).await.map_err(|e| e.to_string())?;
                     self.epoch = self.engine.flush().await.unwrap();
+                }
+            }
+            Act::RenameAll => {
+                for View { name, .. } in &self.views {
+                    let id = self.relation(name).id;
+                    for name in [format!("{name}{AWAY}"), name.clone()] {
+                        self.engine.ddl().await.rename(id, name).await.map_err(|e| e.to_string())?;
+                    }
                 }
             }
             // What a stream has it keeps: the answers of two queries.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
-use planner::{AccessChange, Catalog, Relation, RelationId};
+use planner::{AccessChange, Catalog, Comment, Relation, RelationId};
 use storage::backup::{self, Capture};
 use storage::log::{Log, Retention, Sync, TopicPartition};
 use storage::meta::{Journal, MetaStore};
@@ -80,6 +80,8 @@ pub(crate) enum Change {
     Rename(RelationId, String),
     /// Others may do other things from now on.
     Access(AccessChange),
+    /// Something is said of a relation.
+    Comment(Comment),
     /// The view goes on, with the query it has or with another one.
     Rejoin(Arc<Relation>, RejoinWith),
 }
@@ -264,7 +266,13 @@ fn ddl(stepper: &mut Stepper, request: DdlRequest, publish: &watch::Sender<Arc<S
             let _ = reply.send(Ok(()));
         }
         Change::Access(change) => {
-            stepper.allow(Arc::new(stepper.catalog().access().with(&change)));
+            let allowed = Arc::new(stepper.catalog().access().with(&change));
+            stepper.adopt(&stepper.catalog().with_access(allowed));
+            publish.send_replace(Arc::new(stepper.snapshot()));
+            let _ = reply.send(Ok(()));
+        }
+        Change::Comment(comment) => {
+            stepper.adopt(&stepper.catalog().with_comment(&comment));
             publish.send_replace(Arc::new(stepper.snapshot()));
             let _ = reply.send(Ok(()));
         }
@@ -515,6 +523,7 @@ impl Committer {
             Change::Halt(relation, halt) => MetaRecord::Halt { id: relation.id, halt: *halt },
             Change::Rename(id, name) => MetaRecord::Rename { id: *id, name: name.clone() },
             Change::Access(change) => MetaRecord::Access(change.clone()),
+            Change::Comment(comment) => MetaRecord::Comment(comment.clone()),
             Change::Rejoin(relation, RejoinWith::ItsQuery) => MetaRecord::Resume { id: relation.id },
             Change::Rejoin(relation, RejoinWith::AnotherQuery) => {
                 MetaRecord::Replace { id: relation.id, text: relation.text.clone() }
@@ -529,6 +538,7 @@ impl Committer {
         self.catalog = match change {
             Change::Create(relation) | Change::Rejoin(relation, _) => self.catalog.with(Arc::clone(relation)),
             Change::Halt(..) => self.catalog.clone(),
+            Change::Comment(comment) => self.catalog.with_comment(comment),
             Change::Rename(id, name) => self.catalog.renamed(*id, name),
             Change::Access(change) => self.catalog.with_access(Arc::new(self.catalog.access().with(change))),
             Change::Drop(relations, delete_topics) => {

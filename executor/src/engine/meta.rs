@@ -3,7 +3,7 @@
 //! A relation is kept as the statement that made it; replaying it against the same catalog gives
 //! the same relation (docs/decisions/0004-ddl-as-text.md).
 
-use planner::{AccessChange, Relation, RelationId, Topic, TopicPart};
+use planner::{AccessChange, Comment, Relation, RelationId, Topic, TopicPart};
 use serde::{Deserialize, Serialize};
 use storage::meta::MetaOp;
 
@@ -47,6 +47,8 @@ pub(crate) enum MetaRecord {
     },
     /// Others may do other things.
     Access(AccessChange),
+    /// Something is said of a relation.
+    Comment(Comment),
     /// A clean end: every epoch up to the entry's is whole.
     Stopped,
 }
@@ -112,7 +114,7 @@ impl MetaRecord {
             }
             Self::Rename { .. } | Self::Halt { .. } | Self::Resume { .. } => Vec::new(),
             Self::Drop { ids, .. } => ids.iter().map(|id| MetaOp::Delete(definition_key(*id))).collect(),
-            Self::Access(_) | Self::Stopped => Vec::new(),
+            Self::Access(_) | Self::Comment(_) | Self::Stopped => Vec::new(),
         }
     }
 }

@@ -37,7 +37,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use planner::{AccessChange, Catalog, Dataflow, Relation, RelationId};
+use planner::{AccessChange, Catalog, Comment, Dataflow, Relation, RelationId};
 use storage::backup::Copied;
 use storage::log::Log;
 use storage::{Clock, Epoch, Fs};
@@ -368,6 +368,14 @@ impl DdlTurn<'_> {
     /// Any of the disk.
     pub async fn allow(&self, change: AccessChange) -> Result<()> {
         self.change(Change::Access(change)).await
+    }
+
+    /// Says something of a relation, durable on return.
+    ///
+    /// # Errors
+    /// Any of the disk.
+    pub async fn comment(&self, comment: Comment) -> Result<()> {
+        self.change(Change::Comment(comment)).await
     }
 
     /// Stops a view's query; its rows stay as they are.

@@ -83,7 +83,7 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     if covered.0 == 0 && checkpoints.damaged() > 0 {
         stepper.fail_what_lost_history();
     }
-    stepper.allow(Arc::clone(catalog.access()));
+    stepper.adopt(&catalog);
     let nothing_came = live.is_empty() && stepper.epoch() == covered.0;
     let epoch = found.last_epoch.max(acknowledged).max(stepper.epoch());
     stepper.begin_at(epoch, config.clock.now_ms());
@@ -167,6 +167,10 @@ fn live_relations(records: &[(&Entry, MetaRecord)]) -> (Vec<Live>, Catalog) {
             }
             MetaRecord::Access(change) => {
                 catalog = catalog.with_access(Arc::new(catalog.access().with(change)));
+                continue;
+            }
+            MetaRecord::Comment(comment) if catalog.by_id(comment.relation).is_some() => {
+                catalog = catalog.with_comment(comment);
                 continue;
             }
             MetaRecord::Drop { ids, delete_topics } => {

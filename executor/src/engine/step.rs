@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use planner::{Access, Catalog, Dataflow, Relation, RelationId, Topic};
+use planner::{Catalog, Dataflow, Relation, RelationId, Topic};
 use rayon::prelude::*;
 use storage::log::{Log, TopicPartition};
 use storage::{Epoch, Offset};
@@ -522,9 +522,9 @@ impl Stepper {
         }
     }
 
-    /// Others may do other things from now on.
-    pub(crate) fn allow(&mut self, access: Arc<Access>) {
-        self.catalog = Arc::new(self.catalog.with_access(access));
+    /// Others may do what they may in this catalog, and the same is said of relations.
+    pub(crate) fn adopt(&mut self, words: &Catalog) {
+        self.catalog = Arc::new(self.catalog.with_words_of(words));
     }
 
     /// A part of a topic that a relation left behind.

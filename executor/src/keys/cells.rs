@@ -9,9 +9,8 @@ use std::hint::black_box;
 
 use super::Slot;
 
-/// No slot. It is not zero, so that memory is written before it is read: pages of zeros that are read first are
-/// mapped twice, and each second time interrupts all processors.
-const EMPTY: u64 = u64::MAX;
+/// No slot.
+const EMPTY: u64 = 0;
 const FEWEST_CELLS: usize = 16;
 /// Cells that caches hold anyway.
 const SMALL_CELLS: usize = 1 << 14;
@@ -25,7 +24,8 @@ fn tag_of(hash: u64) -> u32 {
 /// Of slots and hashes.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
-    /// A power of two of them, at most two thirds in use: the tag in the upper half, the slot in the lower.
+    /// A power of two of them, at most two thirds in use: the tag in the upper half, one more than the
+    /// slot in the lower.
     cells: Vec<u64>,
     used: usize,
 }
@@ -152,7 +152,7 @@ impl Cells {
 }
 
 fn cell(tag: u32, slot: Slot) -> u64 {
-    u64::from(tag) << 32 | u64::from(slot)
+    u64::from(tag) << 32 | (u64::from(slot) + 1)
 }
 
 fn tag_in(cell: u64) -> u32 {
@@ -160,7 +160,7 @@ fn tag_in(cell: u64) -> u32 {
 }
 
 fn slot_in(cell: u64) -> Slot {
-    tag_of(cell)
+    tag_of(cell) - 1
 }
 
 #[cfg(test)]

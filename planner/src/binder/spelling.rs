@@ -83,12 +83,18 @@ pub(super) fn expression(expr: &mut Expr) {
             with_seconds(&mut typed.value.value);
         }
         // ksqlDB's field of a struct; PostgreSQL's operator of that spelling has a text on its right.
-        Expr::BinaryOp { left, op: BinaryOperator::Arrow, right } => {
-            if let Expr::Identifier(field) = right.as_ref() {
-                let field = Expr::value(Value::SingleQuotedString(sql::fold(field)));
-                *expr = call("get_field", vec![left.as_ref().clone(), field]);
+        Expr::BinaryOp { left, op: BinaryOperator::Arrow, right } => match right.as_mut() {
+            Expr::Identifier(field) => *expr = field_of(left, field),
+            // What a subscript is for is the field.
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let Expr::Identifier(field) = root.as_ref() {
+                    let (root, access_chain) =
+                        (Box::new(field_of(left, field)), std::mem::take(access_chain));
+                    *expr = Expr::CompoundFieldAccess { root, access_chain };
+                }
             }
-        }
+            _ => {}
+        },
         // A path of names is an array.
         Expr::BinaryOp { op: BinaryOperator::HashArrow | BinaryOperator::HashLongArrow, right, .. } => {
             if let Some(array) = array_literal(right, false) {
@@ -129,8 +135,7 @@ pub(super) fn expression(expr: &mut Expr) {
         // A field of what is in parentheses.
         Expr::CompoundFieldAccess { root, access_chain } => {
             if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() {
-                let field = Expr::value(Value::SingleQuotedString(sql::fold(field)));
-                *expr = call("get_field", vec![root.as_ref().clone(), field]);
+                *expr = field_of(root, field);
             }
         }
         // A row among the rows of a query; NOT IN has other rules for NULL, and stays refused.
@@ -206,6 +211,10 @@ fn digits_behind_point(number: &str) -> Option<i64> {
     let plain = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     let fits = plain(whole) && plain(fraction) && !digits.is_empty() && digits.len() <= 38;
     i64::try_from(fraction.len()).ok().filter(|_| fits)
+}
+
+fn field_of(record: &Expr, field: &Ident) -> Expr {
+    call("get_field", vec![record.clone(), Expr::value(Value::SingleQuotedString(sql::fold(field)))])
 }
 
 /// The function that reads a type which Arrow has not, and what it is told besides the text.

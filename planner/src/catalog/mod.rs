@@ -3,6 +3,7 @@
 //! Invariant: every change makes a new value; whoever holds an old one goes on reading it.
 
 mod access;
+mod comments;
 mod name;
 mod relation;
 mod topic;
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use access::{Access, AccessChange, FIRST_ROLE, Grantee, Privilege, Role, Securable};
+pub use comments::{Comment, Comments};
 pub(crate) use name::relation_name;
 pub use relation::{Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, VALUELESS, ViewQuery};
 pub use topic::{Encoding, Format, KeyWindow, RecordFormat, Topic, TopicPart, TopicRef};
@@ -53,6 +55,7 @@ pub struct Catalog {
     names: HashMap<String, RelationId>,
     topics: topic::Topics,
     access: Arc<Access>,
+    comments: Arc<Comments>,
 }
 
 impl Catalog {
@@ -136,6 +139,7 @@ impl Catalog {
         }
         next.topics.leave(ids, delete_topics);
         next.access = Arc::new(next.access.without(ids));
+        next.comments = Arc::new(next.comments.without(ids));
         next
     }
 
@@ -147,6 +151,22 @@ impl Catalog {
     /// The catalog in which others may do other things.
     pub fn with_access(&self, access: Arc<Access>) -> Self {
         Self { access, ..self.clone() }
+    }
+
+    /// What is said of relations and their columns.
+    pub fn comments(&self) -> &Comments {
+        &self.comments
+    }
+
+    /// The catalog with a comment, or without it.
+    pub fn with_comment(&self, comment: &Comment) -> Self {
+        Self { comments: Arc::new(self.comments.with(comment)), ..self.clone() }
+    }
+
+    /// The catalog in which others may do what they may in `other`, and the same is said.
+    pub fn with_words_of(&self, other: &Self) -> Self {
+        let (access, comments) = (Arc::clone(&other.access), Arc::clone(&other.comments));
+        Self { access, comments, ..self.clone() }
     }
 
     /// The topic of that name.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use executor::{DdlTurn, Halt, QueryStatus};
 use planner::{AccessChange, Catalog, Privilege, Relation, RelationId, Securable};
 use sql::sqlparser::ast::ObjectName;
-use sql::{CreateAs, CreateRelation, Drop, Insert, LifecycleAction, Rename};
+use sql::{Comment, CreateAs, CreateRelation, Drop, Insert, LifecycleAction, Rename};
 
 use super::Outcome;
 use super::insert::relation_for;
@@ -261,6 +261,29 @@ pub(super) async fn rename(session: &mut Session, rename: &Rename) -> Result<Out
         }
     }
     Ok(Outcome::done(format!("ALTER {}", rename.kind.sql())))
+}
+
+/// REFRESH MATERIALIZED VIEW: it is up to date by itself, with all that was written before the session's next
+/// statement.
+pub(super) async fn refresh(session: &mut Session, name: &ObjectName) -> Result<Outcome, WireError> {
+    let catalog = session.engine().catalog();
+    let relation = catalog.resolve(name)?;
+    planner::check_owner(&catalog, session.role(), relation)?;
+    if relation.dataflow().is_none() {
+        return Err(WireError::new("42809", format!("\"{}\" is not kept by a query", relation.name)));
+    }
+    see_all(session).await?;
+    Ok(Outcome::done("REFRESH MATERIALIZED VIEW"))
+}
+
+/// COMMENT ON.
+pub(super) async fn comment(session: &mut Session, comment: &Comment) -> Result<Outcome, WireError> {
+    let engine = Arc::clone(session.engine());
+    let turn = engine.ddl().await;
+    let catalog = turn.catalog();
+    planner::check_owner(&catalog, session.role(), catalog.resolve(&comment.relation)?)?;
+    turn.comment(planner::plan_comment(&catalog, comment)?).await?;
+    Ok(Outcome::done("COMMENT"))
 }
 
 pub(super) async fn drop(session: &mut Session, drop: &Drop) -> Result<Outcome, WireError> {

@@ -8,8 +8,9 @@ use datafusion::arrow::datatypes::{Field, Schema};
 use executor::{PullContext, Write};
 use futures::TryStreamExt;
 use planner::{BatchQuery, Privilege, Relation};
-use sql::sqlparser::ast::{Expr, Ident, ObjectName, SelectItem};
+use sql::sqlparser::ast::{Expr, Ident, ObjectName, SelectItem, TableWithJoins};
 use sql::{Delete, Statement, Update};
+use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::insert::{refuse_read_only, relation_for};
 use super::{Outcome, Parameters, insert, returning};
@@ -21,6 +22,8 @@ struct Change<'a> {
     name: &'a ObjectName,
     alias: Option<&'a Ident>,
     assignments: &'a [(Ident, Expr)],
+    /// Other relations whose rows the assignments and the condition may name.
+    others: &'a [TableWithJoins],
     selection: Option<&'a Expr>,
 }
 
@@ -78,6 +81,26 @@ pub(crate) async fn delete(
     }
 }
 
+/// TRUNCATE: the rows of all tables go at once.
+pub(crate) async fn truncate(session: &mut Session, names: &[ObjectName]) -> Result<Outcome, WireError> {
+    let tables = names.iter().map(|name| Ok((writable(session, name, Privilege::Delete)?, name)));
+    let mut tables = tables.collect::<Result<Vec<_>, WireError>>()?;
+    // One order of locks for everyone.
+    tables.sort_by_key(|(relation, _)| relation.id);
+    tables.dedup_by_key(|(relation, _)| relation.id);
+    let (mut guards, mut writes, mut count) = (Vec::new(), Vec::new(), 0);
+    for (relation, name) in tables {
+        guards.extend(session.lock(relation.id).await?);
+        refuse_after_own_write(session, &relation)?;
+        let all = Change { name, alias: None, assignments: &[], others: &[], selection: None };
+        let rows = read(session, &relation, &all, &Parameters::default()).await?;
+        count += rows.num_rows();
+        writes.push(Write::delete(&relation, &rows, session.engine().now_ms())?);
+    }
+    finish(session, guards, writes, count).await?;
+    Ok(Outcome::done("TRUNCATE TABLE"))
+}
+
 /// What RETURNING says of rows, before they are written: it may be an error.
 fn returned(
     session: &Session,
@@ -107,24 +130,24 @@ pub(super) fn returned_columns(
     returned(session, &relation, alias, items, &returning::no_rows(&relation))
 }
 
-/// Writes what a statement has found out under a table's lock.
+/// Writes what a statement has found out under locks of tables; a transaction keeps its own.
 pub(super) async fn finish(
     session: &mut Session,
-    guard: Option<tokio::sync::OwnedRwLockWriteGuard<()>>,
+    guards: impl IntoIterator<Item = OwnedRwLockWriteGuard<()>>,
     writes: Vec<Write>,
     count: usize,
 ) -> Result<(), WireError> {
-    if count > 0 {
-        match guard {
-            // The lock is held already; taking it again as any other write does would wait for ever.
-            Some(guard) => {
-                let receipt = session.engine().append(writes).await?;
-                session.saw(receipt.epoch);
-                drop(guard);
-            }
-            None => session.write(writes).await?,
-        }
+    let guards: Vec<_> = guards.into_iter().collect();
+    if count == 0 {
+        return Ok(());
     }
+    if guards.is_empty() {
+        return session.write(writes).await;
+    }
+    // The locks are held already; taking them again as any other write does would wait for ever.
+    let receipt = session.engine().append(writes).await?;
+    session.saw(receipt.epoch);
+    drop(guards);
     Ok(())
 }
 
@@ -133,6 +156,7 @@ fn change_of_update(update: &Update) -> Change<'_> {
         name: &update.name,
         alias: update.alias.as_ref(),
         assignments: &update.assignments,
+        others: &update.others,
         selection: update.selection.as_ref(),
     }
 }
@@ -142,6 +166,7 @@ fn change_of_delete(delete: &Delete) -> Change<'_> {
         name: &delete.name,
         alias: delete.alias.as_ref(),
         assignments: &[],
+        others: &delete.others,
         selection: delete.selection.as_ref(),
     }
 }
@@ -206,7 +231,15 @@ fn reading(relation: &Relation, change: &Change<'_>) -> Result<sql::Query, WireE
     }
     let alias = change.alias.map(|a| format!(" AS {a}")).unwrap_or_default();
     let condition = change.selection.map(|s| format!(" WHERE {s}")).unwrap_or_default();
-    let text = format!("SELECT {} FROM {}{alias}{condition}", items.join(", "), change.name);
+    let others: String = change.others.iter().map(|other| format!(", {other}")).collect();
+    // A row that meets several of others changes once.
+    let mut once = String::new();
+    if !others.is_empty() {
+        let key: Vec<&str> = Write::memory_key(relation).into_iter().map(|at| items[at].as_str()).collect();
+        once = format!("DISTINCT ON ({}) ", key.join(", "));
+    }
+    let items = items.join(", ");
+    let text = format!("SELECT {once}{items} FROM {}{alias}{others}{condition}", change.name);
     Ok(sql::parse_query(&text)?)
 }
 

@@ -94,6 +94,7 @@ fn defines(statement: &Statement) -> bool {
         | Statement::CreateAs(_)
         | Statement::Drop(_)
         | Statement::Rename(_)
+        | Statement::Comment(_)
         | Statement::Lifecycle { .. }
         | Statement::Role(_)
         | Statement::Backup(_) => true,
@@ -115,12 +116,15 @@ async fn run(
         Statement::Lifecycle { action, name } => ddl::lifecycle(session, *action, name.as_ref()).await,
         Statement::Drop(drop) => ddl::drop(session, drop).await,
         Statement::Rename(rename) => ddl::rename(session, rename).await,
+        Statement::Comment(comment) => ddl::comment(session, comment).await,
+        Statement::Refresh(name) => ddl::refresh(session, name).await,
         Statement::Insert(insert) if insert.source.as_ref().is_some_and(|q| q.emit.is_some()) => {
             ddl::insert(session, insert, text).await
         }
         Statement::Insert(insert) => insert::insert(session, insert, parameters).await,
         Statement::Update(update) => dml::update(session, update, parameters).await,
         Statement::Delete(delete) => dml::delete(session, delete, parameters).await,
+        Statement::Truncate(names) => dml::truncate(session, names).await,
         Statement::Copy(copy) => copy::copy(session, copy).await,
         Statement::Query(query) if query.emit.is_some() => {
             query::push(session, query, None).await.map(Outcome::Rows)

@@ -112,6 +112,42 @@ fn role_names(
     }
 }
 
+/// What is said of relations, by number.
+fn comments(engine: &EngineCell) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |args, rows| {
+        let catalog = engine.get().map(|e| e.catalog());
+        of_ids(args, rows, |oid| {
+            let text = catalog.as_ref()?.comments().of(relation_id(oid)?, None)?;
+            Some(text.to_owned())
+        })
+    }
+}
+
+/// What is said of columns: the number of the relation, and that of the column.
+fn column_comments(
+    engine: &EngineCell,
+) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
+    let engine = Arc::clone(engine);
+    move |args, rows| {
+        let Some(catalog) = engine.get().map(|e| e.catalog()) else { return nothing(args, rows) };
+        let numbers =
+            args.iter().map(|a| cast(a, &DataType::Int64)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let number = |argument: usize, row: usize| {
+            let numbers = numbers.get(argument)?.as_primitive::<Int64Type>();
+            // A constant comes once for all rows.
+            let row = row.min(numbers.len().checked_sub(1)?);
+            numbers.is_valid(row).then(|| numbers.value(row))
+        };
+        let said = |row: usize| {
+            let relation = catalog.by_id(relation_id(number(0, row)?)?)?;
+            let column = relation.columns.get(usize::try_from(number(1, row)? - 1).ok()?)?;
+            catalog.comments().of(relation.id, Some(&column.name)).map(str::to_owned)
+        };
+        Ok(Arc::new((0..rows).map(said).collect::<StringArray>()))
+    }
+}
+
 /// Whether a role, by name or number, has one of some privileges on a relation, by number.
 fn has_privilege(
     engine: &EngineCell,
@@ -401,8 +437,6 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
         functions.push(function(name, DataType::Boolean, never));
     }
     for name in [
-        "obj_description",
-        "col_description",
         "shobj_description",
         "pg_get_partkeydef",
         "pg_get_ruledef",
@@ -424,6 +458,8 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
     ] {
         functions.push(function(name, DataType::Utf8, nothing));
     }
+    functions.push(function("obj_description", DataType::Utf8, comments(engine)));
+    functions.push(function("col_description", DataType::Utf8, column_comments(engine)));
     functions.push(function("pg_get_userbyid", DataType::Utf8, role_names(engine)));
     functions.push(function("millpond_has_privilege", DataType::Boolean, has_privilege(engine)));
     functions.push(function("pg_typeof", DataType::Utf8, |args, rows| {

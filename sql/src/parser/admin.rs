@@ -1,9 +1,10 @@
 //! Everything that is neither a query nor a change of data: transactions, settings, SHOW, EXPLAIN.
 
+use sqlparser::ast::ObjectName;
 use sqlparser::tokenizer::Token;
 
 use super::StatementParser;
-use crate::ast::{Explain, LifecycleAction, Query, ShowObjects, Statement, Subscribe};
+use crate::ast::{Comment, Explain, LifecycleAction, Query, ShowObjects, Statement, Subscribe};
 use crate::error::{Error, Result};
 use crate::roles::RoleStatement;
 use crate::settings::normalize_setting;
@@ -65,6 +66,12 @@ impl StatementParser<'_, '_> {
                 Ok(Statement::Reset(Some(self.setting()?)))
             };
         }
+        if self.words(&["REFRESH", "MATERIALIZED", "VIEW"]) {
+            self.word("CONCURRENTLY");
+            let name = self.name()?;
+            let _ = self.words(&["WITH", "DATA"]);
+            return Ok(Statement::Refresh(name));
+        }
         if self.word("SUBSCRIBE") {
             return self.subscribe();
         }
@@ -96,19 +103,31 @@ impl StatementParser<'_, '_> {
         Statement::Tuning(tag)
     }
 
+    pub(super) fn comment(&mut self) -> Result<Statement> {
+        self.words(&["COMMENT"]);
+        self.expect_word("ON")?;
+        let mut column = None;
+        let relation = if self.word("COLUMN") {
+            let mut parts = self.name()?.0;
+            column = parts.pop().and_then(|part| part.as_ident().cloned());
+            if parts.is_empty() {
+                return self.unexpected("the name of a relation and of its column");
+            }
+            ObjectName(parts)
+        } else {
+            let kinds: [&[&str]; 4] = [&["TABLE"], &["STREAM"], &["MATERIALIZED", "VIEW"], &["VIEW"]];
+            if !kinds.iter().any(|words| self.words(words)) {
+                return Err(Error::unsupported("COMMENT ON other than relations and their columns", ""));
+            }
+            self.name()?
+        };
+        self.expect_word("IS")?;
+        let text = if self.word("NULL") { None } else { Some(self.quoted("a text in quotes, or NULL")?) };
+        Ok(Statement::Comment(Comment { relation, column, text }))
+    }
+
     fn unknown(&mut self) -> Result<Statement> {
-        let known = [
-            "TRUNCATE",
-            "MERGE",
-            "LOCK",
-            "CALL",
-            "DO",
-            "COMMENT",
-            "PRINT",
-            "DEFINE",
-            "UNDEFINE",
-            "CHECKPOINT",
-        ];
+        let known = ["MERGE", "LOCK", "CALL", "DO", "PRINT", "DEFINE", "UNDEFINE", "CHECKPOINT"];
         for word in known {
             if self.word(word) {
                 return Err(Error::unsupported(word, ""));

@@ -2,8 +2,9 @@
 
 use sqlparser::ast::{
     self, AssignmentTarget, ConflictTarget, Expr, FromTable, Ident, ObjectName, ObjectNamePart,
-    OnConflictAction, OnInsert, SelectItem, SetExpr, TableFactor, TableObject,
+    OnConflictAction, OnInsert, SelectItem, SetExpr, TableFactor, TableObject, UpdateTableFromKind,
 };
+use sqlparser::tokenizer::Token;
 
 use super::StatementParser;
 use crate::ast::{ConflictAction, Delete, Insert, OnConflict, Query, Statement, Update};
@@ -41,28 +42,45 @@ impl StatementParser<'_, '_> {
         let ast::Statement::Update(update) = self.with(|p| p.parse_statement())? else {
             return self.unexpected("UPDATE");
         };
-        if update.from.is_some() || !update.table.joins.is_empty() {
-            return Err(Error::unsupported("UPDATE … FROM", "use a subquery in SET or WHERE"));
+        if !update.table.joins.is_empty() {
+            return Err(Error::unsupported("UPDATE of a join", "name other relations behind FROM"));
         }
+        let others = match update.from {
+            Some(UpdateTableFromKind::AfterSet(others)) => others,
+            Some(UpdateTableFromKind::BeforeSet(_)) => return self.unexpected("FROM behind SET"),
+            None => Vec::new(),
+        };
         let (name, alias) = target(update.table.relation)?;
         let assignments = assigned(update.assignments)?;
         let (selection, returning) = (update.selection, update.returning.unwrap_or_default());
-        Ok(Statement::Update(Update { name, alias, assignments, selection, returning }))
+        Ok(Statement::Update(Update { name, alias, assignments, others, selection, returning }))
+    }
+
+    /// TRUNCATE; there are no sequences to restart, and queries that read a table follow it.
+    pub(super) fn truncate(&mut self) -> Result<Statement> {
+        self.words(&["TRUNCATE"]);
+        self.word("TABLE");
+        self.word("ONLY");
+        let mut names = vec![self.name()?];
+        while self.parser.consume_token(&Token::Comma) {
+            names.push(self.name()?);
+        }
+        let _ = self.words(&["RESTART", "IDENTITY"]) || self.words(&["CONTINUE", "IDENTITY"]);
+        let _ = self.word("CASCADE") || self.word("RESTRICT");
+        Ok(Statement::Truncate(names))
     }
 
     pub(super) fn delete(&mut self) -> Result<Statement> {
         let ast::Statement::Delete(delete) = self.with(|p| p.parse_statement())? else {
             return self.unexpected("DELETE");
         };
-        if delete.using.is_some() {
-            return Err(Error::unsupported("DELETE … USING", "use a subquery in WHERE"));
-        }
         let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = delete.from;
         match (from.pop(), from.is_empty()) {
             (Some(table), true) if table.joins.is_empty() => {
                 let (name, alias) = target(table.relation)?;
                 let (selection, returning) = (delete.selection, delete.returning.unwrap_or_default());
-                Ok(Statement::Delete(Delete { name, alias, selection, returning }))
+                let others = delete.using.unwrap_or_default();
+                Ok(Statement::Delete(Delete { name, alias, others, selection, returning }))
             }
             _ => Err(Error::unsupported("DELETE from several relations", "delete from one at a time")),
         }

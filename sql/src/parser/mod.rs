@@ -141,6 +141,8 @@ impl StatementParser<'_, '_> {
             "INSERT" => self.insert(),
             "UPDATE" => self.update(),
             "DELETE" => self.delete(),
+            "TRUNCATE" => self.truncate(),
+            "COMMENT" => self.comment(),
             "COPY" => self.copy(),
             _ => self.admin(),
         }

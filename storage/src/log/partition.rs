@@ -55,11 +55,9 @@ impl Place {
     /// Writes a frame; it counts only after [`Partition::commit`].
     pub(crate) fn write(self, header: FrameHeader, body: &bytes::Bytes) -> Result<Written> {
         let header = FrameHeader { base_offset: self.base_offset, ..header };
-        let mut bytes = Vec::new();
-        header.encode(body, &mut bytes)?;
-        self.file.write_at(&bytes, self.position)?;
+        let bytes = header.write(body, self.file.as_ref(), self.position)?;
         let frame = Frame { header, body: body.clone() };
-        Ok(Written { frame, position: self.position, bytes: bytes.len() as u64 })
+        Ok(Written { frame, position: self.position, bytes })
     }
 }
 

@@ -65,7 +65,7 @@ fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
         "pg_proc" => procedures::procedures(),
         "pg_aggregate" => procedures::aggregates(),
         "pg_language" => procedures::languages(),
-        "pg_description" => procedures::descriptions(),
+        "pg_description" => [procedures::descriptions(), objects::comments(snapshot)].concat(),
         _ => return server::rows(system, name),
     })
 }

@@ -21,6 +21,24 @@ pub(in super::super) fn relation_id(oid: i64) -> Option<planner::RelationId> {
     u32::try_from(oid - FIRST_OID).ok().filter(|_| oid < FIRST_OID + INDEX_OFFSET)
 }
 
+/// What is said of relations and their columns.
+pub(super) fn comments(snapshot: &Snapshot) -> Vec<Row> {
+    let catalog = &snapshot.catalog;
+    let row = |(id, column, text): (planner::RelationId, Option<&str>, &str)| -> Option<Row> {
+        let place = match column {
+            Some(column) => catalog.by_id(id)?.column(column)? + 1,
+            None => 0,
+        };
+        Some(vec![
+            ("objoid", relation_oid(id).into()),
+            ("classoid", PG_CLASS.into()),
+            ("objsubid", i64::try_from(place).ok()?.into()),
+            ("description", text.into()),
+        ])
+    };
+    catalog.comments().iter().filter_map(row).collect()
+}
+
 pub(super) fn oid(relation: &Relation) -> i64 {
     relation_oid(relation.id)
 }
@@ -229,12 +247,10 @@ pub(super) fn dependencies(snapshot: &Snapshot) -> Vec<Row> {
         rows.push(depends((PG_CONSTRAINT, constraint), (PG_CLASS, oid(r)), "a"));
     }
     for r in snapshot.catalog.visible().filter(|r| r.query.is_some()) {
+        let rule = (PG_REWRITE, oid(r) + RULE_OFFSET);
+        rows.push(depends(rule, (PG_CLASS, oid(r)), "i"));
         for source in r.sources() {
-            rows.push(depends(
-                (PG_REWRITE, oid(r) + RULE_OFFSET),
-                (PG_CLASS, FIRST_OID + i64::from(source)),
-                "n",
-            ));
+            rows.push(depends(rule, (PG_CLASS, relation_oid(source)), "n"));
         }
     }
     rows
