@@ -11,24 +11,30 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, JoinType, NullEquality, Result, TableReference};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::expr::{Exists, InSubquery, Sort};
 use datafusion::logical_expr::logical_plan as logical;
 use datafusion::logical_expr::logical_plan::{FetchType, SkipType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, col, lit,
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, col, lit,
 };
+
+use super::single_row::{is_checked, is_one_row};
 
 /// Resolves what depends on outer rows, innermost first.
 pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut found = 0;
+    resolve_from(plan, &mut 0)
+}
+
+/// The same behind as many as have been `found`.
+fn resolve_from(plan: LogicalPlan, found: &mut usize) -> Result<LogicalPlan> {
     let resolved = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Join(join) => match lateral(&join, &mut found)? {
+        LogicalPlan::Join(join) => match lateral(&join, found)? {
             Some(resolved) => Ok(Transformed::yes(resolved)),
             None => Ok(Transformed::no(LogicalPlan::Join(join))),
         },
-        LogicalPlan::Projection(projection) => scalars(LogicalPlan::Projection(projection), &mut found),
-        LogicalPlan::Filter(filter) => scalars(LogicalPlan::Filter(filter), &mut found),
+        LogicalPlan::Projection(projection) => scalars(LogicalPlan::Projection(projection), found),
+        LogicalPlan::Filter(filter) => scalars(LogicalPlan::Filter(filter), found),
         node => Ok(Transformed::no(node)),
     })?;
     Ok(resolved.data)
@@ -62,13 +68,52 @@ impl Carried {
     /// An expression with its outer references inside.
     fn replace(&self, expr: &Expr) -> Result<Expr> {
         let replaced = expr.clone().transform(|e| {
-            let Expr::OuterReferenceColumn(_, outer) = &e else { return Ok(Transformed::no(e)) };
-            Ok(match self.columns.iter().find(|(column, _)| column == outer) {
-                Some((_, name)) => Transformed::yes(Expr::Column(Column::from_name(name))),
-                None => Transformed::no(e),
+            Ok(match e {
+                Expr::OuterReferenceColumn(field, outer) => match self.name_of(&outer) {
+                    Some(name) => Transformed::yes(Expr::Column(Column::from_name(name))),
+                    None => Transformed::no(Expr::OuterReferenceColumn(field, outer)),
+                },
+                Expr::ScalarSubquery(subquery) => {
+                    Transformed::yes(Expr::ScalarSubquery(self.replace_inside(subquery)?))
+                }
+                Expr::InSubquery(e) => {
+                    let subquery = self.replace_inside(e.subquery)?;
+                    Transformed::yes(Expr::InSubquery(InSubquery { subquery, ..e }))
+                }
+                Expr::Exists(e) => {
+                    let subquery = self.replace_inside(e.subquery)?;
+                    Transformed::yes(Expr::Exists(Exists { subquery, ..e }))
+                }
+                e => Transformed::no(e),
             })
         })?;
         Ok(replaced.data)
+    }
+
+    /// What a subquery inside refers to is what is carried beside it.
+    fn replace_inside(&self, subquery: Subquery) -> Result<Subquery> {
+        let beside = |e: Expr| {
+            Ok(match e {
+                Expr::OuterReferenceColumn(field, outer) => match self.name_of(&outer) {
+                    Some(name) => {
+                        Transformed::yes(Expr::OuterReferenceColumn(field, Column::from_name(name)))
+                    }
+                    None => Transformed::no(Expr::OuterReferenceColumn(field, outer)),
+                },
+                e => Transformed::no(e),
+            })
+        };
+        let plan = subquery.subquery.as_ref().clone();
+        let plan = plan
+            .transform_up_with_subqueries(|node| node.map_expressions(|expr| expr.transform(beside)))?
+            .data;
+        let refs = subquery.outer_ref_columns.into_iter();
+        let outer_ref_columns = refs.map(|e| Ok(e.transform(beside)?.data)).collect::<Result<Vec<_>>>()?;
+        Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans })
+    }
+
+    fn name_of(&self, outer: &Column) -> Option<&str> {
+        self.columns.iter().find(|(column, _)| column == outer).map(|(_, name)| name.as_str())
     }
 }
 
@@ -162,13 +207,19 @@ fn scalar(
 ) -> Result<Option<(LogicalPlan, Column)>> {
     let plan = subquery.subquery.as_ref();
     let refs = outer_references(plan, input);
-    if refs.is_empty() || only_equalities(plan)? || !is_one_row(plan) {
+    let simple = is_aggregated(plan) && !is_checked(plan) && !passes_on(plan, &refs);
+    let resolved_elsewhere = simple && only_equalities(plan)?;
+    if refs.is_empty() || resolved_elsewhere || !is_one_row(plan) {
         return Ok(None);
     }
     *found += 1;
-    let carried = Carried::of(input, &refs, false, *found)?;
-    let Some(computed) = push(plan, &carried)? else { return Ok(None) };
-    let value = Column::from_name(format!("\u{1}scalar{found}"));
+    let number = *found;
+    let carried = Carried::of(input, &refs, false, number)?;
+    let Some(mut computed) = push(plan, &carried)? else { return Ok(None) };
+    if passes_on(plan, &refs) {
+        computed = resolve_from(computed, found)?;
+    }
+    let value = Column::from_name(format!("\u{1}scalar{number}"));
     let first = computed.schema().columns().swap_remove(0);
     let columns = std::iter::once(Expr::Column(first).alias(&value.name)).chain(carried.inside());
     let computed = LogicalPlanBuilder::from(computed).project(columns.collect::<Vec<_>>())?.build()?;
@@ -193,6 +244,9 @@ fn push(plan: &LogicalPlan, carried: &Carried) -> Result<Option<LogicalPlan>> {
         let schema = Arc::clone(&above.schema);
         let above = logical::Projection::try_new_with_schema(above.expr.clone(), Arc::new(chosen), schema)?;
         return push(&LogicalPlan::Projection(above), carried);
+    }
+    if let LogicalPlan::Join(join) = plan {
+        return joined(join, carried);
     }
     let [input] = plan.inputs()[..] else { return Ok(None) };
     let Some(input) = push(input, carried)? else { return Ok(None) };
@@ -232,6 +286,38 @@ fn push(plan: &LogicalPlan, carried: &Carried) -> Result<Option<LogicalPlan>> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// A join for each of the values: its left side carries them, and its right side where it depends on them too.
+fn joined(join: &logical::Join, carried: &Carried) -> Result<Option<LogicalPlan>> {
+    let kept = matches!(join.join_type, JoinType::Inner | JoinType::Left);
+    if !kept || join.null_equality != NullEquality::NullEqualsNothing {
+        return Ok(None);
+    }
+    let Some(left) = push(&join.left, carried)? else { return Ok(None) };
+    let mut right = join.right.as_ref().clone();
+    let on = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).chain(join.filter.clone());
+    let mut conditions = on.map(|condition| carried.replace(&condition)).collect::<Result<Vec<_>>>()?;
+    if has_outer_references(&join.right) {
+        let Some(pushed) = push(&join.right, carried)? else { return Ok(None) };
+        let inner = |name: &str| format!("{name}\u{1}");
+        let own = join.right.schema().columns().into_iter().map(Expr::Column);
+        let names = || carried.columns.iter().map(|(_, name)| name.as_str());
+        let renamed = names().map(|name| Expr::Column(Column::from_name(name)).alias(inner(name)));
+        right = LogicalPlanBuilder::from(pushed).project(own.chain(renamed).collect::<Vec<_>>())?.build()?;
+        let same = |name: &str| {
+            let (left, right) = (Column::from_name(name), Column::from_name(inner(name)));
+            binary_expr(Expr::Column(left), Operator::IsNotDistinctFrom, Expr::Column(right))
+        };
+        conditions.extend(names().map(same));
+    }
+    let builder = LogicalPlanBuilder::from(left);
+    let both = match conditions.is_empty() {
+        true => builder.cross_join(right)?,
+        false => builder.join_on(right, join.join_type, conditions)?,
+    };
+    let columns = join.schema.columns().into_iter().map(Expr::Column).chain(carried.inside());
+    Ok(Some(both.project(columns.collect::<Vec<_>>())?.build()?))
 }
 
 /// Own columns under the alias; the carried ones keep their names.
@@ -347,14 +433,34 @@ fn is_linear(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether a subquery gives one row by its form.
-fn is_one_row(plan: &LogicalPlan) -> bool {
+/// Whether a subquery inside a plan refers to one of these columns.
+fn passes_on(plan: &LogicalPlan, refs: &[Column]) -> bool {
+    let mut passes = false;
+    // Neither closure fails.
+    let _ = plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                let (Expr::ScalarSubquery(subquery)
+                | Expr::InSubquery(InSubquery { subquery, .. })
+                | Expr::Exists(Exists { subquery, .. })) = e
+                else {
+                    return Ok(TreeNodeRecursion::Continue);
+                };
+                each_outer_reference(&subquery.subquery, &mut |column| passes |= refs.contains(column));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    passes
+}
+
+/// Whether a plan is one group by its form: what DataFusion resolves.
+fn is_aggregated(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
-            plan.inputs().into_iter().all(is_one_row)
+            plan.inputs().into_iter().all(is_aggregated)
         }
-        LogicalPlan::Limit(limit) => matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0 | 1)))),
         _ => false,
     }
 }

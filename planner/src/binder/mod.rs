@@ -8,6 +8,7 @@ mod own;
 pub(crate) mod partition;
 mod pseudo;
 mod rewrite;
+mod single_row;
 mod spelling;
 mod subquery;
 mod using;
@@ -169,7 +170,7 @@ impl<'a> Binder<'a> {
         let options = self.parser_options();
         let statement = ast::Statement::Query(Box::new(tree));
         let plan = SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?;
-        let plan = lateral::resolve(plan)?;
+        let plan = lateral::resolve(single_row::ensure(plan)?)?;
         crate::functions::check_comparisons(&plan)?;
         Ok((crate::functions::read_texts(plan)?, names.views.into_inner()))
     }

@@ -284,7 +284,9 @@ fn plan_code(text: &str) -> &'static str {
 
 fn execution_code(text: &str) -> &'static str {
     let lower = text.to_ascii_lowercase();
-    if lower.contains("divide by zero") {
+    if lower.starts_with("more than one row") {
+        "21000"
+    } else if lower.contains("divide by zero") {
         "22012"
     } else if lower.contains("date/time field value out of range") {
         "22008"
