@@ -479,7 +479,8 @@ const OVER_UNIQUE: [&str; 4] = [
     "last_value(x.v) OVER (PARTITION BY x.g ORDER BY x.id ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)",
 ];
 
-const SUBQUERIES: [&str; 9] = [
+/// Keys of `t` are single, whether the planner sees it or not.
+const SUBQUERIES: [&str; 12] = [
     "x.v IN (SELECT y.v FROM {u} y)",
     "x.v NOT IN (SELECT y.v FROM {u} y)",
     "x.v NOT IN (SELECT y.v FROM {u} y WHERE y.v IS NOT NULL)",
@@ -489,4 +490,7 @@ const SUBQUERIES: [&str; 9] = [
     "EXISTS (SELECT 1 FROM {u} y WHERE y.v > x.v AND y.g = x.g)",
     "NOT EXISTS (SELECT 1 FROM {u} y WHERE y.id = x.v)",
     "EXISTS (SELECT 1 FROM {u} y WHERE y.v = 3)",
+    "x.v >= (SELECT y.v FROM t y WHERE y.id = x.id)",
+    "x.g = (SELECT y.g FROM t y WHERE y.id + 0 = x.v AND y.v <> x.id)",
+    "x.v <= (SELECT max(y.v) FROM {u} y WHERE y.id = (SELECT z.v FROM t z WHERE z.id = x.id AND z.g = y.g))",
 ];

@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
     Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, col, lit,
 };
 
-use super::single_row::{is_checked, is_one_row};
+use super::single_row::{Check, is_one_row};
 
 /// Resolves what depends on outer rows, innermost first.
 pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -207,23 +207,42 @@ fn scalar(
 ) -> Result<Option<(LogicalPlan, Column)>> {
     let plan = subquery.subquery.as_ref();
     let refs = outer_references(plan, input);
-    let simple = is_aggregated(plan) && !is_checked(plan) && !passes_on(plan, &refs);
-    let resolved_elsewhere = simple && only_equalities(plan)?;
-    if refs.is_empty() || resolved_elsewhere || !is_one_row(plan) {
+    let check = Check::of(plan);
+    let nested = passes_on(plan, &refs);
+    let simple = is_aggregated(plan) && check.is_none() && !nested && only_equalities(plan)?;
+    if (refs.is_empty() && check.is_none()) || simple || !is_one_row(plan) {
         return Ok(None);
     }
     *found += 1;
-    let number = *found;
-    let carried = Carried::of(input, &refs, false, number)?;
-    let Some(mut computed) = push(plan, &carried)? else { return Ok(None) };
-    if passes_on(plan, &refs) {
+    let value = Column::from_name(format!("\u{1}scalar{found}"));
+    let carried = match refs.is_empty() {
+        true => Carried { columns: Vec::new(), rows: input.clone() },
+        false => Carried::of(input, &refs, false, *found)?,
+    };
+    let below = check.as_ref().map_or(plan, |check| check.below);
+    let computed = if refs.is_empty() { Some(below.clone()) } else { push(below, &carried)? };
+    let Some(mut computed) = computed else { return Ok(None) };
+    if nested {
         computed = resolve_from(computed, found)?;
     }
-    let value = Column::from_name(format!("\u{1}scalar{number}"));
-    let first = computed.schema().columns().swap_remove(0);
-    let columns = std::iter::once(Expr::Column(first).alias(&value.name)).chain(carried.inside());
-    let computed = LogicalPlanBuilder::from(computed).project(columns.collect::<Vec<_>>())?.build()?;
-    Ok(Some((join_back(input, computed, JoinType::Left, &carried)?.build()?, value)))
+    // What a check reads, or the value alone.
+    let read = computed.schema().columns().into_iter().take(if check.is_some() { 2 } else { 1 });
+    let names: Vec<Column> =
+        (0..read.len()).map(|at| Column::from_name(format!("{}_{at}", value.name))).collect();
+    let columns = read.zip(&names).map(|(column, name)| Expr::Column(column).alias(&name.name));
+    let columns = columns.chain(carried.inside()).collect::<Vec<_>>();
+    let computed = LogicalPlanBuilder::from(computed).project(columns)?.build()?;
+    let joined = match refs.is_empty() {
+        true => LogicalPlanBuilder::from(input.clone()).cross_join(computed)?,
+        false => join_back(input, computed, JoinType::Left, &carried)?,
+    };
+    // A row whose subquery has too many is no row of the result: it is checked behind the join.
+    let mut columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    columns.push(match check {
+        Some(check) => check.over(&names, &value.name)?,
+        None => Expr::Column(names[0].clone()).alias(&value.name),
+    });
+    Ok(Some((joined.project(columns)?.build()?, value)))
 }
 
 /// A plan with the carried columns behind its own, computed for all of their values; None where that

@@ -58,10 +58,36 @@ fn only_row(plan: &LogicalPlan) -> Result<LogicalPlan> {
     one.project([checked.alias_with_metadata(field.name(), metadata)])?.build()
 }
 
-/// Whether a plan's one row is checked.
-pub(super) fn is_checked(plan: &LogicalPlan) -> bool {
-    matches!(plan, LogicalPlan::Projection(projection)
-        if projection.expr.iter().any(|expr| matches!(expr.clone().unalias(), Expr::ScalarFunction(f) if f.name() == SINGLE_ROW)))
+/// The check of a plan's only row, and what it reads: how many rows there are, and the value.
+pub(super) struct Check<'a> {
+    pub(super) below: &'a LogicalPlan,
+    value: &'a Expr,
+}
+
+impl<'a> Check<'a> {
+    /// That of [`only_row`]; None for a plan that needs none.
+    pub(super) fn of(plan: &'a LogicalPlan) -> Option<Self> {
+        let LogicalPlan::Projection(projection) = plan else { return None };
+        let [value] = projection.expr.as_slice() else { return None };
+        let is_check = matches!(value.clone().unalias(), Expr::ScalarFunction(f) if f.name() == SINGLE_ROW);
+        is_check.then_some(Self { below: &projection.input, value })
+    }
+
+    /// The check over other columns, as a column of that name.
+    pub(super) fn over(self, read: &[Column], name: &str) -> Result<Expr> {
+        let places = self.below.schema().columns();
+        let over = self.value.clone().transform(|e| {
+            let Expr::Column(column) = &e else { return Ok(Transformed::no(e)) };
+            let at = places.iter().position(|place| place == column);
+            let other = at.and_then(|at| read.get(at)).cloned();
+            Ok(other
+                .map_or_else(|| Transformed::no(e.clone()), |other| Transformed::yes(Expr::Column(other))))
+        })?;
+        Ok(match over.data {
+            Expr::Alias(alias) => alias.expr.alias_with_metadata(name, alias.metadata),
+            other => other.alias(name),
+        })
+    }
 }
 
 /// Whether a subquery gives one row at most, by its form or by a key.
