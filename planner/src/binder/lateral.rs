@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
     Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, col, lit,
 };
 
-use super::single_row::{Check, is_one_row};
+use super::single_row::Check;
 
 /// Resolves what depends on outer rows, innermost first.
 pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -210,7 +210,7 @@ fn scalar(
     let check = Check::of(plan);
     let nested = passes_on(plan, &refs);
     let simple = is_aggregated(plan) && check.is_none() && !nested && only_equalities(plan)?;
-    if (refs.is_empty() && check.is_none()) || simple || !is_one_row(plan) {
+    if (refs.is_empty() && check.is_none()) || simple {
         return Ok(None);
     }
     *found += 1;
@@ -498,6 +498,8 @@ fn only_equalities(plan: &LogicalPlan) -> Result<bool> {
             only &= equal && matches!(node, LogicalPlan::Filter(_));
         }
         only &= !matches!(node, LogicalPlan::Limit(_));
+        // What depends on the row below a join is not pulled up through it.
+        only &= !(matches!(node, LogicalPlan::Join(_)) && has_outer_references(node));
         Ok(if only { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(only)

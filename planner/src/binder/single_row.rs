@@ -91,7 +91,7 @@ impl<'a> Check<'a> {
 }
 
 /// Whether a subquery gives one row at most, by its form or by a key.
-pub(super) fn is_one_row(plan: &LogicalPlan) -> bool {
+fn is_one_row(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
         LogicalPlan::EmptyRelation(_) => true,
