@@ -480,7 +480,7 @@ const OVER_UNIQUE: [&str; 4] = [
 ];
 
 /// Keys of `t` are single, whether the planner sees it or not.
-const SUBQUERIES: [&str; 11] = [
+const SUBQUERIES: [&str; 12] = [
     "x.v IN (SELECT y.v FROM {u} y)",
     "x.v NOT IN (SELECT y.v FROM {u} y)",
     "x.v NOT IN (SELECT y.v FROM {u} y WHERE y.v IS NOT NULL)",
@@ -492,4 +492,5 @@ const SUBQUERIES: [&str; 11] = [
     "EXISTS (SELECT 1 FROM {u} y WHERE y.v = 3)",
     "x.v >= (SELECT y.v FROM t y WHERE y.id = x.id)",
     "x.g = (SELECT y.g FROM t y WHERE y.id + 0 = x.v AND y.v <> x.id)",
+    "x.v <= (SELECT max(y.v) FROM {u} y WHERE y.id = (SELECT z.v FROM t z WHERE z.id = x.id AND z.g = y.g))",
 ];

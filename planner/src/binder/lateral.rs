@@ -309,13 +309,17 @@ fn push(plan: &LogicalPlan, carried: &Carried) -> Result<Option<LogicalPlan>> {
 
 /// A join for each of the values: its left side carries them, and its right side where it depends on them too.
 fn joined(join: &logical::Join, carried: &Carried) -> Result<Option<LogicalPlan>> {
-    let kept = matches!(join.join_type, JoinType::Inner | JoinType::Left);
-    if !kept || join.null_equality != NullEquality::NullEqualsNothing {
+    if !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
         return Ok(None);
     }
+    let equals = match join.null_equality {
+        NullEquality::NullEqualsNothing => Operator::Eq,
+        NullEquality::NullEqualsNull => Operator::IsNotDistinctFrom,
+    };
     let Some(left) = push(&join.left, carried)? else { return Ok(None) };
     let mut right = join.right.as_ref().clone();
-    let on = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).chain(join.filter.clone());
+    let on = join.on.iter().map(|(l, r)| binary_expr(l.clone(), equals, r.clone()));
+    let on = on.chain(join.filter.clone());
     let mut conditions = on.map(|condition| carried.replace(&condition)).collect::<Result<Vec<_>>>()?;
     if has_outer_references(&join.right) {
         let Some(pushed) = push(&join.right, carried)? else { return Ok(None) };
