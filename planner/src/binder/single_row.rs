@@ -125,14 +125,22 @@ fn is_of_one_key(filter: &logical::Filter) -> bool {
     !relation.key.is_empty() && relation.key.iter().all(|k| said.contains(relation.columns[*k].name.as_str()))
 }
 
-/// The column of `column = …`, where the other side has none of the same rows.
+/// The column of `column = …`, where the other side does not depend on the same rows, as a subquery may.
 fn column_that_equals(condition: &Expr) -> Option<&str> {
     let Expr::BinaryExpr(binary) = condition else { return None };
     let sides = [(&binary.left, &binary.right), (&binary.right, &binary.left)];
     sides.into_iter().filter(|_| binary.op == Operator::Eq).find_map(|(column, other)| {
         match column.as_ref() {
-            Expr::Column(column) if !other.any_column_refs() => Some(column.name.as_str()),
+            Expr::Column(column) if !other.any_column_refs() && !has_subquery(other) => {
+                Some(column.name.as_str())
+            }
             _ => None,
         }
     })
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    let subquery =
+        |e: &Expr| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)));
+    expr.exists(subquery).unwrap_or(true)
 }

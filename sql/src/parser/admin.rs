@@ -104,7 +104,7 @@ impl StatementParser<'_, '_> {
     }
 
     pub(super) fn comment(&mut self) -> Result<Statement> {
-        self.words(&["COMMENT"]);
+        self.word("COMMENT");
         self.expect_word("ON")?;
         let mut column = None;
         let relation = if self.word("COLUMN") {
@@ -115,8 +115,7 @@ impl StatementParser<'_, '_> {
             }
             ObjectName(parts)
         } else {
-            let kinds: [&[&str]; 4] = [&["TABLE"], &["STREAM"], &["MATERIALIZED", "VIEW"], &["VIEW"]];
-            if !kinds.iter().any(|words| self.words(words)) {
+            if self.relation_kind().is_none() {
                 return Err(Error::unsupported("COMMENT ON other than relations and their columns", ""));
             }
             self.name()?

@@ -58,7 +58,7 @@ impl StatementParser<'_, '_> {
 
     /// TRUNCATE; there are no sequences to restart, and queries that read a table follow it.
     pub(super) fn truncate(&mut self) -> Result<Statement> {
-        self.words(&["TRUNCATE"]);
+        self.word("TRUNCATE");
         self.word("TABLE");
         self.word("ONLY");
         let mut names = vec![self.name()?];

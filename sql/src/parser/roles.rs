@@ -77,7 +77,8 @@ impl StatementParser<'_, '_> {
         Ok(Some(Statement::Role(RoleStatement::Owner { relation, role })))
     }
 
-    fn relation_kind(&mut self) -> Option<RelationKind> {
+    /// The words for a kind of relation, if they come next.
+    pub(super) fn relation_kind(&mut self) -> Option<RelationKind> {
         let words: [(&[&str], RelationKind); 4] = [
             (&["TABLE"], RelationKind::Table),
             (&["STREAM"], RelationKind::Stream),
