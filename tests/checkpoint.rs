@@ -26,6 +26,8 @@ async fn query(server: &Server, query: &str) -> Vec<String> {
 /// Waits until a checkpoint has everything there is now.
 async fn checkpointed(server: &Server) {
     let client = server.connect().await;
+    // What another session was told of may not have been stepped yet.
+    client.batch_execute("FLUSH").await.unwrap();
     let has_all = "SELECT 1 FROM millpond.checkpoints c JOIN millpond.status s ON c.epoch = s.epoch";
     let since = Instant::now();
     while rows(&client, has_all).await.is_empty() {

@@ -236,7 +236,7 @@ fn join_spec(
         filter: filter.map(|f| Expression::compile(f, &node.schema)).transpose()?,
         null_equal,
         within: None,
-        shared: shared.map(|s| (s.side, s.columns)),
+        shared: shared.map(|s| s.side),
         append_only: [0, 1].map(|n| dataflow.append_only_at(node.inputs[n])),
         schema: Arc::clone(node.schema.inner()),
     })

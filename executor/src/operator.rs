@@ -18,8 +18,8 @@ pub(crate) trait Operator: Send {
     fn step(&mut self, inputs: Vec<Changes>, rejects: &mut StepRejects) -> Result<Changes>;
 
     /// A table that has the rows of one of its inputs, and their changes before they come: it need not
-    /// keep them.
-    fn share(&mut self, _table: &TableStore) {}
+    /// keep them. `columns` are those of the table that the input has.
+    fn share(&mut self, _table: &TableStore, _columns: Vec<usize>) {}
 
     /// From now on, rows that its inputs touch and leave as they are come too, with weight 0: no change, but
     /// something to write where every update is written.

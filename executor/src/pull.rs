@@ -109,11 +109,17 @@ impl PullContext {
     fn provider(&self, source: &RelationSource) -> Result<Arc<dyn datafusion::catalog::TableProvider>> {
         use datafusion::logical_expr::TableSource;
         let schema = nullable(&source.schema());
+        // A plain view's plan may know a relation as it was when it had less columns.
+        let shown = |width| (0..schema.fields().len()).map(|at| source.relation.place(at, width)).collect();
         if let Some(reader) = self.snapshot.stream(source.relation.id)? {
-            return Ok(Arc::new(StreamProvider { reader: Arc::new(reader), schema }));
+            let columns = shown(reader.relation.full_schema().fields().len());
+            return Ok(Arc::new(StreamProvider { reader: Arc::new(reader), schema, columns }));
         }
         match self.snapshot.table(source.relation.id)? {
-            Some(version) => Ok(Arc::new(TableProviderAt { version: version.clone(), schema })),
+            Some(version) => {
+                let columns = shown(version.schema().fields().len());
+                Ok(Arc::new(TableProviderAt { version: version.clone(), schema, columns }))
+            }
             None => Err(crate::Error::Dropped(source.relation.name.clone())),
         }
     }

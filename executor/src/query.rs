@@ -302,7 +302,7 @@ impl Query {
             let Some(operator) = slot.operator_mut() else { continue };
             let Some(shared) = dataflow.shared_side(node) else { continue };
             if let Some(table) = table(shared.relation.id) {
-                operator.share(&table);
+                operator.share(&table, placed(&shared.relation, &shared.columns, table.width()));
             }
         }
     }
@@ -429,6 +429,7 @@ fn source(
     changes
         .iter()
         .map(|batch| {
+            let columns = &placed(relation, columns, batch.rows.num_columns())[..];
             let passes = batch.rows.num_columns().checked_sub(1).is_some_and(|mark| columns.contains(&mark));
             if relation.marks_valueless() && !passes {
                 // Rows of streams have no weights.
@@ -438,6 +439,11 @@ fn source(
             columns_of(batch, columns, schema)
         })
         .collect()
+}
+
+/// Where columns of a relation as a plan knows it are in rows of so many columns.
+fn placed(relation: &Relation, columns: &[usize], width: usize) -> Vec<usize> {
+    columns.iter().map(|column| relation.place(*column, width)).collect()
 }
 
 fn columns_of(batch: &ChangeBatch, columns: &[usize], schema: &SchemaRef) -> Result<ChangeBatch> {

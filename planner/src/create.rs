@@ -61,25 +61,13 @@ pub fn plan_create(
     let mut columns = Vec::new();
     let mut key = Vec::new();
     for (index, column) in statement.columns.iter().enumerate() {
-        let column_name = fold(&column.name);
-        if PSEUDO_COLUMNS.iter().any(|(pseudo, _)| *pseudo == column_name) {
-            return Err(Error::invalid(
-                "column name",
-                format!("\"{column_name}\" is a column every stream has"),
-            ));
-        }
-        let is_key = column.key || key_names.contains(&column_name);
+        let mut column = definition(column)?;
+        let is_key = statement.columns[index].key || key_names.contains(&column.name);
         if is_key {
             key.push(index);
         }
-        columns.push(Column {
-            name: column_name,
-            data_type: sql::arrow_type(&column.data_type)?,
-            text_type: TextType::of_sql(&column.data_type),
-            not_null: column.not_null || (is_key && statement.kind == RelationKind::Table),
-            default: column.default.as_ref().map(ToString::to_string),
-            headers: column.headers.clone(),
-        });
+        column.not_null |= is_key && statement.kind == RelationKind::Table;
+        columns.push(column);
     }
     let window_ms = source_window(&statement.options)?;
     if window_ms.is_some() {
@@ -149,6 +137,22 @@ pub fn plan_create(
         )));
     }
     Ok(relation)
+}
+
+/// The column that a list of columns defines, key or not.
+pub(crate) fn definition(column: &sql::Column) -> Result<Column> {
+    let name = fold(&column.name);
+    if PSEUDO_COLUMNS.iter().any(|(pseudo, _)| *pseudo == name) {
+        return Err(Error::invalid("column name", format!("\"{name}\" is a column every stream has")));
+    }
+    Ok(Column {
+        name,
+        data_type: sql::arrow_type(&column.data_type)?,
+        text_type: TextType::of_sql(&column.data_type),
+        not_null: column.not_null,
+        default: column.default.as_ref().map(ToString::to_string),
+        headers: column.headers.clone(),
+    })
 }
 
 /// Columns of headers: their types, that each is there once, and that there are records.
@@ -468,45 +472,6 @@ pub(crate) fn check_cycle(catalog: &Catalog, relation: &Relation) -> Result<()> 
     Ok(())
 }
 
-/// Checks that CREATE OR REPLACE puts `new` in the place of `old`: who reads it must not notice.
-///
-/// # Errors
-/// [`Error::WrongKind`], [`Error::Definition`], [`Error::HasDependents`].
-pub fn check_replace(catalog: &Catalog, old: &Relation, new: &Relation) -> Result<()> {
-    let name = new.name.clone();
-    if old.kind != new.kind || old.is_base() {
-        return Err(Error::WrongKind { name, expected: expected(new.kind) });
-    }
-    let readers = catalog.dependents(old.id);
-    if new.sources().iter().any(|s| *s == old.id || readers.iter().any(|r| r.id == *s)) {
-        return Err(Error::Definition(format!("\"{name}\" would read itself")));
-    }
-    if new.kind == RelationKind::View {
-        // Its query is written into those that name it.
-        return match readers.is_empty() {
-            true => Ok(()),
-            false => Err(Error::HasDependents {
-                name,
-                dependents: readers.iter().map(|r| r.name.clone()).collect(),
-            }),
-        };
-    }
-    let layout =
-        |r: &Relation| r.columns.iter().map(|c| (c.name.clone(), c.data_type.clone())).collect::<Vec<_>>();
-    if layout(old) != layout(new) {
-        return Err(Error::Definition(format!(
-            "\"{name}\" must keep its columns, with their names, types and order: DROP it to give it others"
-        )));
-    }
-    if old.topic != new.topic || old.partitions != new.partitions || old.record_key != new.record_key {
-        return Err(Error::Definition(format!("\"{name}\" must keep its topic, with its formats and key")));
-    }
-    if old.key != new.key && !readers.is_empty() {
-        return Err(Error::Definition(format!("\"{name}\" must keep its key, because others read it")));
-    }
-    Ok(())
-}
-
 /// What DROP removes: the named relations, and with CASCADE whoever reads them.
 ///
 /// # Errors
@@ -515,13 +480,10 @@ pub fn plan_drop(catalog: &Catalog, statement: &sql::Drop) -> Result<Vec<Arc<Rel
     let mut dropped: Vec<Arc<Relation>> = Vec::new();
     for name in &statement.names {
         let name = relation_name(name)?;
-        let relation = match catalog.find(&name) {
-            Ok(relation) => Arc::clone(relation),
-            Err(_) if statement.if_exists => continue,
-            Err(error) => return Err(error),
-        };
+        let found = catalog.find(&name).cloned();
+        let Some(relation) = if_there(found, statement.if_exists)? else { continue };
         if relation.kind != statement.kind && !same_family(&relation, statement.kind) {
-            return Err(Error::WrongKind { name, expected: expected(statement.kind) });
+            return Err(wrong_kind(&relation, statement.kind));
         }
         if !dropped.iter().any(|d| d.id == relation.id) {
             dropped.push(relation);
@@ -548,28 +510,6 @@ pub fn plan_drop(catalog: &Catalog, statement: &sql::Drop) -> Result<Vec<Arc<Rel
         dropped.iter().try_for_each(|relation| check_delete_topic(catalog, relation, &dropped))?;
     }
     Ok(dropped)
-}
-
-/// What ALTER … RENAME TO gives another name, and the name; None where IF EXISTS finds nothing.
-///
-/// # Errors
-/// [`Error::UnknownRelation`], [`Error::WrongKind`], [`Error::DuplicateRelation`].
-pub fn plan_rename(catalog: &Catalog, statement: &sql::Rename) -> Result<Option<(Arc<Relation>, String)>> {
-    let relation = match catalog.resolve(&statement.relation) {
-        Ok(relation) => Arc::clone(relation),
-        Err(_) if statement.if_exists => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    // ALTER TABLE is for every kind, as in PostgreSQL.
-    let any = statement.kind == RelationKind::Table;
-    if !any && relation.kind != statement.kind && !same_family(&relation, statement.kind) {
-        return Err(Error::WrongKind { name: relation.name.clone(), expected: expected(statement.kind) });
-    }
-    let name = relation_name(&statement.name)?;
-    match catalog.get(&name) {
-        Some(_) => Err(Error::DuplicateRelation { name }),
-        None => Ok(Some((relation, name))),
-    }
 }
 
 /// What COMMENT ON says.
@@ -604,21 +544,31 @@ fn check_delete_topic(catalog: &Catalog, relation: &Relation, dropped: &[Arc<Rel
     }
 }
 
+/// The relation, or None where IF EXISTS finds nothing.
+pub(crate) fn if_there(found: Result<Arc<Relation>>, if_exists: bool) -> Result<Option<Arc<Relation>>> {
+    match found {
+        Err(Error::UnknownRelation { .. }) if if_exists => Ok(None),
+        found => found.map(Some),
+    }
+}
+
 /// DROP TABLE also takes what CREATE TABLE … AS made, and DROP VIEW a materialized one is refused.
-fn same_family(relation: &Relation, kind: RelationKind) -> bool {
+pub(crate) fn same_family(relation: &Relation, kind: RelationKind) -> bool {
     kind == RelationKind::Table && relation.kind == RelationKind::MaterializedView && !relation.is_base()
 }
 
-fn expected(kind: RelationKind) -> &'static str {
-    match kind {
+/// A statement names another kind of relation than there is.
+pub(crate) fn wrong_kind(relation: &Relation, named: RelationKind) -> Error {
+    let expected = match named {
         RelationKind::Stream => "stream",
         RelationKind::Table => "table",
         RelationKind::MaterializedView => "materialized view",
         RelationKind::View => "view",
-    }
+    };
+    Error::WrongKind { name: relation.name.clone(), expected }
 }
 
-fn check_columns(columns: &[Column]) -> Result<()> {
+pub(crate) fn check_columns(columns: &[Column]) -> Result<()> {
     if columns.len() > MAX_COLUMNS {
         return Err(Error::invalid("list of columns", format!("a relation has at most {MAX_COLUMNS}")));
     }

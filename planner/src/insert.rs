@@ -89,7 +89,9 @@ fn as_rows_of(target: &Relation, insert: &Insert, plan: LogicalPlan) -> Result<L
         places.push(place.ok_or_else(unknown)?);
     }
     if places.is_empty() {
+        // Fewer are the first ones, as in PostgreSQL.
         places = (0..target.columns.len()).collect();
+        places.truncate(given.len().max(1));
     }
     if places.len() != given.len() {
         return Err(Error::Definition(format!(

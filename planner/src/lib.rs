@@ -4,6 +4,7 @@
 //! becomes a DataFusion logical plan over [`RelationSource`]s, a continuous one a [`Dataflow`] of
 //! our own operators, made from the same optimised logical plan. Next: `executor` runs both.
 
+mod alter;
 mod binder;
 mod catalog;
 mod create;
@@ -18,15 +19,14 @@ mod topic_options;
 mod window_assign;
 mod zone;
 
+pub use alter::{check_replace, plan_add_columns, plan_rename};
 pub use binder::{BatchQuery, Binder, Fallback};
 pub use catalog::{
     Access, AccessChange, Catalog, Column, Comment, Comments, Encoding, FIRST_ROLE, Format, Grantee,
     KeyWindow, PSEUDO_COLUMNS, Privilege, RecordFormat, Relation, RelationId, RelationKind, Role, Securable,
     Topic, TopicPart, TopicRef, VALUELESS, ViewQuery, check_owner, check_privilege,
 };
-pub use create::{
-    check_replace, parse_bytes, plan_comment, plan_create, plan_create_as, plan_drop, plan_rename,
-};
+pub use create::{parse_bytes, plan_comment, plan_create, plan_create_as, plan_drop};
 pub use dataflow::{
     Dataflow, Joins, Node, NodeId, NodeKind, PlanIdentity, RowsInput, SessionColumn, SharedSide, Within,
     explain, explain_with,

@@ -211,6 +211,18 @@ fn can_hold(format: Format, relation: &Relation, window: Option<KeyWindow>) -> b
     fits(format, &key_columns(relation, window), "key").is_ok()
 }
 
+/// Checks that the records of a relation can hold the columns that it has got.
+pub(crate) fn check_added(relation: &Relation) -> Result<()> {
+    match relation.record_format() {
+        Some(format) if !format.wrapped => Err(Error::invalid(
+            "list of columns",
+            format!("values of \"{}\" hold one column, without a name", relation.name),
+        )),
+        Some(format) => check(relation, format),
+        None => Ok(()),
+    }
+}
+
 /// Whether the formats can hold the columns.
 fn check(relation: &Relation, format: &RecordFormat) -> Result<()> {
     fits(format.key, &key_columns(relation, format.window), "key")?;

@@ -28,6 +28,8 @@ pub enum Statement {
     Drop(Drop),
     /// ALTER … RENAME TO.
     Rename(Rename),
+    /// ALTER … ADD COLUMN.
+    AddColumns(AddColumns),
     /// COMMENT ON.
     Comment(Comment),
     /// REFRESH MATERIALIZED VIEW, which waits until it has everything that was written.
@@ -313,6 +315,19 @@ pub struct Rename {
     pub relation: ObjectName,
     /// Its name from now on.
     pub name: ObjectName,
+}
+
+/// ALTER … ADD COLUMN.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddColumns {
+    /// What kind the statement names.
+    pub kind: RelationKind,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// The relation.
+    pub relation: ObjectName,
+    /// The columns, each with IF NOT EXISTS or without.
+    pub columns: Vec<(Column, bool)>,
 }
 
 /// COMMENT ON a relation or a column.

@@ -130,10 +130,10 @@ fn a_hole_in_what_can_be_computed_again_is_its_end() {
         let frame = bytes.len() / 3;
         bytes[frame..2 * frame].fill(0);
         drop(state);
-        match (sync, open(&disk, 0)) {
-            (Sync::Derived, Ok((log, _))) => assert_eq!(bodies(&log, "a"), ["record 1"]),
-            (Sync::Durable, Err(error)) => assert_eq!(error.kind(), Kind::Corrupt),
-            (sync, opened) => panic!("{sync:?}: {:?}", opened.map(|(_, recovered)| recovered)),
+        let (log, _) = open(&disk, 0).unwrap();
+        match sync {
+            Sync::Derived => assert_eq!(bodies(&log, "a"), ["record 1"]),
+            Sync::Durable => assert_eq!(log.bounds(&at("a")).unwrap_err().kind(), Kind::Corrupt),
         }
     }
 }
@@ -170,12 +170,58 @@ fn damage_is_named_or_harmless_at_every_byte() {
     drop(log);
     let path = PathBuf::from("/log/a/0/00000000000000000000.seg");
     let sound = disk.state().files[&path].now.clone();
+    let mut damaged = 0;
     for position in 0..sound.len() {
         disk.state().files.get_mut(&path).unwrap().now = sound.clone();
         disk.state().files.get_mut(&path).unwrap().now[position] ^= 0x55;
-        match open(&disk, 12) {
-            Ok((log, _)) => assert_eq!(bodies(&log, "a"), texts, "byte {position}"),
-            Err(error) => assert_eq!(error.kind(), Kind::Corrupt, "byte {position}: {error}"),
+        let (log, recovered) = open(&disk, 12).unwrap();
+        assert_eq!(recovered.cut_epoch, None, "byte {position}");
+        match log.bounds(&at("a")) {
+            Ok(_) => assert_eq!(bodies(&log, "a"), texts, "byte {position}"),
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Corrupt, "byte {position}: {error}");
+                damaged += 1;
+            }
         }
+        // What is damaged stays as it is, for whoever can mend it.
+        let now = disk.state().files[&path].now.clone();
+        assert_eq!(now.iter().zip(&sound).filter(|(a, b)| a != b).count(), 1, "byte {position}");
+    }
+    assert!(damaged > sound.len() / 2, "{damaged} of {} bytes", sound.len());
+}
+
+/// A damaged topic takes no other with it: not the epochs they share, not what comes later.
+#[test]
+fn damage_stays_in_its_topic() {
+    let path = PathBuf::from("/log/a/0/00000000000000000000.seg");
+    for place in [1, 2] {
+        let disk = Memory::default();
+        let (log, _) = open(&disk, 0).unwrap();
+        log.create_topic("a", 1).unwrap();
+        log.create_topic("b", 1).unwrap();
+        for epoch in 1..=3 {
+            log.commit(epoch, 0, &[append("a", "x"), append("b", &format!("record {epoch}"))], Sync::Durable)
+                .unwrap();
+        }
+        drop(log);
+        let mut state = disk.state();
+        let bytes = &mut state.files.get_mut(&path).unwrap().now;
+        // In the middle, or of the last epoch of all.
+        let at_byte = bytes.len() * place / 3 + 70;
+        bytes[at_byte] ^= 1;
+        drop(state);
+        let (log, recovered) = open(&disk, 3).unwrap();
+        assert_eq!((recovered.last_epoch, recovered.cut_epoch), (3, None));
+        assert_eq!(log.bounds(&at("a")).unwrap_err().kind(), Kind::Corrupt);
+        assert!(log.commit(4, 0, &[append("a", "y")], Sync::Durable).is_err());
+        log.commit(4, 0, &[append("b", "record 4")], Sync::Durable).unwrap();
+        assert_eq!(bodies(&log, "b"), ["record 1", "record 2", "record 3", "record 4"]);
+        drop(log);
+        let (log, recovered) = open(&disk, 4).unwrap();
+        assert_eq!((recovered.last_epoch, bodies(&log, "b").len()), (4, 4));
+        log.drop_topic("a").unwrap();
+        log.create_topic("a", 1).unwrap();
+        log.commit(5, 0, &[append("a", "anew")], Sync::Durable).unwrap();
+        assert_eq!(bodies(&log, "a"), ["anew"]);
     }
 }

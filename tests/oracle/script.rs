@@ -19,6 +19,8 @@ const LARGE_ROWS: usize = 20_000;
 
 /// Behind the name of a view that has another one.
 pub const AWAY: &str = "_away";
+/// Before the number of a column that was added.
+pub const ADDED: &str = "added";
 
 /// Views of a case over queries that other views have.
 const TWINS: usize = 3;
@@ -86,6 +88,8 @@ pub enum Act {
     Replace(usize),
     /// Every view gets another name, and its own again.
     RenameAll,
+    /// What rows are written to gets a column more.
+    AddColumn,
 }
 
 /// A view and the number of epochs before it.
@@ -141,6 +145,11 @@ pub fn create_relation(name: &str, kind: &str, options: &str) -> String {
     let layout =
         if kind == "TABLE" { LAYOUT.replacen("INT", "INT PRIMARY KEY", 1) } else { LAYOUT.to_owned() };
     format!("CREATE {kind} {name} ({layout}){options}")
+}
+
+/// ALTER that gives a relation one more column.
+pub fn add_column(name: &str, kind: &str, number: usize) -> String {
+    format!("ALTER {kind} {name} ADD COLUMN {ADDED}{number} INT")
 }
 
 impl View {
@@ -222,6 +231,11 @@ impl Script {
                         statement(&mut out, &format!("ALTER TABLE {name}{AWAY} RENAME TO {name}"));
                     }
                 }
+                Some(Act::AddColumn) => {
+                    for (name, kind) in RELATIONS {
+                        statement(&mut out, &add_column(name, kind, n));
+                    }
+                }
                 // What it becomes is known only when it runs.
                 Some(Act::Replace(_)) | None => {}
             }
@@ -261,6 +275,7 @@ impl Epoch {
             1 => Some(Act::Replace(random.random_range(0..4))),
             2 | 3 => Some(Act::ResumeAll),
             4 => Some(Act::RenameAll),
+            5 => Some(Act::AddColumn),
             _ => None,
         };
         Self { changes, act, passes_ms: random.random_range(0..8000), restart }

@@ -21,7 +21,9 @@ use storage::{Clock, Disk, ManualClock};
 
 use crate::coverage::Coverage;
 use crate::grammar::{NOW, in_batch};
-use crate::script::{AWAY, Act, Change, Insert, RELATIONS, Row, Script, View, create_relation, is_stream};
+use crate::script::{
+    AWAY, Act, Change, Insert, RELATIONS, Row, Script, View, add_column, create_relation, is_stream,
+};
 
 /// Of a table that leaves the key of its records out.
 const KEYLESS: &str = " WITH (value_format = 'native')";
@@ -111,14 +113,32 @@ async fn case(script: &Script, context: &str) -> Result<Report, Failure> {
 /// What was written, by the simplest means: tables by key, the stream in order.
 #[derive(Default)]
 struct Written {
-    tables: BTreeMap<&'static str, BTreeMap<i32, String>>,
-    streams: BTreeMap<&'static str, Vec<String>>,
+    tables: BTreeMap<&'static str, BTreeMap<i32, Line>>,
+    streams: BTreeMap<&'static str, Vec<Line>>,
+    /// Columns that relations have got.
+    added: usize,
+}
+
+/// A row as it was written: the columns of the layout, and behind them its `id` in each that was added before.
+struct Line {
+    row: String,
+    added: usize,
+}
+
+impl Line {
+    /// It with NULL in what was added after.
+    fn with_added(&self, added: usize) -> String {
+        self.row.clone() + &"|NULL".repeat(added - self.added)
+    }
 }
 
 impl Written {
     fn take(&mut self, change: &Change) {
         for row in &change.rows {
-            let line = || text(&batch(std::slice::from_ref(row))).remove(0);
+            let line = || {
+                let row_text = text(&batch(std::slice::from_ref(row))).remove(0);
+                Line { row: row_text + &format!("|{}", row.id).repeat(self.added), added: self.added }
+            };
             if is_stream(change.relation) {
                 self.streams.entry(change.relation).or_default().push(line());
                 continue;
@@ -133,8 +153,9 @@ impl Written {
     }
 
     fn rows(&self, relation: &str) -> Vec<String> {
-        let table = self.tables.get(relation).map(|table| table.values().cloned().collect());
-        let mut rows: Vec<String> = table.or_else(|| self.streams.get(relation).cloned()).unwrap_or_default();
+        let table = self.tables.get(relation).into_iter().flat_map(BTreeMap::values);
+        let stream = self.streams.get(relation).into_iter().flatten();
+        let mut rows: Vec<String> = table.chain(stream).map(|line| line.with_added(self.added)).collect();
         rows.sort();
         rows
     }
@@ -235,7 +256,8 @@ impl World {
     async fn expected(&self, snapshot: &Arc<Snapshot>, relation: &str) -> Result<Vec<String>, String> {
         let mut rows = self.written.rows(relation);
         for insert in self.inserts.iter().filter(|_| relation == "w") {
-            rows.extend(self.answer(snapshot, insert.query).await?);
+            let inserted = self.answer(snapshot, insert.query).await?.into_iter();
+            rows.extend(inserted.map(|row| Line { row, added: 0 }.with_added(self.written.added)));
         }
         rows.sort();
         Ok(rows)
@@ -244,8 +266,11 @@ impl World {
     async fn act(&mut self, act: Act) -> Result<(), String> {
         let number = match act {
             Act::Pause(number) | Act::Replace(number) => number,
-            Act::ResumeAll | Act::RenameAll => 0,
+            Act::ResumeAll | Act::RenameAll | Act::AddColumn => 0,
         };
+        if matches!(act, Act::AddColumn) {
+            return self.add_column().await;
+        }
         let Some(view) = self.views.get(number).cloned() else { return Ok(()) };
         let relation = self.relation(&view.name);
         match act {
@@ -268,6 +293,7 @@ impl World {
                     }
                 }
             }
+            Act::AddColumn => {}
             // What a stream has it keeps: the answers of two queries.
             Act::Replace(_) if view.made.kind != "STREAM" => self.replace(number, &relation).await?,
             Act::Replace(_) => {}
@@ -275,11 +301,34 @@ impl World {
         Ok(())
     }
 
-    /// The same query less some rows.
+    /// One more column for whatever rows are written to, which is NULL in the rows that are there.
+    async fn add_column(&mut self) -> Result<(), String> {
+        for (name, kind) in RELATIONS {
+            let text = add_column(name, kind, self.written.added);
+            let turn = self.engine.ddl().await;
+            let catalog = turn.catalog();
+            let Statement::AddColumns(add) =
+                sql::parse(&text).map_err(|e| e.to_string())?.remove(0).statement
+            else {
+                panic!("{text}")
+            };
+            let altered =
+                planner::plan_add_columns(&catalog, &add, &text).map_err(|e| e.to_string())?.unwrap();
+            turn.replace(Arc::new(altered)).await.map_err(|e| e.to_string())?;
+        }
+        self.written.added += 1;
+        self.epoch = self.engine.flush().await.map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    /// The same query less some rows, of every other view with one more column.
     async fn replace(&mut self, number: usize, old: &Relation) -> Result<(), String> {
         let mut view = self.views[number].clone();
         let column = &old.columns[0].name;
-        view.made.query = format!("SELECT * FROM ({}) w WHERE w.\"{column}\" IS NOT NULL", view.made.query);
+        let widens = !number.is_multiple_of(2) && old.column("more").is_none();
+        let more = if widens { "*, 7 AS more" } else { "*" };
+        let query = format!("SELECT {more} FROM ({}) w WHERE w.\"{column}\" IS NOT NULL", view.made.query);
+        view.made.query = query;
         let (text, turn) = (view.create(), self.engine.ddl().await);
         let catalog = turn.catalog();
         let Statement::CreateAs(create) = sql::parse(&text).map_err(|e| e.to_string())?.remove(0).statement
@@ -319,11 +368,13 @@ impl World {
     fn write_of(&self, change: &Change) -> Write {
         let relation = self.relation(change.relation);
         let rows = batch(&change.rows);
+        let mut columns = rows.columns().to_vec();
+        columns.extend((0..self.written.added).map(|_| Arc::clone(rows.column(0))));
         if !change.deletes {
+            let rows = RecordBatch::try_new(relation.schema(), columns).unwrap();
             return Write::insert(&relation, &rows, None, 0).unwrap();
         }
         // Only the key of a row that goes has a meaning; the layout is the table's own.
-        let mut columns = rows.columns().to_vec();
         columns.push(Arc::new(Int64Array::from_value(0, rows.num_rows())));
         let memory = RecordBatch::try_new(Write::memory_schema(&relation), columns).unwrap();
         Write::delete(&relation, &memory, 0).unwrap()

@@ -26,7 +26,8 @@ use super::step::Stepper;
 use super::topics::{Arrival, Arrivals};
 use super::{frames, ticks};
 use crate::error::{Error, Result};
-use crate::ingest::{Write, numbered};
+use crate::ingest::{Write, numbered, topic_schema};
+use crate::layout::widened;
 use crate::push::Subscription;
 use crate::query::Query;
 
@@ -452,6 +453,7 @@ impl Committer {
                     }
                 };
                 let rows = numbered(rows, *next)?;
+                let rows = as_topic_has_them(&self.catalog, &write.relation, rows)?;
                 *next += i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
                 part.batches.push(rows);
             }
@@ -604,6 +606,16 @@ impl Committer {
         if let Err(error) = stopped {
             tracing::warn!(%error, "could not note the end");
         }
+    }
+}
+
+/// Rows as their topic has them now: their relation may have got columns since they were written down.
+fn as_topic_has_them(catalog: &Catalog, written: &Arc<Relation>, rows: RecordBatch) -> Result<RecordBatch> {
+    match catalog.by_id(written.id) {
+        Some(now) if !Arc::ptr_eq(now, written) && now.record_format().is_none() => {
+            Ok(widened(rows, &topic_schema(now), now.columns.len())?)
+        }
+        _ => Ok(rows),
     }
 }
 

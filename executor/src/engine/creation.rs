@@ -386,8 +386,10 @@ impl Stepper {
         let mut tables = EpochChanges::new();
         let mut streams = Vec::new();
         let mut total = 0;
-        for relation in dataflow.source_relations() {
-            let id = relation.id;
+        for planned in dataflow.source_relations() {
+            let id = planned.id;
+            // It may have got columns since.
+            let relation = self.catalog.by_id(id).unwrap_or(planned);
             if let Some(version) = self.versions.get(&id) {
                 let batches =
                     version.batches()?.into_iter().filter(|b| b.num_rows() > 0).map(ChangeBatch::inserted);
@@ -396,6 +398,10 @@ impl Stepper {
                 tables.insert(id, Arc::new(rows));
             } else if let Some(ends) = self.topics.get(&relation.topic.name).filter(|_| relation.is_stream())
             {
+                if ends.damage.is_some() {
+                    // The query is set aside once it is there.
+                    continue;
+                }
                 let topic = TopicReader::new(Arc::clone(&self.log), Arc::clone(ends));
                 total += topic.rows();
                 streams.push(StreamReader::new(Arc::clone(relation), topic, self.rejects.clone()));
@@ -412,18 +418,18 @@ impl Stepper {
             return Err(Error::Dropped(gone.name.clone()));
         }
         match self.failed_source(dataflow) {
-            Some((name, reason)) => {
-                Err(Error::QueryFailed { relation: name.to_owned(), reason: reason.to_owned() })
-            }
+            Some((name, reason)) => Err(Error::QueryFailed { relation: name.to_owned(), reason }),
             None => Ok(()),
         }
     }
 
-    /// A relation that a query reads and whose own query has failed, and why.
-    fn failed_source<'a>(&'a self, dataflow: &'a Dataflow) -> Option<(&'a str, &'a str)> {
+    /// A relation that a query reads and whose own query has failed or whose topic is damaged, and why.
+    fn failed_source<'a>(&self, dataflow: &'a Dataflow) -> Option<(&'a str, String)> {
         dataflow.source_relations().find_map(|relation| {
-            let view = self.states.get(&relation.id)?.view()?;
-            Some((relation.name.as_str(), view.status.error.as_deref()?))
+            let ends = self.topics.get(&relation.topic.name).filter(|_| relation.has_topic());
+            let damage = ends.and_then(|ends| ends.damage.as_ref()).map(ToString::to_string);
+            let failure = || self.states.get(&relation.id)?.view()?.status.error.clone();
+            Some((relation.name.as_str(), damage.or_else(failure)?))
         })
     }
 }

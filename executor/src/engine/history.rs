@@ -7,13 +7,14 @@ use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, Record
 use datafusion::arrow::compute::{filter_record_batch, not};
 use planner::Relation;
 use storage::log::{Log, TopicPartition};
-use storage::{Epoch, Frame, Offset};
+use storage::{Epoch, Frame, Kind, Offset};
 
 use super::topics::{Arrival, PartitionEnds, TopicEnds};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::format::{ARROW_STREAM, BadRecord, Codec, decode_batches};
-use crate::layout::{batch_of, nullable};
+use crate::ingest::topic_schema;
+use crate::layout::{batch_of, nullable, widened};
 use crate::operator::Changes;
 use crate::rejects::{Reason, Reject, Rejects};
 
@@ -44,6 +45,15 @@ pub(crate) fn full_batch(
     }
     let schema = nullable(&relation.full_schema());
     Ok(batch_of(&schema, columns, n)?)
+}
+
+/// A stream's rows as its topic of columns would have them now: it may have got columns since they were written.
+fn as_written_now(relation: &Relation, rows: &RecordBatch) -> Result<RecordBatch> {
+    // Behind its own columns is the record time.
+    if rows.num_columns() > relation.columns.len() {
+        return Ok(rows.clone());
+    }
+    Ok(widened(rows.clone(), &topic_schema(relation), relation.columns.len())?)
 }
 
 /// A stream's rows in full layout without those that have no value.
@@ -182,8 +192,9 @@ pub(crate) fn rows_of(
     for batch in &arrival.batches {
         let Some(codec) = codec else {
             let offsets = offsets_from(base, batch.num_rows());
-            out.push(full_batch(relation, batch, arrival.partition, offsets)?);
             base += batch.num_rows() as u64;
+            let rows = as_written_now(relation, batch)?;
+            out.push(full_batch(relation, &rows, arrival.partition, offsets)?);
             continue;
         };
         let decoded = codec.decode(batch)?;
@@ -245,7 +256,7 @@ impl Cursor {
     }
 
     /// The epoch of the next frame.
-    fn peek(&mut self) -> Result<Option<Epoch>> {
+    fn peek(&mut self) -> storage::Result<Option<Epoch>> {
         for part in &mut self.parts {
             part.fill(self.log.as_ref(), self.read_bytes)?;
         }
@@ -266,7 +277,7 @@ impl Cursor {
 }
 
 impl PartCursor {
-    fn fill(&mut self, log: &dyn Log, read_bytes: usize) -> Result<()> {
+    fn fill(&mut self, log: &dyn Log, read_bytes: usize) -> storage::Result<()> {
         if !self.frames.is_empty() || self.next >= self.until {
             return Ok(());
         }
@@ -288,9 +299,27 @@ pub(crate) struct EpochInputs {
     pub(crate) arrivals: Vec<(usize, Arrival)>,
 }
 
+/// The epoch of a cursor's next frame; damage ends it, if that does not end all.
+fn peek(
+    cursor: &mut Cursor,
+    reader: usize,
+    damaged: &mut Option<Vec<(usize, storage::Error)>>,
+) -> Result<Option<Epoch>> {
+    match (cursor.peek(), damaged) {
+        (Err(error), Some(damaged)) if error.kind() == Kind::Corrupt => {
+            cursor.parts.clear();
+            damaged.push((reader, error));
+            Ok(None)
+        }
+        (peeked, _) => Ok(peeked?),
+    }
+}
+
 /// Merges topics back into the epochs they were written in.
 pub(crate) struct EpochMerge {
     cursors: Vec<(usize, Cursor)>,
+    /// Readers that met damage and end there, where they do not end the others.
+    damaged: Option<Vec<(usize, storage::Error)>>,
 }
 
 impl EpochMerge {
@@ -300,7 +329,17 @@ impl EpochMerge {
             let cursor = move |partition| (number, reader.cursor_with(partition, read_bytes));
             (0..reader.partitions()).map(cursor)
         });
-        Self { cursors: cursors.collect() }
+        Self { cursors: cursors.collect(), damaged: None }
+    }
+
+    /// One in which a damaged topic does not keep the others from being read.
+    pub(crate) fn isolating<'a>(readers: impl Iterator<Item = &'a TopicReader>, read_bytes: usize) -> Self {
+        Self { damaged: Some(Vec::new()), ..Self::new(readers, read_bytes) }
+    }
+
+    /// The readers that have met damage since they were last asked for.
+    pub(crate) fn take_damaged(&mut self) -> Vec<(usize, storage::Error)> {
+        self.damaged.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The next epoch that has records; None at the end.
@@ -309,7 +348,7 @@ impl EpochMerge {
         let mut merged = EpochInputs { epoch, now_ms: 0, arrivals: Vec::new() };
         for (reader, cursor) in &mut self.cursors {
             // A result topic may hold several frames of one epoch.
-            while cursor.peek()? == Some(epoch) {
+            while peek(cursor, *reader, &mut self.damaged)? == Some(epoch) {
                 let Some(placed) = cursor.next()? else { break };
                 merged.now_ms = placed.frame.header.now_ms;
                 merged.arrivals.push((*reader, placed.arrival()?));
@@ -321,8 +360,8 @@ impl EpochMerge {
     /// Number of the next epoch.
     pub(crate) fn peek_epoch(&mut self) -> Result<Option<Epoch>> {
         let mut next = None;
-        for (_, cursor) in &mut self.cursors {
-            let epoch = cursor.peek()?;
+        for (reader, cursor) in &mut self.cursors {
+            let epoch = peek(cursor, *reader, &mut self.damaged)?;
             next = [next, epoch].into_iter().flatten().min();
         }
         Ok(next)

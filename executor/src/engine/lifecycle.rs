@@ -21,8 +21,9 @@ use super::step::Stepper;
 use super::view::{View, topic_changes};
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
-use crate::ingest::table_schema;
-use crate::layout::nullable;
+use crate::format::Codec;
+use crate::ingest::{table_key, table_schema};
+use crate::layout::{nullable, widened};
 use crate::operator::Changes;
 use crate::query::Query;
 use crate::rejects::StepRejects;
@@ -95,6 +96,9 @@ impl Stepper {
     /// The view goes on with the next epoch, as `relation` says. What has not been computed is, now:
     /// so it is after a restart.
     pub(crate) fn rejoin(&mut self, relation: &Arc<Relation>) -> Result<()> {
+        if relation.is_base() {
+            return self.widen(relation);
+        }
         if relation.dataflow().is_none() {
             return self.set_catalog(self.catalog.with(Arc::clone(relation)));
         }
@@ -112,6 +116,21 @@ impl Stepper {
         self.share_tables(relation.id);
         self.share_view(relation.id);
         Ok(())
+    }
+
+    /// A relation that is written to has more columns from now on. Rows that are there have NULL in them; plans that
+    /// know it without them go on as they are ([`Relation::place`]).
+    fn widen(&mut self, relation: &Arc<Relation>) -> Result<()> {
+        let state = match self.states.remove(&relation.id) {
+            Some(State::Table(store, _)) => {
+                let own = relation.columns.len();
+                let store = store.widened(table_schema(relation), table_key(relation), own)?;
+                State::Table(store, Codec::of(relation))
+            }
+            Some(State::Stream(_)) => State::Stream(Codec::of(relation)),
+            _ => return Err(Error::Dropped(relation.name.clone())),
+        };
+        self.install(relation, state)
     }
 
     /// The view with its new query and what it has missed.
@@ -134,10 +153,16 @@ impl Stepper {
         let mut view = View::try_new(&relation, query, epochs, self.memory_limit)?;
         view.status = old.status.clone();
         view.halted_at = old.halted_at;
-        if let (Some(store), Some(rows)) = (&mut view.store, &old.store) {
+        if let (Some(store), Some(_)) = (&mut view.store, &old.store) {
             // Rows that only came may go now.
-            *store = TableStore::try_new(Arc::clone(rows.version().schema()), &relation.key)?;
-            store.apply(&self.rows_of(old)?)?;
+            let schema = nullable(&relation.full_schema());
+            *store = TableStore::try_new(Arc::clone(&schema), &relation.key)?;
+            let widen = |batch: ChangeBatch| -> Result<ChangeBatch> {
+                let rows = widened(batch.rows.clone(), &schema, relation.columns.len())?;
+                Ok(batch.with_rows(rows))
+            };
+            let rows = self.rows_of(old)?.into_iter().map(widen).collect::<Result<Vec<_>>>()?;
+            store.apply(&rows)?;
         }
         view.rejoins = Some(view.difference(result, self.now_ms)?);
         Ok(view)

@@ -237,6 +237,9 @@ impl Engine {
         {
             return Err(Error::NoMemory { relation: growing.relation_name().to_owned(), limit });
         }
+        // What is damaged takes no more.
+        let snapshot = self.snapshot();
+        writes.iter().try_for_each(|write| snapshot.table(write.relation_id()).map(drop))?;
         let bytes: usize = writes.iter().map(Write::bytes).sum();
         let kib = u32::try_from((bytes / 1024).clamp(1, IN_FLIGHT_KIB)).unwrap_or(u32::MAX);
         let permit =

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use planner::{Binder, Catalog, Relation, RelationId, Topic, TopicPart};
 use sql::Statement;
-use storage::Epoch;
 use storage::checkpoint::CheckpointStore;
 use storage::log::{EmbeddedLog, Log, LogConfig, TopicPartition};
 use storage::meta::{Entry, Journal, MetaStore, open_projection};
+use storage::{Epoch, Kind};
 
 use super::EngineConfig;
 use super::checkpoint::Covers;
@@ -21,7 +21,7 @@ use super::commit::Committer;
 use super::creation::TopicEnd;
 use super::history::{EpochMerge, READ_BYTES, TopicReader};
 use super::meta::{Halt, MetaRecord};
-use super::restore::restore;
+use super::restore::{known_revision, restore};
 use super::step::Stepper;
 use super::ticks;
 use super::topics::{Arrivals, TopicEnds};
@@ -56,7 +56,10 @@ pub(super) struct Live {
 }
 
 pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
-    let (journal, entries) = Journal::open(&config.fs, &config.data_dir.join("meta").join("journal"))?;
+    let mut checkpoints =
+        CheckpointStore::open(Arc::clone(&config.fs), &config.data_dir.join("checkpoints"))?;
+    let path = config.data_dir.join("meta").join("journal");
+    let (journal, entries) = Journal::open(&config.fs, &path, known_revision(&checkpoints))?;
     let records =
         entries.iter().map(|e| Ok((e, MetaRecord::decode(&e.body)?))).collect::<Result<Vec<_>>>()?;
     let (mut live, catalog) = live_relations(&records);
@@ -64,7 +67,9 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let parts = catalog.topics().flat_map(|topic| &topic.parts);
     let mut topics: HashSet<String> = parts.map(|part| part.log_name.clone()).collect();
     topics.insert(ticks.log_name());
+    // A decision or a checkpoint came after every epoch up to this one.
     let acknowledged = entries.last().map_or(0, |e| e.after_epoch);
+    let acknowledged = checkpoints.manifests().first().map_or(0, |m| m.epoch).max(acknowledged);
     let log_config = LogConfig { segment_bytes: config.segment_bytes, ..LogConfig::default() };
     let root = config.data_dir.join("topics");
     let (log, found) =
@@ -74,8 +79,6 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     }
     let log: Arc<dyn Log> = Arc::new(log);
     log.create_topic(&ticks.log_name(), ticks.partitions)?;
-    let mut checkpoints =
-        CheckpointStore::open(Arc::clone(&config.fs), &config.data_dir.join("checkpoints"))?;
     let mut stepper = from_checkpoint(config, &log, &mut checkpoints, &live)?;
     let mut covered = (stepper.epoch(), stepper.revision());
     live.retain(|entry| entry.revision > stepper.revision());
@@ -83,6 +86,7 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     if covered.0 == 0 && checkpoints.damaged() > 0 {
         stepper.fail_what_lost_history();
     }
+    stepper.fail_what_is_damaged();
     stepper.adopt(&catalog);
     let nothing_came = live.is_empty() && stepper.epoch() == covered.0;
     let epoch = found.last_epoch.max(acknowledged).max(stepper.epoch());
@@ -223,6 +227,12 @@ fn plan(binder: &Binder<'_>, id: RelationId, text: &str) -> Result<Relation> {
         }
         Some(Statement::CreateAs(create)) => Ok(planner::plan_create_as(binder, &create, id, text)?),
         Some(Statement::Insert(insert)) => Ok(planner::plan_insert(binder, &insert, id, text)?),
+        Some(Statement::AddColumns(add)) => {
+            let altered = planner::plan_add_columns(binder.catalog(), &add, text)?;
+            let altered = altered.ok_or_else(|| Error::bug("recovery", "the columns are there already"))?;
+            // It is the whole text that the journal holds.
+            Ok(Relation { text: text.to_owned(), ..altered })
+        }
         _ => Err(Error::bug("recovery", "the journal holds another statement")),
     }
 }
@@ -243,10 +253,13 @@ fn replay(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>, stepper: &mut St
     stepper.ticks = ticks_reader.start();
     readers.push(ticks_reader);
     names.push(ticks.name);
-    let mut history = EpochMerge::new(readers.iter(), READ_BYTES);
+    let mut history = EpochMerge::isolating(readers.iter(), READ_BYTES);
     let mut events: VecDeque<&Live> = live.iter().collect();
     loop {
         let next = history.peek_epoch()?;
+        for (reader, error) in history.take_damaged() {
+            stepper.damage(&names[reader], error)?;
+        }
         while let Some(entry) = events.pop_front_if(|e| next.is_none_or(|epoch| e.after < epoch)) {
             stepper.begin_at(stepper.epoch().max(entry.after), 0);
             happen(&entry.event, log, stepper)?;
@@ -296,9 +309,16 @@ fn create(relation: &Arc<Relation>, log: &Arc<dyn Log>, stepper: &mut Stepper) -
 pub(super) fn last_epochs(log: &Arc<dyn Log>, relation: &Relation) -> Result<Vec<Epoch>> {
     let last = |partition| {
         let at = TopicPartition { topic: relation.log_name(), partition };
-        let end = log.bounds(&at)?.end;
-        let Some(last) = end.checked_sub(1) else { return Ok(0) };
-        Ok(log.read(&at, last, end, 1)?.last().map_or(0, |f| f.header.epoch))
+        let last = || -> storage::Result<Epoch> {
+            let end = log.bounds(&at)?.end;
+            let Some(last) = end.checked_sub(1) else { return Ok(0) };
+            Ok(log.read(&at, last, end, 1)?.last().map_or(0, |f| f.header.epoch))
+        };
+        match last() {
+            // Nothing is written to it any more.
+            Err(error) if error.kind() == Kind::Corrupt => Ok(0),
+            last => Ok(last?),
+        }
     };
     (0..relation.partitions).map(last).collect()
 }
@@ -307,6 +327,9 @@ pub(super) fn last_epochs(log: &Arc<dyn Log>, relation: &Relation) -> Result<Vec
 fn reader(log: &Arc<dyn Log>, topic: &Topic, stepper: &Stepper) -> Result<TopicReader> {
     let mut ends = TopicEnds::default();
     ends.add_parts(topic, log)?;
+    if ends.damage.is_some() || stepper.is_damaged(&topic.name) {
+        ends.partitions.iter_mut().for_each(|partition| partition.parts.clear());
+    }
     for (partition, ends) in (0u32..).zip(&mut ends.partitions) {
         (ends.start, ends.end) = (0, 0);
         for part in &mut ends.parts {

@@ -5,6 +5,7 @@
 //! another one now keeps its rows, and its state is computed again.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use planner::{Catalog, Relation, RelationId};
@@ -51,6 +52,12 @@ fn unusable(reason: impl Into<String>) -> Error {
     Error::bug("checkpoint", reason)
 }
 
+/// The last entry of the journal that a checkpoint knows of; 0 without one that can be read.
+pub(super) fn known_revision(store: &CheckpointStore) -> u64 {
+    let heads = store.manifests().iter().map(|manifest| Source { store, manifest }.head());
+    heads.filter_map(Result::ok).map(|head| head.revision).max().unwrap_or(0)
+}
+
 /// Brings a new stepper to where a checkpoint was; `live` is what the journal says.
 pub(super) fn restore(
     stepper: &mut Stepper,
@@ -75,8 +82,8 @@ pub(super) fn restore(
         }
     }
     for (name, partitions) in head.topics.iter().filter(|(name, _)| catalog.topic(name).is_some()) {
-        let ends = TopicEnds { partitions: partitions.clone() };
-        check_log(&ends, log)?;
+        let mut ends = TopicEnds { partitions: partitions.clone(), damage: None };
+        check_log(&mut ends, &catalog, log)?;
         stepper.topics.insert(name.clone(), Arc::new(ends));
     }
     stepper.set_catalog(catalog)?;
@@ -110,12 +117,26 @@ pub(super) fn restore(
     Ok(())
 }
 
-/// Makes sure that the log has everything that the checkpoint counts on.
-fn check_log(ends: &TopicEnds, log: &Arc<dyn Log>) -> Result<()> {
-    for (number, partition) in (0u32..).zip(&ends.partitions) {
+/// Makes sure that the log has everything that the checkpoint counts on. Records that were written by statements are
+/// there, or else their topic is damaged, and not the checkpoint.
+fn check_log(ends: &mut TopicEnds, catalog: &Catalog, log: &Arc<dyn Log>) -> Result<()> {
+    let partitions = ends.partitions.clone();
+    for (number, partition) in (0u32..).zip(&partitions) {
         for part in &partition.parts {
             let at = TopicPartition { topic: part.log_name.to_string(), partition: number };
-            let there = log.bounds(&at)?;
+            let there = match log.bounds(&at) {
+                Ok(there) => there,
+                Err(error) => {
+                    ends.take_damage(error)?;
+                    continue;
+                }
+            };
+            if there.end < part.end && catalog.by_id(part.relation).is_some_and(|r| r.is_base()) {
+                let path = Path::new(&*part.log_name).join(number.to_string());
+                let reason = format!("its records end at offset {}, and went to {}", there.end, part.end);
+                ends.take_damage(storage::Error::Corrupt { path, position: 0, reason })?;
+                continue;
+            }
             if there.end < part.end || there.start > part.end {
                 return Err(unusable(format!(
                     "topic \"{}\" has the offsets {}..{}, and should go to {}",

@@ -108,6 +108,10 @@ impl Snapshot {
     }
 
     fn check(&self, id: RelationId) -> Result<()> {
+        let topic = self.catalog.by_id(id).filter(|r| r.has_topic()).map(|r| &r.topic.name);
+        if let Some(damage) = topic.and_then(|topic| self.topics.get(topic)?.damage.clone()) {
+            return Err(Error::Storage(damage));
+        }
         let Some(QueryStatus { error: Some(reason), over_limit, .. }) = self.queries.get(&id) else {
             return Ok(());
         };

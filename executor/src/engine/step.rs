@@ -447,6 +447,30 @@ impl Stepper {
         }
     }
 
+    /// A topic was found to be damaged.
+    pub(super) fn damage(&mut self, topic: &str, error: storage::Error) -> Result<()> {
+        let ends = self.topics.entry(topic.to_owned()).or_default();
+        Arc::make_mut(ends).take_damage(error)
+    }
+
+    pub(super) fn is_damaged(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|ends| ends.damage.is_some())
+    }
+
+    /// Sets the views aside that read or write what is damaged.
+    pub(super) fn fail_what_is_damaged(&mut self) {
+        for relation in self.catalog.iter().cloned().collect::<Vec<_>>() {
+            let damage = self.topics.get(&relation.topic.name).and_then(|ends| ends.damage.clone());
+            let Some(damage) = damage.filter(|_| relation.has_topic()) else { continue };
+            if relation.dataflow().is_some() {
+                self.fail_view(relation.id, &Error::Storage(damage), self.epoch);
+            } else {
+                self.fail_readers(relation.id);
+            }
+        }
+        self.release_shared_plans();
+    }
+
     /// A stream that a query reads and of which the log has let records go.
     pub(super) fn lost_history(&self, dataflow: &Dataflow) -> Option<String> {
         let sources = dataflow.source_relations().filter(|source| source.is_stream());

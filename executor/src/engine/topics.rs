@@ -11,8 +11,8 @@ use datafusion::arrow::compute::max;
 use datafusion::arrow::datatypes::Int64Type;
 use planner::{RelationId, Topic};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use storage::Offset;
 use storage::log::{Log, TopicPartition};
+use storage::{Kind, Offset};
 
 use crate::error::Result;
 use crate::ingest::ROW_TIME;
@@ -49,6 +49,8 @@ pub(crate) type Arrivals = BTreeMap<String, Vec<Arrival>>;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TopicEnds {
     pub(crate) partitions: Vec<PartitionEnds>,
+    /// Something of it is not as it was written: nothing of it can be read, or written to it.
+    pub(crate) damage: Option<Arc<storage::Error>>,
 }
 
 /// How far a partition goes. Checkpoints keep it as it is.
@@ -77,6 +79,15 @@ fn read_name<'de, D: Deserializer<'de>>(name: D) -> std::result::Result<Arc<str>
     String::deserialize(name).map(Arc::from)
 }
 
+fn note(damage: &mut Option<Arc<storage::Error>>, error: storage::Error) -> Result<()> {
+    if error.kind() != Kind::Corrupt {
+        return Err(error.into());
+    }
+    tracing::error!(%error, "a topic is damaged and out of use");
+    damage.get_or_insert_with(|| Arc::new(error));
+    Ok(())
+}
+
 impl TopicEnds {
     /// Adds the parts of a topic that are not there yet, as far as nothing of them has been delivered.
     pub(crate) fn add_parts(&mut self, topic: &Topic, log: &Arc<dyn Log>) -> Result<()> {
@@ -87,7 +98,10 @@ impl TopicEnds {
                     continue;
                 }
                 let at = TopicPartition { topic: part.log_name.clone(), partition: number };
-                let start = log.bounds(&at)?.start;
+                let start = match log.bounds(&at) {
+                    Ok(there) => there.start,
+                    Err(error) => note(&mut self.damage, error).map(|()| 0)?,
+                };
                 let log_name = Arc::from(part.log_name.as_str());
                 partition.parts.push(PartEnds { relation: part.relation, log_name, start, end: start });
                 partition.parts.sort_by_key(|p| p.relation);
@@ -96,6 +110,11 @@ impl TopicEnds {
             }
         }
         Ok(())
+    }
+
+    /// Notes damage; any other error is one.
+    pub(crate) fn take_damage(&mut self, error: storage::Error) -> Result<()> {
+        note(&mut self.damage, error)
     }
 
     /// Whether every part of a topic is there.

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::format::{Codec, split};
 use crate::ingest::topic_schema;
 use crate::keys::{KeyTable, RowCodec};
-use crate::layout::{nullable, take_rows};
+use crate::layout::{nullable, take_rows, widened};
 use crate::operator::Changes;
 use crate::query::{EpochChanges, OperatorStatus, Query};
 use crate::rejects::{Reason, Reject, Rejects, StepRejects};
@@ -388,7 +388,9 @@ pub(super) fn topic_changes(relation: &Relation, batches: Vec<RecordBatch>) -> R
     let change = |batch: RecordBatch| {
         let (weights, columns) =
             batch.columns().split_last().ok_or_else(|| Error::bug("topic", "a row without a weight"))?;
-        let rows = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
+        let rows = batch.project(&(0..columns.len()).collect::<Vec<_>>())?;
+        let rows = widened(rows, &schema, relation.columns.len())?;
+        let rows = RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec())?;
         Ok(ChangeBatch::weighted(rows, Int64Array::from(weights.to_data())))
     };
     batches.into_iter().map(change).collect()

@@ -12,14 +12,14 @@ const UNIT: usize = 8;
 /// Bytes of keys that are gone before it is worth to move the others.
 const SOME_BYTES: usize = 4096;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Arena {
     bytes: Vec<u8>,
     places: Places,
 }
 
 /// Where keys lie.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Places {
     /// One after the other, all of them this long.
     Even { length: usize, slots: usize },
@@ -27,7 +27,7 @@ enum Places {
     Uneven(Entries),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Entries {
     of_slots: Vec<Entry>,
     /// Units in use. Past the last one the addition fails, and with it the query.

@@ -22,7 +22,7 @@ fn tag_of(hash: u64) -> u32 {
 }
 
 /// Of slots and hashes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Cells {
     /// A power of two of them, at most two thirds in use: the tag in the upper half, one more than the
     /// slot in the lower.

@@ -20,7 +20,7 @@ const AHEAD: usize = 64;
 const MANY_SLOTS: usize = 1024;
 
 /// Keys and their slots.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KeyTable {
     cells: Cells,
     arena: Arena,

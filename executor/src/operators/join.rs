@@ -39,8 +39,8 @@ pub(crate) struct JoinSpec {
     pub(crate) append_only: [bool; 2],
     /// How long rows of each side are kept; None: for ever.
     pub(crate) within: Option<[Expiry; 2]>,
-    /// The side that is looked up in a table, and its columns there.
-    pub(crate) shared: Option<(usize, Vec<usize>)>,
+    /// The side that is looked up in a table.
+    pub(crate) shared: Option<usize>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Join {
     filter: Option<Expression>,
     schema: SchemaRef,
     shards: Vec<Shard>,
-    shared: Option<(usize, Vec<usize>)>,
+    shared: Option<usize>,
     /// Largest time of all earlier epochs, where rows are let go.
     stream_time: i64,
 }
@@ -76,7 +76,7 @@ impl JoinSpec {
     fn shard(&self) -> Result<Shard> {
         Ok(Shard {
             sides: [JoinSide::new(self.side(0)?), JoinSide::new(self.side(1)?)],
-            first: self.shared.as_ref().map_or(0, |(side, _)| *side),
+            first: self.shared.unwrap_or(0),
             expiry: self
                 .within
                 .as_ref()
@@ -90,7 +90,7 @@ impl Join {
     pub(crate) fn try_new(spec: &JoinSpec, shards: usize) -> Result<Self> {
         let shards = (0..shards.max(1)).map(|_| spec.shard()).collect::<Result<Vec<_>>>()?;
         let (filter, schema) = (spec.filter.clone(), Arc::clone(&spec.schema));
-        Ok(Self { filter, schema, shards, shared: spec.shared.clone(), stream_time: i64::MIN })
+        Ok(Self { filter, schema, shards, shared: spec.shared, stream_time: i64::MIN })
     }
 }
 
@@ -121,9 +121,9 @@ impl Operator for Join {
         Ok(out)
     }
 
-    fn share(&mut self, table: &TableStore) {
-        let Some((side, columns)) = &self.shared else { return };
-        self.shards.iter_mut().for_each(|shard| shard.sides[*side].share(table, columns));
+    fn share(&mut self, table: &TableStore, columns: Vec<usize>) {
+        let Some(side) = self.shared else { return };
+        self.shards.iter_mut().for_each(|shard| shard.sides[side].share(table, columns.clone()));
     }
 
     fn save(&self, image: &mut Image) {

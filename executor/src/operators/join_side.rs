@@ -45,9 +45,9 @@ impl JoinSide {
     }
 
     /// From now on the rows are those of a table, which has all of them.
-    pub(super) fn share(&mut self, table: &TableStore, columns: &[usize]) {
+    pub(super) fn share(&mut self, table: &TableStore, columns: Vec<usize>) {
         self.rows.clear();
-        self.shared = Some(Shared { table: table.clone(), columns: columns.to_vec() });
+        self.shared = Some(Shared { table: table.clone(), columns });
     }
 
     /// Adds changes; a table has them already.

@@ -25,8 +25,6 @@ use crate::table::TableStore;
 pub(crate) struct Lookup {
     stream: KeyedRows,
     table: JoinSide,
-    /// Columns of a table that has the rows.
-    shared: Option<Vec<usize>>,
     filter: Option<Expression>,
     outer: bool,
     schema: SchemaRef,
@@ -37,7 +35,6 @@ impl Lookup {
         Ok(Self {
             stream: spec.side(0)?,
             table: JoinSide::new(spec.side(1)?),
-            shared: spec.shared.as_ref().map(|(_, columns)| columns.clone()),
             filter: spec.filter.clone(),
             outer,
             schema: Arc::clone(&spec.schema),
@@ -132,10 +129,8 @@ impl Operator for Lookup {
         Ok(out)
     }
 
-    fn share(&mut self, table: &TableStore) {
-        if let Some(columns) = &self.shared {
-            self.table.share(table, columns);
-        }
+    fn share(&mut self, table: &TableStore, columns: Vec<usize>) {
+        self.table.share(table, columns);
     }
 
     fn save(&self, image: &mut Image) {

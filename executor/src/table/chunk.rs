@@ -5,10 +5,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::util::bit_util;
 
 use crate::error::Result;
 use crate::keys::Slot;
+use crate::layout::widened;
 
 /// What readers hold: rows and a mask of those that are there.
 #[derive(Debug, Clone)]
@@ -29,6 +31,7 @@ impl Chunk {
 }
 
 /// What the writer knows of a chunk.
+#[derive(Clone)]
 pub(super) struct ChunkState {
     pub(super) rows: RecordBatch,
     /// The key of each row; empty where rows are never looked for, or not yet.
@@ -46,6 +49,13 @@ impl ChunkState {
     pub(super) fn new(rows: RecordBatch, slots: Vec<Slot>, birth: u64) -> Self {
         let n_live = rows.num_rows();
         Self { rows, slots, live: vec![u8::MAX; n_live.div_ceil(8)], n_live, birth, published: None }
+    }
+
+    /// Its rows in a layout with more columns, the last of its `own` ones, and NULL in them.
+    pub(super) fn widen(&mut self, schema: &SchemaRef, own: usize) -> Result<()> {
+        self.rows = widened(self.rows.clone(), schema, own)?;
+        self.published = None;
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, row: usize) {

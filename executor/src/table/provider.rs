@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
@@ -23,8 +23,10 @@ use crate::layout::batch_of;
 #[derive(Debug)]
 pub(crate) struct TableProviderAt {
     pub(crate) version: TableVersion,
-    /// The columns that are shown, first in the rows' layout.
+    /// What is shown,
     pub(crate) schema: SchemaRef,
+    /// and where it is in the rows' layout.
+    pub(crate) columns: Vec<usize>,
 }
 
 fn external(error: crate::Error) -> DataFusionError {
@@ -84,14 +86,17 @@ impl TableProvider for TableProviderAt {
             Some(batches) => batches,
             None => self.version.batches().map_err(external)?,
         };
-        let width = self.schema.fields().len();
         let shown = batches
             .into_iter()
-            .map(|b| batch_of(&self.schema, b.columns()[..width].to_vec(), b.num_rows()))
+            .map(|b| batch_of(&self.schema, chosen(&b, &self.columns), b.num_rows()))
             .collect::<std::result::Result<Vec<_>, _>>()?;
         let parts = spread(shown, state.config().target_partitions());
         Ok(MemorySourceConfig::try_new_exec(&parts, Arc::clone(&self.schema), projection.cloned())?)
     }
+}
+
+fn chosen(rows: &RecordBatch, columns: &[usize]) -> Vec<ArrayRef> {
+    columns.iter().map(|column| Arc::clone(rows.column(*column))).collect()
 }
 
 /// Batches dealt out to parallel parts when there are enough rows to pay for it.
@@ -110,6 +115,8 @@ fn spread(batches: Vec<RecordBatch>, parts: usize) -> Vec<Vec<RecordBatch>> {
 pub(crate) struct StreamProvider {
     pub(crate) reader: Arc<StreamReader>,
     pub(crate) schema: SchemaRef,
+    /// Where what is shown is in the rows' layout.
+    pub(crate) columns: Vec<usize>,
 }
 
 #[async_trait]
@@ -134,6 +141,7 @@ impl TableProvider for StreamProvider {
                 Arc::new(StreamPart {
                     reader: Arc::clone(&self.reader),
                     schema: Arc::clone(&self.schema),
+                    columns: self.columns.clone(),
                     partition,
                 })
             })
@@ -149,6 +157,7 @@ impl TableProvider for StreamProvider {
 struct StreamPart {
     reader: Arc<StreamReader>,
     schema: SchemaRef,
+    columns: Vec<usize>,
     partition: usize,
 }
 
@@ -158,11 +167,11 @@ impl PartitionStream for StreamPart {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let schema = Arc::clone(&self.schema);
+        let (schema, columns) = (Arc::clone(&self.schema), self.columns.clone());
         let cursor = self.reader.topic.cursor(self.partition);
         let start = (Arc::clone(&self.reader), cursor, Vec::<RecordBatch>::new());
         let batches = stream::try_unfold(start, move |(reader, mut cursor, mut ready)| {
-            let schema = Arc::clone(&schema);
+            let (schema, columns) = (Arc::clone(&schema), columns.clone());
             async move {
                 while ready.is_empty() {
                     let Some(batches) = reader.read(&mut cursor).map_err(external)? else { return Ok(None) };
@@ -170,8 +179,7 @@ impl PartitionStream for StreamPart {
                     ready.reverse();
                 }
                 let batch = ready.pop().ok_or_else(|| external(crate::Error::bug("stream", "no batch")))?;
-                let columns = batch.columns()[..schema.fields().len()].to_vec();
-                let batch = batch_of(&schema, columns, batch.num_rows())?;
+                let batch = batch_of(&schema, chosen(&batch, &columns), batch.num_rows())?;
                 Ok(Some((batch, (reader, cursor, ready))))
             }
         });

@@ -38,6 +38,7 @@ impl std::fmt::Debug for TableStore {
     }
 }
 
+#[derive(Clone)]
 struct Inner {
     schema: SchemaRef,
     /// Columns of the key; all of them when rows have none. The index knows those by their hash.
@@ -45,7 +46,7 @@ struct Inner {
     unique: bool,
     /// Rows only come, and have no key: none is ever looked for.
     append_only: bool,
-    codec: RowCodec,
+    codec: Arc<RowCodec>,
     index: KeyTable,
     /// The row of each key.
     positions: Vec<Position>,
@@ -82,7 +83,7 @@ impl TableStore {
             key,
             unique,
             append_only: false,
-            codec,
+            codec: Arc::new(codec),
             index: KeyTable::default(),
             positions: Vec::new(),
             more: HashMap::new(),
@@ -106,6 +107,30 @@ impl TableStore {
         let store = Self::try_new(schema, &[])?;
         store.0.write().append_only = true;
         Ok(store)
+    }
+
+    /// The rows of a table with a key in a layout with more columns, the last of its `own` ones: NULL in all of them.
+    /// What holds versions of this one keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] where rows are a bag, known by all their columns.
+    pub(crate) fn widened(&self, schema: SchemaRef, key: Vec<usize>, own: usize) -> Result<Self> {
+        let inner = self.0.read();
+        if !inner.unique {
+            return Err(Error::bug("table", "a bag gets columns"));
+        }
+        let mut wide = inner.clone();
+        (wide.schema, wide.key) = (Arc::clone(&schema), key);
+        for chunk in wide.chunks.iter_mut().flatten() {
+            chunk.widen(&schema, own)?;
+        }
+        wide.change += 1;
+        Ok(Self(Arc::new(RwLock::new(wide))))
+    }
+
+    /// In how many columns it keeps rows.
+    pub(crate) fn width(&self) -> usize {
+        self.0.read().schema.fields().len()
     }
 
     /// Applies the net changes of one epoch.

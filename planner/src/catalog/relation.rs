@@ -236,6 +236,21 @@ impl Relation {
         }
     }
 
+    /// How many columns its rows have behind its own, as the engine keeps them: those of the full layout, and the
+    /// number of a row in a table without a key.
+    fn columns_behind(&self) -> usize {
+        let pseudo = self.pseudo_columns().iter().filter(|(name, _)| self.column(name).is_none()).count();
+        pseudo + usize::from(self.marks_valueless()) + usize::from(self.has_row_id())
+    }
+
+    /// Where a column of the full layout is in rows that the engine keeps now, in `width` columns. The relation may
+    /// have got more columns since a plan was made that knows it like this: those come behind its own.
+    pub fn place(&self, column: usize, width: usize) -> usize {
+        let own = self.columns.len();
+        let added = width.saturating_sub(own + self.columns_behind());
+        if column < own { column } else { column + added }
+    }
+
     fn fields(&self) -> Vec<Field> {
         self.columns.iter().map(Column::field).collect()
     }

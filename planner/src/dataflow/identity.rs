@@ -77,7 +77,9 @@ impl Dataflow {
         // Writing to a string cannot fail.
         match &node.kind {
             NodeKind::Source { relation, columns } => {
-                let _ = write!(text, "{} {columns:?} {}", relation.id, relation.marks_valueless());
+                // Where columns are behind its own depends on how many those were.
+                let (own, marks) = (relation.columns.len(), relation.marks_valueless());
+                let _ = write!(text, "{} {columns:?} {own} {marks}", relation.id);
             }
             NodeKind::Now | NodeKind::Union | NodeKind::Negate => {}
             NodeKind::Filter(predicate) => text.push_str(&expression(predicate, input(0)?)?),

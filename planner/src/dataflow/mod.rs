@@ -264,7 +264,7 @@ impl NodeKind {
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Source { relation: a, columns: x }, Self::Source { relation: b, columns: y }) => {
-                a.id == b.id && x == y
+                a.id == b.id && a.columns.len() == b.columns.len() && x == y
             }
             (Self::Filter(a), Self::Filter(b)) => a == b,
             (Self::Project(a), Self::Project(b)) => a == b,

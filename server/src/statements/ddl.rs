@@ -5,7 +5,7 @@ use std::sync::Arc;
 use executor::{DdlTurn, Halt, QueryStatus};
 use planner::{AccessChange, Catalog, Privilege, Relation, RelationId, Securable};
 use sql::sqlparser::ast::ObjectName;
-use sql::{Comment, CreateAs, CreateRelation, Drop, Insert, LifecycleAction, Rename};
+use sql::{AddColumns, Comment, CreateAs, CreateRelation, Drop, Insert, LifecycleAction, Rename};
 
 use super::Outcome;
 use super::insert::relation_for;
@@ -131,21 +131,39 @@ async fn replace(
     old: &Relation,
     new: Relation,
 ) -> Result<(), WireError> {
-    if old.is_base() && new.is_base() {
-        let same = old.kind == new.kind && old.columns == new.columns && old.key == new.key;
-        return if same {
-            let notice = format!("\"{}\" is as it should be, and its rows stay", new.name);
-            session.notices.push(WireError::new("00000", notice));
-            Ok(())
-        } else {
-            let message = format!("CREATE OR REPLACE with other columns of \"{}\", which has rows", new.name);
-            Err(WireError::unsupported(&message).hint("DROP it and CREATE it again."))
-        };
-    }
     planner::check_replace(&turn.catalog(), old, &new)?;
+    if new.is_base() {
+        let notice = format!("the rows of \"{}\" stay", new.name);
+        session.notices.push(WireError::new("00000", notice));
+    }
     let id = new.id;
     turn.replace(Arc::new(new)).await?;
     went_on(session, id).await
+}
+
+/// ALTER … ADD COLUMN.
+pub(super) async fn add_columns(
+    session: &mut Session,
+    add: &AddColumns,
+    text: &str,
+) -> Result<Outcome, WireError> {
+    let engine = Arc::clone(session.engine());
+    let turn = engine.ddl().await;
+    let catalog = turn.catalog();
+    if let Ok(relation) = catalog.resolve(&add.relation) {
+        planner::check_owner(&catalog, session.role(), relation)?;
+    }
+    match planner::plan_add_columns(&catalog, add, text)? {
+        Some(altered) => {
+            turn.replace(Arc::new(altered)).await?;
+            see_all(session).await?;
+        }
+        None => {
+            let notice = format!("\"{}\" does not exist or has the columns, skipping", add.relation);
+            session.notices.push(WireError::new("00000", notice));
+        }
+    }
+    Ok(Outcome::done(format!("ALTER {}", add.kind.sql())))
 }
 
 /// A query goes on; or it has failed again in its first epoch, which is then its error.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
-use sql::{CopyOptions, Parsed, Statement};
+use sql::{CopyOptions, Insert, Parsed, Statement};
 
 pub(crate) use copy::CopyIn;
 pub(crate) use cursor::Cursors;
@@ -80,27 +80,40 @@ pub(crate) async fn execute(
     parsed: &Parsed,
     parameters: &Parameters,
 ) -> Result<Outcome, WireError> {
+    let defines = defines(session, &parsed.statement);
     let outcome = run(session, &parsed.statement, &parsed.text, parameters).await;
-    if defines(&parsed.statement) {
+    if defines {
         audit::statement(session, &parsed.text, outcome.as_ref().err());
     }
     outcome
 }
 
 /// Whether a statement changes what there is, or who may do what with it, or takes all of it away.
-fn defines(statement: &Statement) -> bool {
+fn defines(session: &Session, statement: &Statement) -> bool {
     match statement {
         Statement::CreateRelation(_)
         | Statement::CreateAs(_)
         | Statement::Drop(_)
         | Statement::Rename(_)
+        | Statement::AddColumns(_)
         | Statement::Comment(_)
         | Statement::Lifecycle { .. }
         | Statement::Role(_)
         | Statement::Backup(_) => true,
-        Statement::Insert(insert) => insert.source.as_ref().is_some_and(|q| q.emit.is_some()),
+        Statement::Insert(insert) => makes_query(session, insert),
         _ => false,
     }
+}
+
+/// Whether INSERT makes a query that writes from now on: where it says so, and where a query keeps the stream, into
+/// which nothing is written once.
+///
+/// Source: ksqlDB, INSERT INTO.
+fn makes_query(session: &Session, insert: &Insert) -> bool {
+    let Some(query) = &insert.source else { return false };
+    let catalog = session.engine().catalog();
+    let kept = || catalog.resolve(&insert.name).is_ok_and(|r| r.is_stream() && !r.is_base());
+    query.emit.is_some() || kept()
 }
 
 async fn run(
@@ -116,11 +129,10 @@ async fn run(
         Statement::Lifecycle { action, name } => ddl::lifecycle(session, *action, name.as_ref()).await,
         Statement::Drop(drop) => ddl::drop(session, drop).await,
         Statement::Rename(rename) => ddl::rename(session, rename).await,
+        Statement::AddColumns(add) => ddl::add_columns(session, add, text).await,
         Statement::Comment(comment) => ddl::comment(session, comment).await,
         Statement::Refresh(name) => ddl::refresh(session, name).await,
-        Statement::Insert(insert) if insert.source.as_ref().is_some_and(|q| q.emit.is_some()) => {
-            ddl::insert(session, insert, text).await
-        }
+        Statement::Insert(insert) if makes_query(session, insert) => ddl::insert(session, insert, text).await,
         Statement::Insert(insert) => insert::insert(session, insert, parameters).await,
         Statement::Update(update) => dml::update(session, update, parameters).await,
         Statement::Delete(delete) => dml::delete(session, delete, parameters).await,

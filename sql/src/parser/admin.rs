@@ -21,10 +21,7 @@ impl StatementParser<'_, '_> {
             return Ok(grant);
         }
         if self.word("ALTER") {
-            return match self.alter()? {
-                Some(alter) => Ok(alter),
-                None => Err(Error::unsupported("ALTER", "")),
-            };
+            return self.alter();
         }
         if self.word("FLUSH") {
             return Ok(Statement::Flush);

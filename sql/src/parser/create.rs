@@ -163,7 +163,7 @@ impl StatementParser<'_, '_> {
         Ok(self.words(&["PRIMARY", "KEY"]))
     }
 
-    fn column(&mut self, kind: RelationKind) -> Result<Column> {
+    pub(super) fn column(&mut self, kind: RelationKind) -> Result<Column> {
         let name = self.ident()?;
         let data_type = self.data_type()?;
         let mut column =

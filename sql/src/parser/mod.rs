@@ -1,6 +1,7 @@
 //! One statement after the other: tokens, limits, clauses, then the parser of its first word.
 
 mod admin;
+mod alter;
 mod copy;
 mod create;
 mod dml;

@@ -4,7 +4,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::{StatementParser, fold};
-use crate::ast::{RelationKind, Rename, Statement};
+use crate::ast::Statement;
 use crate::clauses::word_is;
 use crate::error::{Error, Result};
 use crate::roles::{GrantOn, RoleOptions, RoleStatement, Secret};
@@ -53,41 +53,6 @@ impl StatementParser<'_, '_> {
         Ok(Some(Statement::Role(RoleStatement::Drop { names, if_exists })))
     }
 
-    /// ALTER of roles, default privileges and owners; None for others.
-    pub(super) fn alter(&mut self) -> Result<Option<Statement>> {
-        if self.word("USER") || self.word("ROLE") {
-            let name = self.role_name()?;
-            let options = self.role_options()?;
-            return Ok(Some(Statement::Role(RoleStatement::Alter { name, options })));
-        }
-        if self.words(&["DEFAULT", "PRIVILEGES"]) {
-            return self.default_privileges().map(Some);
-        }
-        let Some(kind) = self.relation_kind() else { return Ok(None) };
-        let if_exists = self.words(&["IF", "EXISTS"]);
-        let relation = self.name()?;
-        if self.words(&["RENAME", "TO"]) {
-            let name = self.name()?;
-            return Ok(Some(Statement::Rename(Rename { relation, name, if_exists, kind })));
-        }
-        if !self.words(&["OWNER", "TO"]) {
-            return Err(Error::unsupported("ALTER of a relation other than OWNER TO and RENAME TO", ""));
-        }
-        let role = self.role_name()?;
-        Ok(Some(Statement::Role(RoleStatement::Owner { relation, role })))
-    }
-
-    /// The words for a kind of relation, if they come next.
-    pub(super) fn relation_kind(&mut self) -> Option<RelationKind> {
-        let words: [(&[&str], RelationKind); 4] = [
-            (&["TABLE"], RelationKind::Table),
-            (&["STREAM"], RelationKind::Stream),
-            (&["MATERIALIZED", "VIEW"], RelationKind::MaterializedView),
-            (&["VIEW"], RelationKind::View),
-        ];
-        words.into_iter().find(|(words, _)| self.words(words)).map(|(_, kind)| kind)
-    }
-
     /// GRANT and REVOKE; None for others.
     pub(super) fn grant(&mut self) -> Result<Option<Statement>> {
         let revoke = match () {
@@ -121,7 +86,7 @@ impl StatementParser<'_, '_> {
         Ok(Some(Statement::Role(RoleStatement::Set(Some(self.role_name()?)))))
     }
 
-    fn default_privileges(&mut self) -> Result<Statement> {
+    pub(super) fn default_privileges(&mut self) -> Result<Statement> {
         let of = match self.words(&["FOR", "ROLE"]) || self.words(&["FOR", "USER"]) {
             true => Some(self.role_name()?),
             false => None,
@@ -219,11 +184,11 @@ impl StatementParser<'_, '_> {
         Ok(names)
     }
 
-    fn role_name(&mut self) -> Result<String> {
+    pub(super) fn role_name(&mut self) -> Result<String> {
         Ok(fold(&self.ident()?))
     }
 
-    fn role_options(&mut self) -> Result<RoleOptions> {
+    pub(super) fn role_options(&mut self) -> Result<RoleOptions> {
         let mut options = RoleOptions::default();
         self.word("WITH");
         while !self.at(&Token::EOF) {

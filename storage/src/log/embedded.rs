@@ -14,10 +14,10 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::partition::{Found, Partition, Written};
-use super::recovery::{Recovered, Seen};
+use super::recovery::{Decision, Recovered, Seen};
 use super::segment::Extent;
 use super::{Append, Log, Retention, Sync, TopicPartition};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, FrameHeader};
 use crate::fs::{Fs, Room};
 use crate::{Epoch, Offset};
@@ -37,6 +37,13 @@ impl Default for LogConfig {
     }
 }
 
+/// A topic on disk.
+enum Topic {
+    Whole(Partitions),
+    /// Something of it is not as it was written: it is out of use, and its files stay as they are.
+    Damaged(Error),
+}
+
 type Partitions = Vec<Arc<Mutex<Partition>>>;
 
 /// The embedded log.
@@ -44,7 +51,7 @@ pub struct EmbeddedLog {
     fs: Arc<dyn Fs>,
     root: PathBuf,
     config: LogConfig,
-    topics: RwLock<HashMap<String, Partitions>>,
+    topics: RwLock<HashMap<String, Topic>>,
     closed: (Mutex<bool>, Condvar),
 }
 
@@ -57,10 +64,10 @@ const ROOM_AGAIN: Duration = Duration::from_millis(100);
 impl EmbeddedLog {
     /// Opens the log under `root`. `acknowledged` is an epoch known to have been acknowledged: a
     /// torn file that would lose it is damage. `live` says which topics still exist; what is left
-    /// of others is removed.
+    /// of others is removed. A damaged topic is out of use: whatever is asked of it is [`Error::Corrupt`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for damage that would lose acknowledged records.
+    /// Any of the disk.
     pub fn open(
         fs: Arc<dyn Fs>,
         root: &Path,
@@ -77,16 +84,30 @@ impl EmbeddedLog {
                 fs.remove(&path)?;
                 continue;
             }
-            topics.insert(name.to_owned(), open_partitions(fs.as_ref(), &path, &mut seen)?);
+            let topic = match open_partitions(fs.as_ref(), &path, &mut seen) {
+                Ok(partitions) => Topic::Whole(partitions),
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    seen.cannot_tell(u32::try_from(fs.list(&path)?.len()).unwrap_or(u32::MAX));
+                    Topic::Damaged(error)
+                }
+                Err(error) => return Err(error),
+            };
+            topics.insert(name.to_owned(), topic);
         }
-        let all = || topics.values().flatten();
-        let newest = all().map(|p: &Arc<Mutex<Partition>>| p.lock().last_epoch()).max().unwrap_or(0);
+        let newest = topics.values().flat_map(Topic::partitions).map(|p| p.lock().last_epoch()).max();
         // Nothing is cut before it is known that nothing acknowledged goes with it.
-        let recovered = seen.decide(acknowledged, newest)?;
-        for partition in all() {
-            partition.lock().cut_torn()?;
-            if let Some(epoch) = recovered.cut_epoch {
-                partition.lock().cut_from_epoch(epoch)?;
+        let Decision { recovered, torn_is_damage } = seen.decide(acknowledged, newest.unwrap_or(0));
+        for topic in topics.values_mut() {
+            let torn = topic.partitions().iter().find_map(|partition| partition.lock().torn_at());
+            if let Some((path, position)) = torn.filter(|_| torn_is_damage) {
+                let reason = format!("what follows was acknowledged up to epoch {acknowledged}");
+                *topic = Topic::Damaged(Error::corrupt(&path, position, reason));
+            }
+            for partition in topic.partitions() {
+                partition.lock().cut_torn()?;
+                if let Some(epoch) = recovered.cut_epoch {
+                    partition.lock().cut_from_epoch(epoch)?;
+                }
             }
         }
         Ok((
@@ -113,12 +134,16 @@ impl EmbeddedLog {
     }
 
     fn partition(&self, at: &TopicPartition) -> Result<Arc<Mutex<Partition>>> {
-        self.topics
-            .read()
-            .get(&at.topic)
-            .and_then(|partitions| partitions.get(at.partition as usize))
-            .cloned()
-            .ok_or_else(|| Error::NoSuchPartition { topic: at.topic.clone(), partition: at.partition })
+        let topics = self.topics.read();
+        let there = match topics.get(&at.topic) {
+            Some(Topic::Damaged(Error::Corrupt { path, position, reason })) => {
+                return Err(Error::corrupt(path, *position, reason.clone()));
+            }
+            Some(topic) => topic.partitions().get(at.partition as usize),
+            None => None,
+        };
+        let none = || Error::NoSuchPartition { topic: at.topic.clone(), partition: at.partition };
+        there.cloned().ok_or_else(none)
     }
 
     fn write(&self, partition: &Mutex<Partition>, header: FrameHeader, body: &Bytes) -> Result<Written> {
@@ -163,6 +188,16 @@ impl EmbeddedLog {
     }
 }
 
+impl Topic {
+    /// Those that can be used.
+    fn partitions(&self) -> &[Arc<Mutex<Partition>>] {
+        match self {
+            Self::Whole(partitions) => partitions,
+            Self::Damaged(_) => &[],
+        }
+    }
+}
+
 /// Makes what was written durable. Who reads does not wait for it.
 fn sync(partition: &Mutex<Partition>) -> Result<()> {
     let file = partition.lock().file();
@@ -199,7 +234,10 @@ fn open_partitions(fs: &dyn Fs, topic: &Path, seen: &mut Seen) -> Result<Partiti
 impl Log for EmbeddedLog {
     fn create_topic(&self, topic: &str, partitions: u32) -> Result<()> {
         let mut topics = self.topics.write();
-        let opened = topics.entry(topic.to_owned()).or_default();
+        let opened = match topics.entry(topic.to_owned()).or_insert_with(|| Topic::Whole(Vec::new())) {
+            Topic::Whole(opened) => opened,
+            Topic::Damaged(_) => return Ok(()),
+        };
         let directory = self.root.join(topic);
         for number in u32::try_from(opened.len()).unwrap_or(u32::MAX)..partitions {
             let partition = Partition::create(self.fs.as_ref(), &directory.join(number.to_string()))?;
@@ -214,7 +252,7 @@ impl Log for EmbeddedLog {
     }
 
     fn sync_topic(&self, topic: &str) -> Result<()> {
-        let partitions = self.topics.read().get(topic).cloned().unwrap_or_default();
+        let partitions = self.topics.read().get(topic).map(|t| t.partitions().to_vec()).unwrap_or_default();
         partitions.iter().try_for_each(|partition| self::sync(partition))
     }
 

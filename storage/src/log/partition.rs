@@ -128,6 +128,11 @@ impl Partition {
         Ok(Self { directory, sealed, active, recent: Recent::default(), torn, poisoned: false })
     }
 
+    /// The file whose end is torn, and where.
+    pub(crate) fn torn_at(&self) -> Option<(PathBuf, u64)> {
+        self.torn.then(|| (self.active.segment.path.clone(), self.active.segment.index.len))
+    }
+
     /// Cuts a torn end off the last segment.
     pub(crate) fn cut_torn(&mut self) -> Result<()> {
         if std::mem::take(&mut self.torn) { self.active.cut() } else { Ok(()) }

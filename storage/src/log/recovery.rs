@@ -2,13 +2,13 @@
 //!
 //! An epoch is written to every partition it touches before any of them counts, and epoch e+1
 //! begins after e is on disk everywhere. So only the last epoch can be incomplete, and it was never
-//! acknowledged. Invariant: anything else that is missing is damage, and refused.
+//! acknowledged. Invariant: anything else that is missing is damage; it takes the topic that it is in out of use
+//! and no other.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::Epoch;
-use crate::error::{Error, Result};
 use crate::frame::FrameHeader;
 
 /// What opening a log found.
@@ -27,6 +27,16 @@ pub struct Recovered {
 pub(crate) struct Seen {
     epochs: BTreeMap<Epoch, (u32, u32)>,
     torn: Vec<(PathBuf, u64)>,
+    /// Partitions of which it is not known what they held.
+    unknown: u32,
+}
+
+/// What follows from what was seen.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) recovered: Recovered,
+    /// Torn ends are those of acknowledged epochs: damage.
+    pub(crate) torn_is_damage: bool,
 }
 
 impl Seen {
@@ -45,24 +55,20 @@ impl Seen {
         self.torn.push((path.to_owned(), len));
     }
 
-    /// Decides what to cut. `newest` is the last epoch found anywhere.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when a file was torn although every epoch up to `acknowledged` should be whole.
-    pub(crate) fn decide(self, acknowledged: Epoch, newest: Epoch) -> Result<Recovered> {
-        let cut_epoch =
-            self.epochs.last_key_value().filter(|(_, (found, parts))| found < parts).map(|(epoch, _)| *epoch);
+    /// The frames of so many partitions are not all known.
+    pub(crate) fn cannot_tell(&mut self, partitions: u32) {
+        self.unknown += partitions;
+    }
+
+    /// Decides what to cut. `newest` is the last epoch found anywhere; every epoch up to `acknowledged` was whole.
+    pub(crate) fn decide(self, acknowledged: Epoch, newest: Epoch) -> Decision {
+        let last = self.epochs.last_key_value();
+        let last = last.filter(|(_, (found, parts))| found + self.unknown < *parts).map(|(epoch, _)| *epoch);
+        let cut_epoch = last.filter(|epoch| *epoch > acknowledged);
         // Epochs are numbered without gaps and the one before an incomplete one was whole.
+        let whole = last.map_or(newest, |epoch| epoch - 1);
+        let torn_is_damage = whole < acknowledged && !self.torn.is_empty();
         let last_epoch = cut_epoch.map_or(newest, |epoch| epoch - 1);
-        if last_epoch < acknowledged
-            && let Some((path, len)) = self.torn.first()
-        {
-            return Err(Error::corrupt(
-                path,
-                *len,
-                format!("epoch {acknowledged} was acknowledged, but the last whole one is {last_epoch}"),
-            ));
-        }
-        Ok(Recovered { last_epoch, cut_epoch, torn: self.torn })
+        Decision { recovered: Recovered { last_epoch, cut_epoch, torn: self.torn }, torn_is_damage }
     }
 }

@@ -48,11 +48,12 @@ pub(crate) struct JournalCheck {
 }
 
 impl Journal {
-    /// Opens the journal and returns all its entries.
+    /// Opens the journal and returns all its entries; that there are `known` of them is known from elsewhere.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when an entry before the last one is damaged.
-    pub fn open(fs: &Arc<dyn Fs>, path: &Path) -> Result<(Self, Vec<Entry>)> {
+    /// [`Error::Corrupt`] when an entry before the last one is damaged, or a known one is not there. Nothing is cut
+    /// then.
+    pub fn open(fs: &Arc<dyn Fs>, path: &Path, known: u64) -> Result<(Self, Vec<Entry>)> {
         if let Some(directory) = path.parent() {
             fs.create_dirs(directory)?;
         }
@@ -60,6 +61,11 @@ impl Journal {
         let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
         file.read_at(&mut bytes, 0)?;
         let (entries, len) = decode(path, &bytes)?;
+        let revision = entries.last().map_or(0, |e| e.revision);
+        if revision < known {
+            let missing = format!("it ends with entry {revision}, and a checkpoint came after entry {known}");
+            return Err(Error::corrupt(path, len, missing));
+        }
         if len < bytes.len() as u64 {
             tracing::warn!(path = %path.display(), kept_bytes = len, "cut the torn end of the journal");
             file.truncate(len)?;
@@ -68,7 +74,6 @@ impl Journal {
         if let Some(directory) = path.parent() {
             fs.sync_dir(directory)?;
         }
-        let revision = entries.last().map_or(0, |e| e.revision);
         let inner = Inner { file, path: path.to_owned(), len, revision, poisoned: false };
         Ok((Self { inner: Mutex::new(inner) }, entries))
     }
