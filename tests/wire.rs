@@ -412,3 +412,35 @@ async fn prepared_look_ups_say_what_is_there() {
     client.batch_execute("INSERT INTO t VALUES ('x', 1, 'other')").await.unwrap();
     assert_eq!(found("x", 1).await, [(Some("other".into()), 1)], "another table of that name");
 }
+
+/// NOTIFY, and pg_notify() for values that are computed; a transaction tells when it commits, or never.
+#[tokio::test]
+async fn who_listens_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let (listener, mut connection) =
+        tokio_postgres::connect(&server.url, tokio_postgres::NoTls).await.unwrap();
+    let (to, mut told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let tokio_postgres::AsyncMessage::Notification(n) = message {
+                let _ = to.send(format!("{}: {}", n.channel(), n.payload()));
+            }
+        }
+    });
+    listener.batch_execute("LISTEN orders").await.unwrap();
+    let client = server.connect().await;
+    client.batch_execute("NOTIFY orders, 'first'; NOTIFY others, 'nobody hears'").await.unwrap();
+    client.execute("SELECT pg_notify($1, $2)", &[&"orders", &"second"]).await.unwrap();
+    let many = "SELECT pg_notify('orders', 'row ' || i) FROM generate_series(1, 2) AS s(i)";
+    client.batch_execute(&format!("BEGIN; {many}; ROLLBACK; BEGIN; {many}; COMMIT")).await.unwrap();
+    let error = client.batch_execute("SELECT pg_notify('', 'x')").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "22023");
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(10), told.recv()).await;
+        heard.push(next.expect("it is told").unwrap());
+    }
+    assert_eq!(heard, ["orders: first", "orders: second", "orders: row 1", "orders: row 2"]);
+    assert!(told.try_recv().is_err(), "what was rolled back was told");
+}

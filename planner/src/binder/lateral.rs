@@ -16,9 +16,10 @@ use datafusion::logical_expr::logical_plan as logical;
 use datafusion::logical_expr::logical_plan::{FetchType, SkipType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, col, lit,
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, cast, col, lit,
 };
 
+use super::arguments::Apart;
 use super::single_row::Check;
 
 /// Resolves what depends on outer rows, innermost first.
@@ -35,7 +36,13 @@ fn resolve_from(plan: LogicalPlan, found: &mut usize) -> Result<LogicalPlan> {
         },
         LogicalPlan::Projection(projection) => scalars(LogicalPlan::Projection(projection), found),
         LogicalPlan::Filter(filter) => scalars(LogicalPlan::Filter(filter), found),
-        node => Ok(Transformed::no(node)),
+        node => match Apart::of(&node, found)? {
+            Some(apart) => {
+                let below = scalars(apart.below.clone(), found)?.data;
+                Ok(Transformed::yes(apart.above(below)?))
+            }
+            None => Ok(Transformed::no(node)),
+        },
     })?;
     Ok(resolved.data)
 }
@@ -267,6 +274,9 @@ fn push(plan: &LogicalPlan, carried: &Carried) -> Result<Option<LogicalPlan>> {
     if let LogicalPlan::Join(join) = plan {
         return joined(join, carried);
     }
+    if let LogicalPlan::Values(values) = plan {
+        return written_rows(values, carried).map(Some);
+    }
     let [input] = plan.inputs()[..] else { return Ok(None) };
     let Some(input) = push(input, carried)? else { return Ok(None) };
     let builder = LogicalPlanBuilder::from(input.clone());
@@ -305,6 +315,23 @@ fn push(plan: &LogicalPlan, carried: &Carried) -> Result<Option<LogicalPlan>> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// VALUES for each of the values: row by row.
+fn written_rows(values: &logical::Values, carried: &Carried) -> Result<LogicalPlan> {
+    let names = values.schema.columns();
+    let rows = values.values.iter().map(|row| {
+        let own = row.iter().zip(&names).zip(values.schema.fields());
+        let own = own.map(|((expr, column), field)| {
+            let value = cast(carried.replace(expr)?, field.data_type().clone());
+            Ok(value.alias_qualified(column.relation.clone(), &column.name))
+        });
+        let columns = own.chain(carried.inside().map(Ok)).collect::<Result<Vec<_>>>()?;
+        LogicalPlanBuilder::from(carried.rows.clone()).project(columns)?.build()
+    });
+    let mut rows = rows.collect::<Result<Vec<_>>>()?.into_iter();
+    let first = LogicalPlanBuilder::from(rows.next().unwrap_or_else(|| carried.rows.clone()));
+    rows.try_fold(first, LogicalPlanBuilder::union)?.build()
 }
 
 /// A join for each of the values: its left side carries them, and its right side where it depends on them too.

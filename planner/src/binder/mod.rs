@@ -1,6 +1,8 @@
 //! From a syntax tree to a DataFusion logical plan: names, pseudo-columns, windows, column names.
 
+mod arguments;
 mod asof;
+mod calls;
 mod ksql;
 mod lateral;
 mod naming;
@@ -11,7 +13,10 @@ mod rewrite;
 mod single_row;
 mod spelling;
 mod subquery;
+mod table_functions;
+mod unions;
 mod using;
+mod whole_row;
 mod windows;
 
 use std::cell::RefCell;
@@ -170,7 +175,7 @@ impl<'a> Binder<'a> {
         let options = self.parser_options();
         let statement = ast::Statement::Query(Box::new(tree));
         let plan = SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?;
-        let plan = lateral::resolve(single_row::ensure(plan)?)?;
+        let plan = lateral::resolve(single_row::ensure(unions::agree(plan)?)?)?;
         crate::functions::check_comparisons(&plan)?;
         Ok((crate::functions::read_texts(plan)?, names.views.into_inner()))
     }

@@ -112,6 +112,15 @@ fn unique_name(name: String, taken: &mut HashSet<String>) -> String {
     unique
 }
 
+/// The name of an item of a select list; None for one that is several.
+pub(super) fn item_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(sql::fold(alias)),
+        SelectItem::UnnamedExpr(expr) => Some(expression_name(expr).unwrap_or_else(|| "?column?".to_owned())),
+        _ => None,
+    }
+}
+
 /// PostgreSQL's name for an expression; None where it says `?column?`.
 fn expression_name(expr: &Expr) -> Option<String> {
     match expr {

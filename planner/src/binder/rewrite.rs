@@ -8,12 +8,13 @@ use datafusion::common::TableReference;
 use datafusion::logical_expr::AggregateUDF;
 use sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, LimitClause,
-    ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor,
-    Value, Visit, Visitor, VisitorMut,
+    ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias,
+    TableAliasColumnDef, TableFactor, Value, Visit, Visitor, VisitorMut,
 };
 
 use super::{
-    BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, subquery, using,
+    BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, subquery, table_functions, using,
+    whole_row,
     windows::{self, Bounds},
 };
 use crate::catalog::{Catalog, Relation, VALUELESS};
@@ -93,6 +94,7 @@ impl<'a> Rewrite<'a> {
             return Err(Error::Definition("EMIT belongs to the end of a statement".into()));
         }
         let within = self.within(select)?;
+        whole_row::apply(select, &|factor| self.factor(factor));
         as_of(select)?;
         subquery::out_of_joins(select);
         self.pseudo |= clauses.window.is_some() || within;
@@ -129,7 +131,7 @@ impl<'a> Rewrite<'a> {
                 self.options.emit_final,
             )?;
         }
-        select.projection.iter_mut().for_each(spelling::select_item);
+        select.projection.iter_mut().for_each(table_functions::select_item);
         let shared = numbered.then(|| pseudo::shared_columns(select, self.catalog));
         naming::name_items(select, shared.as_ref());
         subquery::select_list(select, &|function| self.is_aggregate(function));
@@ -270,6 +272,16 @@ fn numeric_limit(query: &mut Query) {
     }
 }
 
+/// TABLE name is SELECT * FROM name.
+fn table_as_select(query: &mut Query) {
+    let SetExpr::Table(table) = query.body.as_ref() else { return };
+    let quoted = |name: &String| Ident::with_quote('"', name).to_string();
+    let name: Vec<String> = table.schema_name.iter().chain(&table.table_name).map(quoted).collect();
+    if let Ok(select) = sql::parse_query(&format!("SELECT * FROM {}", name.join("."))) {
+        query.body = select.ast.body;
+    }
+}
+
 /// FETCH FIRST is a LIMIT.
 fn fetch(query: &mut Query) -> Result<(), Error> {
     let Some(fetch) = query.fetch.take() else { return Ok(()) };
@@ -357,6 +369,7 @@ impl VisitorMut for Rewrite<'_> {
             self.options.passes_valueless &= matches!(query.body.as_ref(), SetExpr::Select(_));
         }
         self.depth += 1;
+        table_as_select(query);
         let names = query.with.iter().flat_map(|with| &with.cte_tables);
         self.with.extend(names.map(|table| sql::fold(&table.alias.name)));
         using::apply(query, &|factor| self.factor(factor));
@@ -394,7 +407,16 @@ impl VisitorMut for Rewrite<'_> {
                 hint: Some("WHERE random() < 0.1 takes a part of the rows".into()),
             });
         }
-        spelling::table_factor(factor);
+        if let TableFactor::Table { alias: Some(alias), args: None, name, .. } = factor
+            && !alias.columns.is_empty()
+            && let Some(columns) = self.columns(name)
+        {
+            // Columns behind those that get another name keep theirs.
+            let kept = columns.iter().skip(alias.columns.len()).map(|name| Ident::with_quote('"', name));
+            let kept = kept.map(|name| TableAliasColumnDef { name, data_type: None });
+            alias.columns.extend(kept.collect::<Vec<_>>());
+        }
+        table_functions::table_factor(factor);
         ControlFlow::Continue(())
     }
 }

@@ -1,13 +1,15 @@
 //! PostgreSQL's spellings that DataFusion reads otherwise, put into words it has.
 
 use sql::sqlparser::ast::{
-    AccessExpr, Array, BinaryOperator, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    OrderByExpr, OrderByOptions, Query, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs, TimezoneInfo, UnaryOperator, Value,
+    AccessExpr, Array, BinaryOperator, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr,
+    TimezoneInfo, UnaryOperator, Value,
 };
 
-use super::{ksql, own};
+use super::{calls, ksql};
+
+/// Collations in which texts compare as their bytes do.
+const BYTEWISE: [&str; 4] = ["c", "posix", "ucs_basic", "default"];
 
 /// The type of LOCALTIMESTAMP and LOCALTIME, which are now() in it.
 fn local_time(name: &ObjectName) -> Option<DataType> {
@@ -20,6 +22,10 @@ fn local_time(name: &ObjectName) -> Option<DataType> {
 
 /// An expression, its parts being done already.
 pub(super) fn expression(expr: &mut Expr) {
+    if let Some(any) = like_any(expr) {
+        *expr = any;
+        return;
+    }
     match expr {
         // EXISTS (SELECT FROM …) asks for rows, whatever is in them.
         Expr::Exists { subquery, .. } => {
@@ -35,6 +41,12 @@ pub(super) fn expression(expr: &mut Expr) {
         {
             let Some(data_type) = local_time(name) else { return };
             *expr = sql::cast_to(call("now", Vec::new()), data_type);
+        }
+        Expr::Extract { field, syntax, expr: inner } if long_years(field).is_some() => {
+            let Some(years) = long_years(field) else { return };
+            let year =
+                Expr::Extract { field: DateTimeField::Year, syntax: syntax.clone(), expr: inner.clone() };
+            *expr = in_long_years(year, years);
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
             *expr = call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()]);
@@ -64,7 +76,9 @@ pub(super) fn expression(expr: &mut Expr) {
         // A number with a point is a double on its own; as NUMERIC it is exact.
         Expr::Cast { expr: inner, data_type: DataType::Numeric(info) | DataType::Decimal(info), .. } => {
             let Expr::Value(value) = inner.as_mut() else { return };
-            if let Value::Number(number, _) = &value.value {
+            if let Value::Number(number, _) = &value.value
+                && !number.contains(['e', 'E'])
+            {
                 value.value = Value::SingleQuotedString(number.clone());
             }
             // Without digits it has those that are written.
@@ -126,6 +140,22 @@ pub(super) fn expression(expr: &mut Expr) {
                 false => matches,
             };
         }
+        // Texts are compared byte by byte, which is what these say.
+        Expr::Collate { expr: inner, collation }
+            if BYTEWISE.contains(&name_of(collation).to_lowercase().as_str()) =>
+        {
+            *expr = inner.as_ref().clone();
+        }
+        Expr::Interval(interval) => {
+            if let Expr::Value(value) = interval.value.as_mut() {
+                as_units(&mut value.value);
+            }
+        }
+        Expr::Cast { expr: inner, data_type: DataType::Interval { .. }, .. } => {
+            if let Expr::Value(value) = inner.as_mut() {
+                as_units(&mut value.value);
+            }
+        }
         // Only the backslash escapes.
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             if let Some(escape) = escape_char.take() {
@@ -157,14 +187,36 @@ pub(super) fn expression(expr: &mut Expr) {
             }
         }
         Expr::Function(function) => {
-            rename(function);
-            let rewritten = discrete_percentile(function).or_else(|| json_aggregate(function));
+            let rewritten = calls::rewritten(function);
             if let Some(value) = rewritten.or_else(|| ksql::rewritten(function)) {
                 *expr = value;
             }
         }
         _ => {}
     }
+}
+
+/// How many years a decade, a century and a millennium have.
+fn long_years(field: &DateTimeField) -> Option<u32> {
+    match field {
+        DateTimeField::Decade => Some(10),
+        DateTimeField::Century => Some(100),
+        DateTimeField::Millennium | DateTimeField::Millenium => Some(1000),
+        _ => None,
+    }
+}
+
+/// The decade that a year is of, or the century or millennium: those begin with the year 1.
+///
+/// Source: PostgreSQL, "EXTRACT, date_part".
+fn in_long_years(year: Expr, years: u32) -> Expr {
+    let number = |n: u32| Expr::value(Value::Number(n.to_string(), false));
+    let year = sql::cast_to(year, DataType::BigInt(None));
+    let counted = match years {
+        10 => year,
+        _ => Expr::Nested(Box::new(binary(year, BinaryOperator::Plus, number(years - 1)))),
+    };
+    Expr::Nested(Box::new(binary(counted, BinaryOperator::Divide, number(years))))
 }
 
 /// The function that an operator in front of (or behind) a value stands for.
@@ -178,30 +230,65 @@ fn function_of(operator: UnaryOperator) -> Option<&'static str> {
     }
 }
 
-/// json_agg and json_object_agg: the JSON of an array of what is aggregated.
-fn json_aggregate(function: &Function) -> Option<Expr> {
-    let (json, members) = match name_of(&function.name).as_str() {
-        "json_agg" => ("json_of_elements", false),
-        "jsonb_agg" => ("jsonb_of_elements", false),
-        "json_object_agg" => ("json_of_members", true),
-        "jsonb_object_agg" => ("jsonb_of_members", true),
-        _ => return None,
+/// A span of time with a clock's hours, as DataFusion reads it: `1 day 04:05:06` is 1 day 4 hours 5 minutes 6 seconds.
+///
+/// Source: PostgreSQL, "Interval Input".
+fn with_units(text: &str) -> Option<String> {
+    let clock = |word: &str| -> Option<String> {
+        let (sign, clock) = match word.strip_prefix('-') {
+            Some(clock) => ("-", clock),
+            None => ("", word.strip_prefix('+').unwrap_or(word)),
+        };
+        let parts: Vec<&str> = clock.split(':').collect();
+        let number = |part: &&str| part.parse::<f64>().is_ok_and(|n| n >= 0.0);
+        if !(2..=3).contains(&parts.len()) || !parts.iter().all(number) {
+            return None;
+        }
+        let units = ["hours", "minutes", "seconds"];
+        let parts = parts.iter().zip(units).map(|(part, unit)| format!("{sign}{part} {unit}"));
+        Some(parts.collect::<Vec<_>>().join(" "))
     };
-    let mut aggregate = function.clone();
-    aggregate.name = ObjectName::from(vec![Ident::new("array_agg")]);
-    if members {
-        let FunctionArguments::List(list) = &mut aggregate.args else { return None };
-        let arguments = std::mem::take(&mut list.args);
-        let member: Vec<Expr> = arguments
-            .into_iter()
-            .map(|argument| match argument {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-                _ => None,
-            })
-            .collect::<Option<_>>()?;
-        list.args = one_argument(call("struct", member)).args;
+    let words = text.split_whitespace().map(|word| match word.contains(':') {
+        true => clock(word),
+        false => Some(word.to_owned()),
+    });
+    let words = words.collect::<Option<Vec<_>>>()?;
+    text.contains(':').then(|| words.join(" "))
+}
+
+fn as_units(value: &mut Value) {
+    if let Value::SingleQuotedString(text) = value
+        && let Some(units) = with_units(text)
+    {
+        *text = units;
     }
-    Some(call(json, vec![Expr::Function(aggregate)]))
+}
+
+/// LIKE ANY of an array that is written out: one LIKE for each pattern.
+fn like_any(expr: &Expr) -> Option<Expr> {
+    let (Expr::Like { any: true, pattern, .. } | Expr::ILike { any: true, pattern, .. }) = expr else {
+        return None;
+    };
+    let array = match pattern.as_ref() {
+        Expr::Nested(inner) => inner.as_ref(),
+        pattern => pattern,
+    };
+    let patterns = match array {
+        Expr::Array(array) => array.elem.clone(),
+        literal => match array_literal(literal, false)? {
+            Expr::Array(array) => array.elem,
+            _ => return None,
+        },
+    };
+    let one = |one: Expr| {
+        let mut like = expr.clone();
+        if let Expr::Like { any, pattern, .. } | Expr::ILike { any, pattern, .. } = &mut like {
+            (*any, **pattern) = (false, one);
+        }
+        like
+    };
+    let any = patterns.into_iter().map(one).reduce(|a, b| binary(a, BinaryOperator::Or, b))?;
+    Some(Expr::Nested(Box::new(any)))
 }
 
 /// How many digits a number has behind its point; None for what is written in another way.
@@ -243,49 +330,13 @@ fn row_among(values: &[Expr], query: &Query) -> Option<Expr> {
     sql::parse_condition(&exists).ok()
 }
 
-/// percentile_disc(f) WITHIN GROUP (ORDER BY v): the element of the sorted values at f of their number.
-fn discrete_percentile(function: &Function) -> Option<Expr> {
-    let (FunctionArguments::List(list), [order]) = (&function.args, function.within_group.as_slice()) else {
-        return None;
-    };
-    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(fraction))] = list.args.as_slice() else { return None };
-    if name_of(&function.name) != "percentile_disc" {
-        return None;
-    }
-    let there = Expr::IsNotNull(Box::new(order.expr.clone()));
-    let filter = match &function.filter {
-        Some(filter) => binary(Expr::Nested(filter.clone()), BinaryOperator::And, there),
-        None => there,
-    };
-    let aggregate = |name: &str, clauses| {
-        let mut call = call_of(name, vec![order.expr.clone()]);
-        call.filter = Some(Box::new(filter.clone()));
-        if let FunctionArguments::List(list) = &mut call.args {
-            list.clauses = clauses;
-        }
-        Expr::Function(call)
-    };
-    let sorted = aggregate("array_agg", vec![FunctionArgumentClause::OrderBy(vec![order.clone()])]);
-    let place = call(
-        "ceil",
-        vec![binary(
-            Expr::Nested(Box::new(fraction.clone())),
-            BinaryOperator::Multiply,
-            aggregate("count", Vec::new()),
-        )],
-    );
-    let place = sql::cast_to(place, DataType::BigInt(None));
-    let one = Expr::value(Value::Number("1".into(), false));
-    Some(call("array_element", vec![sorted, call("greatest", vec![place, one])]))
-}
-
 pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 /// `'{1,2}'` as `ARRAY[1,2]`, of numbers where all are and they may be; only for elements without commas and
 /// braces inside.
-fn array_literal(expr: &Expr, numbers: bool) -> Option<Expr> {
+pub(super) fn array_literal(expr: &Expr, numbers: bool) -> Option<Expr> {
     let text = match expr {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => text,
@@ -333,239 +384,9 @@ fn with_seconds(value: &mut Value) {
     }
 }
 
-/// Functions under other names.
-fn rename(function: &mut Function) {
-    let FunctionArguments::List(list) = &mut function.args else { return };
-    match name_of(&function.name).as_str() {
-        name @ ("arg_min" | "arg_max") if list.args.len() == 2 => {
-            let descending = name == "arg_max";
-            let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(by))) = list.args.pop() else { return };
-            let options = OrderByOptions { asc: Some(!descending), nulls_first: Some(false) };
-            let known = Expr::IsNotNull(Box::new(by.clone()));
-            let filter = function
-                .filter
-                .take()
-                .map_or(known.clone(), |filter| binary(Expr::Nested(filter), BinaryOperator::And, known));
-            function.filter = Some(Box::new(filter));
-            list.clauses.push(FunctionArgumentClause::OrderBy(vec![OrderByExpr {
-                expr: by,
-                options,
-                with_fill: None,
-            }]));
-            function.name = ObjectName::from(vec![Ident::new("first_value")]);
-        }
-        "mode" if list.args.is_empty() && function.within_group.len() == 1 => {
-            let value = function.within_group.remove(0).expr;
-            list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(value)));
-        }
-        "gen_random_uuid" if list.args.is_empty() => {
-            *list = one_argument(call("uuid", Vec::new()));
-            function.name = ObjectName::from(vec![Ident::new("uuid_in")]);
-        }
-        "every" => function.name = ObjectName::from(vec![Ident::new("bool_and")]),
-        "variance" => function.name = ObjectName::from(vec![Ident::new("var_samp")]),
-        "age" if list.args.len() == 1 => {
-            let today = call("current_date", Vec::new());
-            let midnight = sql::cast_to(today, DataType::Timestamp(None, TimezoneInfo::None));
-            let today = FunctionArg::Unnamed(FunctionArgExpr::Expr(midnight));
-            list.args.insert(0, today);
-        }
-        "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => {
-            function.name = ObjectName::from(vec![Ident::new("now")]);
-        }
-        _ => {}
-    }
-}
-
-/// Functions in a select list that give several rows: their lists, expanded.
-pub(super) fn select_item(item: &mut SelectItem) {
-    if let SelectItem::UnnamedExpr(expr) = item
-        && let Expr::Function(function) = expr
-        && as_list(function).is_some()
-    {
-        let alias = Ident::new(name_of(&function.name));
-        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
-    }
-    let expand = |expr: &mut Expr| {
-        if let Expr::Function(function) = expr
-            && let Some(list) = as_list(function)
-        {
-            *expr = call("unnest", vec![list]);
-        }
-    };
-    own::each(item, |_| (), expand);
-}
-
 fn is_long(value: &Value) -> bool {
     let Value::Number(number, _) = value else { return false };
     number.bytes().all(|digit| digit.is_ascii_digit()) && number.len() <= 38 && number.parse::<i64>().is_err()
-}
-
-/// A function in FROM that gives several rows.
-pub(super) fn table_factor(factor: &mut TableFactor) {
-    match factor {
-        TableFactor::Table { name, args: Some(arguments), alias, with_ordinality, .. } => {
-            let numbered = *with_ordinality;
-            let function = Function {
-                name: name.clone(),
-                args: FunctionArguments::List(FunctionArgumentList {
-                    duplicate_treatment: None,
-                    args: arguments.args.clone(),
-                    clauses: Vec::new(),
-                }),
-                ..empty_call()
-            };
-            let default = name_of(name);
-            // A series of numbers is generated row by row, not as one list.
-            if matches!(default.as_str(), "generate_series" | "range")
-                && arguments.args.iter().all(is_number)
-                && !numbered
-            {
-                *alias = named(alias.clone(), &default, 1);
-                return;
-            }
-            if default == "unnest" {
-                let lists = arguments.args.iter().map(|argument| match argument {
-                    FunctionArg::Unnamed(FunctionArgExpr::Expr(list)) => Some(list.clone()),
-                    _ => None,
-                });
-                if let Some(lists) = lists.collect() {
-                    *factor = unnest(lists, alias.clone(), &default, numbered);
-                }
-                return;
-            }
-            let Some(list) = as_list(&function) else { return };
-            *factor = unnest(vec![list], alias.clone(), &default, numbered);
-        }
-        // LATERAL goes without saying.
-        TableFactor::Function { name, args, alias, with_ordinality, .. } => {
-            let args = TableFunctionArgs { args: args.clone(), settings: None };
-            let (mut function, numbered) = (table(name.clone(), alias.clone(), Some(args)), *with_ordinality);
-            if let TableFactor::Table { with_ordinality, .. } = &mut function {
-                *with_ordinality = numbered;
-            }
-            *factor = function;
-            table_factor(factor);
-        }
-        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
-            *factor = unnest(std::mem::take(array_exprs), alias.take(), "unnest", *with_ordinality);
-        }
-        _ => {}
-    }
-}
-
-/// A table, or with arguments a function, and nothing said of it besides.
-pub(super) fn table(
-    name: ObjectName,
-    alias: Option<TableAlias>,
-    args: Option<TableFunctionArgs>,
-) -> TableFactor {
-    TableFactor::Table {
-        name,
-        alias,
-        args,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    }
-}
-
-fn is_number(argument: &FunctionArg) -> bool {
-    match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::UnaryOp { expr, .. })) => {
-            matches!(expr.as_ref(), Expr::Value(value) if matches!(value.value, Value::Number(..)))
-        }
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => {
-            matches!(value.value, Value::Number(..))
-        }
-        _ => false,
-    }
-}
-
-/// Whether a function in a select list gives several rows.
-pub(super) fn gives_rows(function: &Function) -> bool {
-    name_of(&function.name) == "unnest" || as_list(function).is_some()
-}
-
-/// The expression whose elements are the rows of a function; None for another function.
-fn as_list(function: &Function) -> Option<Expr> {
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let arguments = list
-        .args
-        .iter()
-        .map(|a| match a {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-            _ => None,
-        })
-        .collect::<Option<Vec<_>>>()?;
-    match (name_of(&function.name).as_str(), arguments.as_slice()) {
-        (name @ ("generate_series" | "range"), _) => Some(call(name, arguments)),
-        ("regexp_matches", [text, pattern, rest @ ..]) => {
-            let flags = match rest {
-                [Expr::Value(flags)] => flags.value.to_string().trim_matches('\'').to_owned(),
-                _ => String::new(),
-            };
-            let flags = Expr::value(Value::SingleQuotedString(flags));
-            Some(call("regexp_match_list", vec![text.clone(), pattern.clone(), flags]))
-        }
-        ("regexp_split_to_table", _) => Some(call("regexp_split_to_array", arguments)),
-        ("string_to_table", _) => Some(call("string_to_array", arguments)),
-        ("generate_subscripts", [array, dimension]) => {
-            let one = Expr::value(Value::Number("1".into(), false));
-            Some(call(
-                "generate_series",
-                vec![one, call("array_length", vec![array.clone(), dimension.clone()])],
-            ))
-        }
-        _ => None,
-    }
-}
-
-/// The elements of lists side by side; WITH ORDINALITY their numbers are behind them.
-fn unnest(
-    mut array_exprs: Vec<Expr>,
-    alias: Option<TableAlias>,
-    default: &str,
-    with_ordinality: bool,
-) -> TableFactor {
-    let mut alias = named(alias, default, array_exprs.len());
-    if with_ordinality {
-        let number = |n: &str| Expr::value(Value::Number(n.into(), false));
-        let length =
-            |list: &Expr| call("coalesce", vec![call("array_length", vec![list.clone()]), number("0")]);
-        let longest =
-            sql::cast_to(call("greatest", array_exprs.iter().map(length).collect()), DataType::BigInt(None));
-        let columns = array_exprs.len();
-        array_exprs.push(call("generate_series", vec![number("1"), longest]));
-        if let Some(alias) = alias.as_mut().filter(|alias| alias.columns.len() == columns) {
-            alias.columns.push(TableAliasColumnDef { name: Ident::new("ordinality"), data_type: None });
-        }
-    }
-    TableFactor::UNNEST {
-        alias,
-        array_exprs,
-        with_offset: false,
-        with_offset_alias: None,
-        with_ordinality: false,
-    }
-}
-
-/// The alias with a name for the column: a function's only column is called like the function's alias.
-fn named(alias: Option<TableAlias>, default: &str, columns: usize) -> Option<TableAlias> {
-    let mut alias = alias.unwrap_or_else(|| TableAlias {
-        explicit: false,
-        name: Ident::new(default),
-        columns: Vec::new(),
-        at: None,
-    });
-    if alias.columns.is_empty() && columns == 1 {
-        alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
-    }
-    Some(alias)
 }
 
 pub(super) fn name_of(name: &ObjectName) -> String {
@@ -589,7 +410,7 @@ pub(super) fn call_of(name: &str, arguments: Vec<Expr>) -> Function {
     }
 }
 
-fn one_argument(argument: Expr) -> FunctionArgumentList {
+pub(super) fn one_argument(argument: Expr) -> FunctionArgumentList {
     FunctionArgumentList {
         duplicate_treatment: None,
         args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))],
@@ -597,7 +418,7 @@ fn one_argument(argument: Expr) -> FunctionArgumentList {
     }
 }
 
-fn empty_call() -> Function {
+pub(super) fn empty_call() -> Function {
     Function {
         name: ObjectName::from(Vec::<Ident>::new()),
         uses_odbc_syntax: false,

@@ -12,7 +12,8 @@ use sql::sqlparser::ast::{
 };
 
 use super::own;
-use super::spelling::{binary, call, gives_rows, name_of};
+use super::spelling::{binary, call, name_of};
+use super::table_functions::gives_rows;
 
 /// The name of a column that has none.
 const COLUMN: &str = "\"\u{1}value\"";

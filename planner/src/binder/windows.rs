@@ -13,7 +13,7 @@ use sql::sqlparser::ast::{
 use sql::{Window, WindowKind};
 use std::sync::Arc;
 
-use super::spelling;
+use super::table_functions;
 use crate::error::Error;
 use crate::session_assign::{SessionAssign, SessionSpec};
 use crate::window_assign::{WindowAssign, WindowSpec, default_grace_ms};
@@ -354,7 +354,7 @@ fn table_of(function: &str, expr: &Expr) -> Result<TableFactor> {
         Expr::CompoundIdentifier(parts) => parts.clone(),
         _ => return Err(wrong_arguments(function)),
     };
-    Ok(spelling::table(ObjectName::from(parts), None, None))
+    Ok(table_functions::table(ObjectName::from(parts), None, None))
 }
 
 fn wrong_arguments(function: &str) -> datafusion::common::DataFusionError {

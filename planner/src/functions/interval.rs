@@ -8,15 +8,18 @@ use std::sync::Arc;
 use datafusion::arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNanoType};
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, PrimitiveArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Float64Type, IntervalUnit};
+use datafusion::arrow::datatypes::{DataType, Float64Type, IntervalUnit, TimeUnit};
 use datafusion::common::{DFSchema, Result, exec_err};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, ScalarUDF, Signature, Volatility};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, Operator, ScalarUDF, Signature, Volatility, cast as cast_expr,
+};
 use sql::sqlparser::ast::BinaryOperator;
 
 use super::scalar::scalar_function;
 
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 const DAY_NANOS: i64 = 86_400_000_000_000;
 
 /// Plans comparisons and products of intervals.
@@ -40,6 +43,15 @@ impl ExprPlanner for IntervalPlanner {
                 side(expr.right),
             ))));
         }
+        // A day and a span of time are a time.
+        if let (op @ (BinaryOperator::Plus | BinaryOperator::Minus), Some((day, span))) =
+            (&expr.op, day_and_span((&expr.left, &left), (&expr.right, &right)))
+        {
+            let op = if *op == BinaryOperator::Plus { Operator::Plus } else { Operator::Minus };
+            let midnight = Box::new(cast_expr(day.clone(), TIME));
+            let time = BinaryExpr::new(midnight, op, Box::new(span.clone()));
+            return Ok(PlannerResult::Planned(Expr::BinaryExpr(time)));
+        }
         let number = |t: &DataType| t.is_numeric();
         let scaled = match (&left, &expr.op, &right) {
             (DataType::Interval(_), BinaryOperator::Multiply, n) if number(n) => {
@@ -62,6 +74,18 @@ impl ExprPlanner for IntervalPlanner {
     }
 }
 
+/// A date and an interval among two operands; the interval does not stand first where it is taken away.
+fn day_and_span<'a>(
+    (left, left_type): (&'a Expr, &DataType),
+    (right, right_type): (&'a Expr, &DataType),
+) -> Option<(&'a Expr, &'a Expr)> {
+    match (left_type, right_type) {
+        (DataType::Date32, DataType::Interval(_)) => Some((left, right)),
+        (DataType::Interval(_), DataType::Date32) => Some((right, left)),
+        _ => None,
+    }
+}
+
 pub(super) fn comparison(op: &BinaryOperator) -> Option<Operator> {
     Some(match op {
         BinaryOperator::Eq => Operator::Eq,
@@ -76,7 +100,67 @@ pub(super) fn comparison(op: &BinaryOperator) -> Option<Operator> {
 
 /// All functions on intervals.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    vec![span(), scaling("interval_mul"), scaling("interval_div")]
+    let justified = |name, justify: fn(IntervalMonthDayNano) -> IntervalMonthDayNano| {
+        let signature = Signature::exact(vec![INTERVAL], Volatility::Immutable);
+        scalar_function(name, signature, INTERVAL, move |args, _| {
+            let intervals = args[0].as_primitive::<IntervalMonthDayNanoType>();
+            Ok(Arc::new(intervals.unary::<_, IntervalMonthDayNanoType>(justify)))
+        })
+    };
+    vec![
+        span(),
+        scaling("interval_mul"),
+        scaling("interval_div"),
+        justified("justify_hours", justify_hours),
+        justified("justify_days", justify_days),
+        justified("justify_interval", justify_interval),
+    ]
+}
+
+/// Hours beyond a day are days.
+fn justify_hours(interval: IntervalMonthDayNano) -> IntervalMonthDayNano {
+    let (days, nanoseconds) = carry_hours(interval);
+    let (days, nanoseconds) = match (days.signum(), nanoseconds.signum()) {
+        (1, -1) => (days - 1, nanoseconds + DAY_NANOS),
+        (-1, 1) => (days + 1, nanoseconds - DAY_NANOS),
+        _ => (days, nanoseconds),
+    };
+    IntervalMonthDayNano::new(interval.months, days, nanoseconds)
+}
+
+/// Days beyond 30 are months.
+fn justify_days(interval: IntervalMonthDayNano) -> IntervalMonthDayNano {
+    let (months, days) = carry_days(interval.months, interval.days);
+    let (months, days) = match (months.signum(), days.signum()) {
+        (1, -1) => (months - 1, days + 30),
+        (-1, 1) => (months + 1, days - 30),
+        _ => (months, days),
+    };
+    IntervalMonthDayNano::new(months, days, interval.nanoseconds)
+}
+
+/// Both, and all parts of one sign.
+fn justify_interval(interval: IntervalMonthDayNano) -> IntervalMonthDayNano {
+    let (days, nanoseconds) = carry_hours(interval);
+    let (months, days) = carry_days(interval.months, days);
+    let below = (i64::from(days) * DAY_NANOS).saturating_add(nanoseconds).signum();
+    let (months, days) = match (months.signum(), below) {
+        (1, -1) => (months - 1, days + 30),
+        (-1, 1) => (months + 1, days - 30),
+        _ => (months, days),
+    };
+    justify_hours(IntervalMonthDayNano::new(months, days, nanoseconds))
+}
+
+/// Days, with those that are in the hours, and the hours that are left.
+fn carry_hours(interval: IntervalMonthDayNano) -> (i32, i64) {
+    let days = i32::try_from(interval.nanoseconds / DAY_NANOS).unwrap_or(i32::MAX);
+    (interval.days.saturating_add(days), interval.nanoseconds % DAY_NANOS)
+}
+
+/// Months, with those that are in the days, and the days that are left.
+fn carry_days(months: i32, days: i32) -> (i32, i32) {
+    (months.saturating_add(days / 30), days % 30)
 }
 
 /// The length of an interval in microseconds.

@@ -221,6 +221,42 @@ pub(super) fn concat(parts: &[&str]) -> Option<String> {
     Some(format!("[{}]", all.join(",")))
 }
 
+/// Puts a value at the end of a path of names and indices; nothing where the path leads nowhere. One that is not
+/// there is added if `adds`.
+pub(super) fn set(json: &mut Value, path: &[&str], value: Value, adds: bool) {
+    let Some((step, rest)) = path.split_first() else { return };
+    let place = match json {
+        Value::Object(members) => match (members.contains_key(*step), rest) {
+            (false, []) if adds => {
+                members.insert((*step).to_owned(), value);
+                return;
+            }
+            _ => members.get_mut(*step),
+        },
+        Value::Array(elements) => {
+            let (Ok(index), Ok(length)) = (step.parse::<i64>(), i64::try_from(elements.len())) else {
+                return;
+            };
+            let at = if index < 0 { index + length } else { index };
+            match usize::try_from(at) {
+                Ok(at) if at < elements.len() => elements.get_mut(at),
+                _ if rest.is_empty() && adds => {
+                    let at = if at < 0 { 0 } else { elements.len() };
+                    elements.insert(at, value);
+                    return;
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    match (place, rest) {
+        (Some(place), []) => *place = value,
+        (Some(place), rest) => set(place, rest, value, adds),
+        (None, _) => {}
+    }
+}
+
 /// ksqlDB's path `$.a.b[0]['c']`; None for a text that is none.
 pub(super) fn path(text: &str) -> Option<Vec<&str>> {
     let mut rest = text.strip_prefix('$')?;

@@ -8,20 +8,22 @@ use std::sync::Arc;
 use datafusion::arrow::array::builder::{ListBuilder, StringBuilder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::arrow::json::writer::{EncoderOptions, make_encoder};
 use datafusion::common::{DFSchema, Result, exec_err};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, ReturnFieldArgs, ScalarUDF, Signature, TypeSignature, Volatility,
 };
+use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sql::TextType;
 use sql::sqlparser::ast::BinaryOperator;
 
 use super::json;
 use super::json_bytes::JsonBytes;
-use super::scalar::{scalar_function, text_at, text_function, text_map_builder};
+use super::scalar::{scalar_function, text_at, text_function, text_function_of, text_map_builder};
 
 /// Plans the operators.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ impl ExprPlanner for JsonPlanner {
         if !is_text(&expr.left) {
             return Ok(PlannerResult::Original(expr));
         }
+        let is_jsonb = |e: &Expr| {
+            let field = e.to_field(schema).map(|(_, field)| TextType::of(&field));
+            matches!(field, Ok(Some(TextType::Jsonb)))
+        };
         let (name, swapped) = match expr.op {
             BinaryOperator::Arrow => ("json_get", false),
             BinaryOperator::LongArrow => ("json_get_text", false),
@@ -41,9 +47,14 @@ impl ExprPlanner for JsonPlanner {
             BinaryOperator::Question => ("json_exists", false),
             BinaryOperator::AtArrow => ("json_contains", false),
             BinaryOperator::ArrowAt => ("json_contains", true),
+            // Texts are joined by it, unless one of them is known to be no other text.
+            BinaryOperator::StringConcat if is_jsonb(&expr.left) || is_jsonb(&expr.right) => {
+                ("jsonb_concat", false)
+            }
+            BinaryOperator::Minus if is_jsonb(&expr.left) => ("jsonb_delete", false),
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        let Some(function) = operators().into_iter().find(|f| f.name() == name) else {
+        let Some(function) = functions().into_iter().find(|f| f.name() == name) else {
             return Ok(PlannerResult::Original(expr));
         };
         let arguments = if swapped { vec![expr.right, expr.left] } else { vec![expr.left, expr.right] };
@@ -111,18 +122,49 @@ fn of_postgres() -> Vec<Arc<ScalarUDF>> {
     let variadic = || Signature::variadic_any(Volatility::Immutable);
     let path = || Signature::variadic(vec![Utf8], Volatility::Immutable);
     let mut functions = vec![
-        text_function("to_json", any(), as_json, |args, _| json_texts(&args[0])),
-        text_function("row_to_json", any(), as_json, |args, _| json_texts(&args[0])),
-        text_function("to_jsonb", any(), jsonb, |args, _| Ok(normal(&json_texts(&args[0])?))),
-        text_function("json_build_object", variadic(), as_json, |args, rows| build(args, rows, true)),
-        text_function("jsonb_build_object", variadic(), jsonb, |args, rows| {
-            Ok(normal(&build(args, rows, true)?))
+        text_function_of("to_jsonb", any(), jsonb, |args, _, fields| {
+            Ok(normal(&json_of(&args[0], &fields[0])?))
         }),
-        text_function("json_build_array", variadic(), as_json, |args, rows| build(args, rows, false)),
-        text_function("jsonb_build_array", variadic(), jsonb, |args, rows| {
-            Ok(normal(&build(args, rows, false)?))
+        text_function_of("json_build_object", variadic(), as_json, |args, rows, fields| {
+            build(args, rows, fields, true)
+        }),
+        text_function_of("jsonb_build_object", variadic(), jsonb, |args, rows, fields| {
+            Ok(normal(&build(args, rows, fields, true)?))
+        }),
+        text_function_of("json_build_array", variadic(), as_json, |args, rows, fields| {
+            build(args, rows, fields, false)
+        }),
+        text_function_of("jsonb_build_array", variadic(), jsonb, |args, rows, fields| {
+            Ok(normal(&build(args, rows, fields, false)?))
+        }),
+        text_function("jsonb_pretty", exact(vec![Utf8]), |_| None, |args, _| Ok(pretty(&args[0]))),
+        text_function("jsonb_set", signature_of_set(), jsonb, set),
+        text_function("jsonb_concat", exact(vec![Utf8; 2]), jsonb, |args, rows| {
+            let both = |row| json::concat(&[text_at(&args[0], row)?, text_at(&args[1], row)?]);
+            let texts: ArrayRef = Arc::new((0..rows).map(both).collect::<StringArray>());
+            Ok(normal(&texts))
+        }),
+        text_function("jsonb_delete", key_or_index(), jsonb, |args, _| Ok(normal(&without(args)))),
+        scalar_function("json_element_list", exact(vec![Utf8]), texts(), |args, _| {
+            element_lists(&args[0], |e| Some(e.trim().to_owned()))
+        }),
+        scalar_function("json_element_texts", exact(vec![Utf8]), texts(), |args, _| {
+            element_lists(&args[0], json::content)
+        }),
+        scalar_function("json_member_names", exact(vec![Utf8]), texts(), |args, _| {
+            member_lists(&args[0], |(name, _)| Some(name))
+        }),
+        scalar_function("json_member_list", exact(vec![Utf8]), texts(), |args, _| {
+            member_lists(&args[0], |(_, value)| Some(value.get().to_owned()))
+        }),
+        scalar_function("json_member_texts", exact(vec![Utf8]), texts(), |args, _| {
+            member_lists(&args[0], |(_, value)| json::content(value.get()))
         }),
     ];
+    for name in ["to_json", "row_to_json", "array_to_json"] {
+        functions
+            .push(text_function_of(name, any(), as_json, |args, _, fields| json_of(&args[0], &fields[0])));
+    }
     for (name, members, normalized) in [
         ("json_of_elements", false, false),
         ("jsonb_of_elements", false, true),
@@ -209,6 +251,104 @@ fn of_ksql() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
+fn key_or_index() -> Signature {
+    use DataType::{Int64, Utf8};
+    signature(vec![TypeSignature::Exact(vec![Utf8, Int64]), TypeSignature::Exact(vec![Utf8, Utf8])])
+}
+
+fn signature_of_set() -> Signature {
+    use DataType::{Boolean, Utf8};
+    let (path, value) = (texts(), Utf8);
+    signature(vec![
+        TypeSignature::Exact(vec![Utf8, path.clone(), value.clone()]),
+        TypeSignature::Exact(vec![Utf8, path, value, Boolean]),
+    ])
+}
+
+/// The elements of arrays; anything else has none, which is an error.
+fn element_lists(values: &ArrayRef, take: impl Fn(&str) -> Option<String>) -> Result<ArrayRef> {
+    let list = |json: Option<&str>| {
+        let Some(json) = json else { return Ok(None) };
+        match (json::elements(json), json::kind(json)) {
+            (Some(elements), _) => Ok(Some(elements.into_iter().map(|e| take(e.get())).collect())),
+            (None, Some("object")) => exec_err!("cannot extract elements from an object"),
+            _ => exec_err!("cannot extract elements from a scalar"),
+        }
+    };
+    Ok(lists(strings(values).map(list).collect::<Result<Vec<_>>>()?.into_iter()))
+}
+
+/// Something of the members of objects; anything else has none, which is an error.
+fn member_lists<'a>(
+    values: &'a ArrayRef,
+    take: impl Fn((String, &'a RawValue)) -> Option<String>,
+) -> Result<ArrayRef> {
+    let list = |json: Option<&'a str>| {
+        let Some(json) = json else { return Ok(None) };
+        match (json::members(json), json::kind(json)) {
+            (Some(members), _) => Ok(Some(members.into_iter().map(&take).collect())),
+            (None, Some("array")) => exec_err!("cannot deconstruct an array as an object"),
+            _ => exec_err!("cannot deconstruct a scalar"),
+        }
+    };
+    Ok(lists(strings(values).map(list).collect::<Result<Vec<_>>>()?.into_iter()))
+}
+
+/// jsonb on several lines.
+fn pretty(values: &ArrayRef) -> ArrayRef {
+    let pretty = |json: &str| {
+        let mut out = Vec::new();
+        let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut writer = serde_json::Serializer::with_formatter(&mut out, format);
+        serde_json::from_str::<Value>(json).ok()?.serialize(&mut writer).ok()?;
+        String::from_utf8(out).ok()
+    };
+    Arc::new(strings(values).map(|json| pretty(json?)).collect::<StringArray>())
+}
+
+/// jsonb with another value at the end of a path; one that is not there is added, unless the fourth argument says
+/// otherwise.
+fn set(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let paths: &ListArray = args[1].as_list();
+    let set = |row: usize| -> Option<String> {
+        let mut json: Value = serde_json::from_str(text_at(&args[0], row)?).ok()?;
+        let path = paths.is_valid(row).then(|| paths.value(row))?;
+        let path: Vec<&str> = path.as_string::<i32>().iter().collect::<Option<_>>()?;
+        let value: Value = serde_json::from_str(text_at(&args[2], row)?).ok()?;
+        let adds = args.get(3).is_none_or(|adds| adds.as_boolean().value(row));
+        json::set(&mut json, &path, value, adds);
+        Some(json.to_string())
+    };
+    let texts: ArrayRef = Arc::new((0..rows).map(set).collect::<StringArray>());
+    Ok(normal(&texts))
+}
+
+/// jsonb without a member, without the elements that are a string, or without the element of a number.
+fn without(args: &[ArrayRef]) -> ArrayRef {
+    let without = |row: usize| -> Option<String> {
+        let mut json: Value = serde_json::from_str(text_at(&args[0], row)?).ok()?;
+        match (&mut json, args[1].as_primitive_opt::<Int64Type>()) {
+            (Value::Array(elements), Some(indices)) => {
+                let (index, length) = (indices.value(row), i64::try_from(elements.len()).ok()?);
+                let at = usize::try_from(if index < 0 { index + length } else { index }).ok();
+                if let Some(at) = at.filter(|at| *at < elements.len()) {
+                    elements.remove(at);
+                }
+            }
+            (Value::Array(elements), None) => {
+                let gone = text_at(&args[1], row)?;
+                elements.retain(|element| element.as_str() != Some(gone));
+            }
+            (Value::Object(members), None) => {
+                members.remove(text_at(&args[1], row)?);
+            }
+            _ => {}
+        }
+        Some(json.to_string())
+    };
+    Arc::new((0..args[0].len()).map(without).collect::<StringArray>())
+}
+
 fn strings(array: &ArrayRef) -> impl Iterator<Item = Option<&str>> {
     array.as_string::<i32>().iter()
 }
@@ -268,6 +408,14 @@ fn exists(json: &str, name: &str) -> bool {
     }
 }
 
+/// Values as JSON, where they are not that already; NULL stays NULL.
+fn json_of(values: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    match TextType::of(field) {
+        Some(TextType::Json | TextType::Jsonb) => Ok(Arc::clone(values)),
+        _ => json_texts(values),
+    }
+}
+
 /// Values as JSON; NULL stays NULL.
 fn json_texts(values: &ArrayRef) -> Result<ArrayRef> {
     json_texts_with(values, JsonBytes::Hex)
@@ -299,8 +447,8 @@ fn normal(texts: &ArrayRef) -> ArrayRef {
 }
 
 /// An object of names and values in turn, or an array.
-fn build(args: &[ArrayRef], rows: usize, object: bool) -> Result<ArrayRef> {
-    let values = args.iter().map(json_texts).collect::<Result<Vec<_>>>()?;
+fn build(args: &[ArrayRef], rows: usize, fields: &[FieldRef], object: bool) -> Result<ArrayRef> {
+    let values = args.iter().zip(fields).map(|(a, field)| json_of(a, field)).collect::<Result<Vec<_>>>()?;
     let names = args
         .iter()
         .step_by(2)
@@ -321,7 +469,7 @@ fn build(args: &[ArrayRef], rows: usize, object: bool) -> Result<ArrayRef> {
     Ok(Arc::new((0..rows).map(|row| Some(text(row))).collect::<StringArray>()))
 }
 
-/// An array of each list's elements, or an object of its pairs of name and value.
+/// An array of each list's elements, which are JSON, or an object of its pairs of name and value.
 fn of_lists(lists: &ArrayRef, members: bool) -> Result<ArrayRef> {
     let Some(lists) = lists.as_list_opt::<i32>() else { return exec_err!("expected an array") };
     let elements = lists.values();
@@ -330,9 +478,9 @@ fn of_lists(lists: &ArrayRef, members: bool) -> Result<ArrayRef> {
             if pairs.column(0).null_count() > 0 {
                 return exec_err!("field name must not be null");
             }
-            (Some(cast(pairs.column(0), &DataType::Utf8)?), json_texts(pairs.column(1))?)
+            (Some(cast(pairs.column(0), &DataType::Utf8)?), cast(pairs.column(1), &DataType::Utf8)?)
         }
-        None => (None, json_texts(elements)?),
+        None => (None, cast(elements, &DataType::Utf8)?),
     };
     let element = |at: usize| {
         let value = text_at(&values, at).unwrap_or("null");

@@ -17,6 +17,8 @@ mod ksql_text;
 mod ksql_times;
 mod lambdas;
 mod mode;
+mod null_counts;
+mod number_template;
 mod numeric;
 mod scalar;
 mod single_row;
@@ -96,6 +98,7 @@ pub fn session_state(partitions: usize) -> SessionState {
         ksql_times::functions(),
         arrays::functions(),
         numeric::functions(),
+        null_counts::functions(),
         text::functions(),
         text_types::functions(),
         text_arrays::functions(),

@@ -15,7 +15,7 @@ use sql::TextType;
 
 /// What a text result is besides, as the arguments say.
 type Texts = fn(&ReturnFieldArgs<'_>) -> Option<TextType>;
-type Body = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
+type Body = Arc<dyn Fn(&[ArrayRef], usize, &[FieldRef]) -> Result<ArrayRef> + Send + Sync>;
 type ReturnType = Arc<dyn Fn(&[DataType]) -> Result<DataType> + Send + Sync>;
 
 struct Function {
@@ -75,7 +75,7 @@ impl ScalarUDFImpl for Function {
         // Constants are computed once, not once for each row.
         let n = if constant { 1 } else { rows };
         let arrays = args.args.into_iter().map(|a| a.into_array(n)).collect::<Result<Vec<_>>>()?;
-        let result = (self.body)(&arrays, n)?;
+        let result = (self.body)(&arrays, n, &args.arg_fields)?;
         if constant && self.signature.volatility != datafusion::logical_expr::Volatility::Volatile {
             let value = ScalarValue::try_from_array(&result, 0)?;
             return Ok(ColumnarValue::Scalar(value));
@@ -113,7 +113,8 @@ pub(super) fn scalar_function_of(
     result: impl Fn(&[DataType]) -> Result<DataType> + Send + Sync + 'static,
     body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
 ) -> Arc<ScalarUDF> {
-    let (result, body): (ReturnType, Body) = (Arc::new(result), Arc::new(body));
+    let body: Body = Arc::new(move |args: &[ArrayRef], rows: usize, _: &[FieldRef]| body(args, rows));
+    let result: ReturnType = Arc::new(result);
     Arc::new(ScalarUDF::new_from_impl(Function { name, signature, result, texts: |_| None, body }))
 }
 
@@ -123,6 +124,16 @@ pub(super) fn text_function(
     signature: Signature,
     texts: Texts,
     body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
+) -> Arc<ScalarUDF> {
+    text_function_of(name, signature, texts, move |args, rows, _| body(args, rows))
+}
+
+/// A function whose result is text of a type of its own, and that is told what its arguments are besides.
+pub(super) fn text_function_of(
+    name: &'static str,
+    signature: Signature,
+    texts: Texts,
+    body: impl Fn(&[ArrayRef], usize, &[FieldRef]) -> Result<ArrayRef> + Send + Sync + 'static,
 ) -> Arc<ScalarUDF> {
     let (result, body): (ReturnType, Body) = (Arc::new(|_| Ok(DataType::Utf8)), Arc::new(body));
     Arc::new(ScalarUDF::new_from_impl(Function { name, signature, result, texts, body }))

@@ -145,10 +145,54 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             let count = |bytes: &[u8]| bytes.iter().map(|b| i64::from(b.count_ones())).sum::<i64>();
             Ok(Arc::new(args[0].as_binary::<i32>().iter().map(|b| b.map(count)).collect::<Int64Array>()))
         }),
-        scalar_function("mod", exact(vec![Int64, Int64]), Int64, |args, _| {
-            Ok(datafusion::arrow::compute::kernels::numeric::rem(&args[0], &args[1])?)
+        scalar_function("encode_escape", exact(vec![Binary]), Utf8, |args, _| {
+            let bytes = args[0].as_binary::<i32>().iter();
+            Ok(Arc::new(bytes.map(|bytes| bytes.map(encode_escape)).collect::<StringArray>()))
+        }),
+        scalar_function("quote_literal", exact(vec![Utf8]), Utf8, |args, _| {
+            Ok(each(&args[0], quote_literal))
+        }),
+        scalar_function("quote_nullable", exact(vec![Utf8]), Utf8, |args, _| {
+            let quoted = |text: Option<&str>| Some(text.map_or_else(|| "NULL".to_owned(), quote_literal));
+            Ok(Arc::new(args[0].as_string::<i32>().iter().map(quoted).collect::<StringArray>()))
+        }),
+        scalar_function("regexp_substr", exact(vec![Utf8; 2]), Utf8, |args, _| {
+            let pairs = args[0].as_string::<i32>().iter().zip(args[1].as_string::<i32>());
+            let found = pairs.map(|pair| {
+                let (Some(text), Some(pattern)) = pair else { return Ok(None) };
+                Ok(regex(pattern, "")?.find(text).map(|found| found.as_str().to_owned()))
+            });
+            Ok(Arc::new(found.collect::<Result<StringArray>>()?))
         }),
     ]
+}
+
+/// Bytes as text: those that are no ASCII by three octal digits.
+///
+/// Source: esc_encode in encode.c.
+fn encode_escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'\\' => out.push_str("\\\\"),
+            0 | 128.. => out.push_str(&format!("\\{byte:03o}")),
+            byte => out.push(char::from(*byte)),
+        }
+    }
+    out
+}
+
+fn each(texts: &ArrayRef, make: impl Fn(&str) -> String) -> ArrayRef {
+    Arc::new(texts.as_string::<i32>().iter().map(|text| text.map(&make)).collect::<StringArray>())
+}
+
+/// A text as a literal.
+fn quote_literal(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    match doubled.contains('\\') {
+        true => format!("E'{}'", doubled.replace('\\', "\\\\")),
+        false => format!("'{doubled}'"),
+    }
 }
 
 /// The function that reads bytes.

@@ -20,6 +20,7 @@ use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
 
+use super::number_template;
 use super::scalar::{scalar_function, scalar_function_of};
 use super::template::Template;
 
@@ -38,12 +39,13 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let text = || DataType::Utf8;
     let ints = |n| vec![DataType::Int64; n];
     vec![
-        scalar_function(
-            "to_char",
-            one_of(vec![vec![MICROS, text()], vec![utc(), text()], vec![DataType::Date32, text()]]),
-            DataType::Utf8,
-            |args, _| to_char(args),
-        ),
+        scalar_function("to_char", Signature::any(2, Volatility::Immutable), DataType::Utf8, |args, _| {
+            match args[0].data_type() {
+                number if number.is_numeric() => number_template::to_char(&args[0], &args[1]),
+                DataType::Timestamp(..) | DataType::Date32 | DataType::Null => to_char(args),
+                other => exec_err!("to_char writes numbers, dates and times, and no {other}"),
+            }
+        }),
         scalar_function_of(
             "to_timestamp",
             one_of(vec![vec![text(), text()], vec![DataType::Float64]]),
@@ -119,7 +121,8 @@ pub fn is_zone(name: &str) -> bool {
 fn to_char(args: &[ArrayRef]) -> Result<ArrayRef> {
     let times = cast(&cast(&args[0], &utc())?, &utc())?;
     let times = times.as_primitive::<TimestampMicrosecondType>();
-    let templates = args[1].as_string::<i32>();
+    let templates = cast(&args[1], &DataType::Utf8)?;
+    let templates = templates.as_string::<i32>();
     let mut last: Option<(String, Template)> = None;
     let mut out = Vec::with_capacity(times.len());
     for row in 0..times.len() {

@@ -9,6 +9,7 @@ mod dml;
 mod explain;
 mod insert;
 mod lookup;
+mod notify;
 mod prepare;
 mod query;
 mod returning;

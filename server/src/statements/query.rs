@@ -15,7 +15,7 @@ use planner::{BatchQuery, Dataflow, Joins};
 use sql::sqlparser::ast::{Expr, LimitClause, Value};
 use sql::{Query, Subscribe};
 
-use super::{Parameters, Rows};
+use super::{Parameters, Rows, notify};
 use crate::pg::{WireError, with_origins};
 use crate::session::Session;
 use crate::system::{SystemRelations, settings_made};
@@ -56,6 +56,18 @@ pub(super) async fn bind_current(
 
 /// A query that is answered once, at one epoch.
 pub(crate) async fn pull(
+    session: &mut Session,
+    query: &Query,
+    parameters: &Parameters,
+) -> Result<Rows, WireError> {
+    match notify::told(query) {
+        Some(told) => notify::notify(session, &told, parameters).await,
+        None => answer(session, query, parameters).await,
+    }
+}
+
+/// The same for one that only asks.
+pub(super) async fn answer(
     session: &mut Session,
     query: &Query,
     parameters: &Parameters,
