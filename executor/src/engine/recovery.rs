@@ -6,6 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 use planner::{Binder, Catalog, Relation, RelationId, Topic, TopicPart};
@@ -80,6 +81,9 @@ pub(crate) fn recover(config: &EngineConfig) -> Result<Recovered> {
     let log: Arc<dyn Log> = Arc::new(log);
     log.create_topic(&ticks.log_name(), ticks.partitions)?;
     let mut stepper = from_checkpoint(config, &log, &mut checkpoints, &live)?;
+    for (topic, error) in lost_beginnings(&live, &catalog, &log) {
+        stepper.damage(&topic, error)?;
+    }
     let mut covered = (stepper.epoch(), stepper.revision());
     live.retain(|entry| entry.revision > stepper.revision());
     replay(&live, &catalog, &log, &mut stepper)?;
@@ -271,6 +275,33 @@ fn replay(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>, stepper: &mut St
         }
         stepper.step(epoch.epoch, epoch.now_ms, arrivals);
     }
+}
+
+/// Topics whose first records are gone although nothing has ever let them go, and what is wrong with each.
+fn lost_beginnings(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>) -> Vec<(String, storage::Error)> {
+    let lets_go = |relation: &Relation| {
+        live.iter().any(|entry| match &entry.event {
+            Event::Create(r) | Event::Replace(r) => r.id == relation.id && r.retention != (None, None),
+            _ => false,
+        })
+    };
+    let mut lost = Vec::new();
+    for relation in catalog.iter().filter(|r| r.has_topic() && !lets_go(r)) {
+        for partition in 0..relation.partitions {
+            let at = TopicPartition { topic: relation.log_name(), partition };
+            // What cannot be told is damaged, and said to be elsewhere.
+            let start = log.bounds(&at).map_or(0, |there| there.start);
+            if start > 0 {
+                let path = Path::new(&at.topic).join(partition.to_string());
+                let reason = format!("its first record has offset {start}, and none was let go");
+                lost.push((
+                    relation.topic.name.clone(),
+                    storage::Error::Corrupt { path, position: 0, reason },
+                ));
+            }
+        }
+    }
+    lost
 }
 
 fn happen(event: &Event, log: &Arc<dyn Log>, stepper: &mut Stepper) -> Result<()> {
