@@ -5,9 +5,10 @@
 //!
 //! Source: PostgreSQL, "Using Composite Types in Queries".
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
-use sql::sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, TableFactor, Value};
+use sql::sqlparser::ast::{AccessExpr, Expr, Ident, Query, Select, SelectItem, SetExpr, TableFactor, Value};
 
 use super::naming::item_name;
 use super::own;
@@ -45,15 +46,38 @@ pub(super) fn apply(select: &mut Select, factor: &dyn Fn(&TableFactor) -> Option
             *item = SelectItem::ExprWithAlias { expr, alias };
         }
     }
-    let row = |expr: &mut Expr| {
-        if let Some((record, _)) = row_of(expr) {
+    // What stands in front of a dot is no value, and what stands behind it is a name.
+    let dotted: RefCell<Vec<String>> = RefCell::default();
+    let enter = |expr: &mut Expr| dotted.borrow_mut().extend(names_in_dots(expr));
+    let leave = |expr: &mut Expr| {
+        let count = names_in_dots(expr).len();
+        let mut dotted = dotted.borrow_mut();
+        let outer = dotted.len() - count;
+        dotted.truncate(outer);
+        let is_dotted = matches!(expr, Expr::Identifier(ident) if dotted.contains(&sql::fold(ident)));
+        if let Some((record, _)) = row_of(expr).filter(|_| !is_dotted) {
             *expr = record;
         }
     };
-    own::each(&mut select.projection, |_| (), row);
-    own::each(&mut select.selection, |_| (), row);
-    own::each(&mut select.group_by, |_| (), row);
-    own::each(&mut select.having, |_| (), row);
+    own::each(&mut select.projection, enter, leave);
+    own::each(&mut select.selection, enter, leave);
+    own::each(&mut select.group_by, enter, leave);
+    own::each(&mut select.having, enter, leave);
+}
+
+/// The names of `a.b[1].c`.
+fn names_in_dots(expr: &Expr) -> Vec<String> {
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else { return Vec::new() };
+    let fields = access_chain.iter().filter_map(|access| match access {
+        AccessExpr::Dot(field) => Some(field),
+        AccessExpr::Subscript(_) => None,
+    });
+    let begins = matches!(access_chain.first(), Some(AccessExpr::Dot(_))).then_some(root.as_ref());
+    let names = begins.into_iter().chain(fields).filter_map(|name| match name {
+        Expr::Identifier(name) => Some(sql::fold(name)),
+        _ => None,
+    });
+    names.collect()
 }
 
 fn record(alias: &Ident, columns: &[String]) -> Expr {
