@@ -21,6 +21,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
+use sql::sqlparser::ast::SetExpr;
 use sql::{CopyOptions, Insert, Parsed, Statement};
 
 pub(crate) use copy::CopyIn;
@@ -112,9 +113,10 @@ fn defines(session: &Session, statement: &Statement) -> bool {
 /// Source: ksqlDB, INSERT INTO.
 fn makes_query(session: &Session, insert: &Insert) -> bool {
     let Some(query) = &insert.source else { return false };
-    let catalog = session.engine().catalog();
-    let kept = || catalog.resolve(&insert.name).is_ok_and(|r| r.is_stream() && !r.is_base());
-    query.emit.is_some() || kept()
+    let written_out = matches!(query.ast.body.as_ref(), SetExpr::Values(_));
+    let catalog = || session.engine().catalog();
+    let kept = || catalog().resolve(&insert.name).is_ok_and(|r| r.is_stream() && !r.is_base());
+    query.emit.is_some() || (!written_out && kept())
 }
 
 async fn run(
