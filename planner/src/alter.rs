@@ -91,7 +91,7 @@ fn check_added(catalog: &Catalog, relation: &Relation, added: &[Column]) -> Resu
     topic_options::check_added(relation)
 }
 
-/// What ALTER … ADD COLUMN makes of a relation; None where IF EXISTS or IF NOT EXISTS leaves nothing to do.
+/// What ALTER … ADD COLUMN makes of a relation, whose statements are `text` then; None where IF EXISTS or IF NOT EXISTS leaves nothing to do.
 ///
 /// Source: PostgreSQL, ALTER TABLE; ksqlDB, ALTER STREAM.
 ///
@@ -129,7 +129,7 @@ pub fn plan_add_columns(
         return Ok(None);
     }
     check_added(catalog, &altered, added)?;
-    altered.text = format!("{};\n{text}", relation.text);
+    text.clone_into(&mut altered.text);
     Ok(Some(altered))
 }
 

@@ -239,7 +239,7 @@ impl Engine {
         }
         // What is damaged takes no more.
         let snapshot = self.snapshot();
-        writes.iter().try_for_each(|write| snapshot.table(write.relation_id()).map(drop))?;
+        writes.iter().try_for_each(|write| snapshot.check(write.relation_id()))?;
         let bytes: usize = writes.iter().map(Write::bytes).sum();
         let kib = u32::try_from((bytes / 1024).clamp(1, IN_FLIGHT_KIB)).unwrap_or(u32::MAX);
         let permit =

@@ -233,9 +233,7 @@ fn plan(binder: &Binder<'_>, id: RelationId, text: &str) -> Result<Relation> {
         Some(Statement::Insert(insert)) => Ok(planner::plan_insert(binder, &insert, id, text)?),
         Some(Statement::AddColumns(add)) => {
             let altered = planner::plan_add_columns(binder.catalog(), &add, text)?;
-            let altered = altered.ok_or_else(|| Error::bug("recovery", "the columns are there already"))?;
-            // It is the whole text that the journal holds.
-            Ok(Relation { text: text.to_owned(), ..altered })
+            altered.ok_or_else(|| Error::bug("recovery", "the columns are there already"))
         }
         _ => Err(Error::bug("recovery", "the journal holds another statement")),
     }
@@ -279,14 +277,13 @@ fn replay(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>, stepper: &mut St
 
 /// Topics whose first records are gone although nothing has ever let them go, and what is wrong with each.
 fn lost_beginnings(live: &[Live], catalog: &Catalog, log: &Arc<dyn Log>) -> Vec<(String, storage::Error)> {
-    let lets_go = |relation: &Relation| {
-        live.iter().any(|entry| match &entry.event {
-            Event::Create(r) | Event::Replace(r) => r.id == relation.id && r.retention != (None, None),
-            _ => false,
-        })
-    };
+    let retaining = live.iter().filter_map(|entry| match &entry.event {
+        Event::Create(r) | Event::Replace(r) => (r.retention != (None, None)).then_some(r.id),
+        _ => None,
+    });
+    let let_go: HashSet<RelationId> = retaining.collect();
     let mut lost = Vec::new();
-    for relation in catalog.iter().filter(|r| r.has_topic() && !lets_go(r)) {
+    for relation in catalog.iter().filter(|r| r.has_topic() && !let_go.contains(&r.id)) {
         for partition in 0..relation.partitions {
             let at = TopicPartition { topic: relation.log_name(), partition };
             // What cannot be told is damaged, and said to be elsewhere.

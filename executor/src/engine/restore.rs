@@ -54,8 +54,9 @@ fn unusable(reason: impl Into<String>) -> Error {
 
 /// The last entry of the journal that a checkpoint knows of; 0 without one that can be read.
 pub(super) fn known_revision(store: &CheckpointStore) -> u64 {
-    let heads = store.manifests().iter().map(|manifest| Source { store, manifest }.head());
-    heads.filter_map(Result::ok).map(|head| head.revision).max().unwrap_or(0)
+    // The newest comes first, and knows of most.
+    let mut heads = store.manifests().iter().map(|manifest| Source { store, manifest }.head());
+    heads.find_map(Result::ok).map_or(0, |head| head.revision)
 }
 
 /// Brings a new stepper to where a checkpoint was; `live` is what the journal says.

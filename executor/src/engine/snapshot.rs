@@ -107,7 +107,8 @@ impl Snapshot {
         Ok(Some(StreamReader::new(Arc::clone(relation), topic, self.rejects.clone())))
     }
 
-    fn check(&self, id: RelationId) -> Result<()> {
+    /// Whether a relation can be used: its query runs, and its topic is as it was written.
+    pub(crate) fn check(&self, id: RelationId) -> Result<()> {
         let topic = self.catalog.by_id(id).filter(|r| r.has_topic()).map(|r| &r.topic.name);
         if let Some(damage) = topic.and_then(|topic| self.topics.get(topic)?.damage.clone()) {
             return Err(Error::Storage(damage));

@@ -5,18 +5,25 @@ use sql::sqlparser::ast::{
     FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, TimezoneInfo, Value,
 };
 
-use super::spelling::{array_literal, binary, call, call_of, name_of, one_argument};
+use super::spelling::{arguments, array_literal, binary, call, call_of, name_of, one_argument};
 
 /// What stands for a call, if another expression does; else it may have another name and other arguments.
 pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
     rename(function);
-    discrete_percentile(function)
-        .or_else(|| json_aggregate(function))
-        .or_else(|| modulo(function))
-        .or_else(|| lower_bound(function))
-        .or_else(|| zoned_trunc(function))
-        .or_else(|| made_interval(function))
-        .or_else(|| escaped(function))
+    match name_of(&function.name).as_str() {
+        "percentile_disc" => discrete_percentile(function),
+        "json_agg" => json_aggregate(function, "json_of_elements", false),
+        "jsonb_agg" => json_aggregate(function, "jsonb_of_elements", false),
+        "json_object_agg" => json_aggregate(function, "json_of_members", true),
+        "jsonb_object_agg" => json_aggregate(function, "jsonb_of_members", true),
+        "mod" => modulo(function),
+        "array_lower" => lower_bound(function),
+        "date_trunc" => zoned_trunc(function),
+        "make_interval" => made_interval(function),
+        "encode" => escaped(function, "encode_escape"),
+        "decode" => escaped(function, "bytea_in"),
+        _ => None,
+    }
 }
 
 /// Functions under other names.
@@ -77,25 +84,11 @@ fn rename(function: &mut Function) {
 }
 
 /// json_agg and json_object_agg: the JSON of an array of what is aggregated.
-fn json_aggregate(function: &Function) -> Option<Expr> {
-    let (json, members) = match name_of(&function.name).as_str() {
-        "json_agg" => ("json_of_elements", false),
-        "jsonb_agg" => ("jsonb_of_elements", false),
-        "json_object_agg" => ("json_of_members", true),
-        "jsonb_object_agg" => ("jsonb_of_members", true),
-        _ => return None,
-    };
+fn json_aggregate(function: &Function, json: &str, members: bool) -> Option<Expr> {
     let mut aggregate = function.clone();
     aggregate.name = ObjectName::from(vec![Ident::new("array_agg")]);
+    let mut arguments = arguments(function)?;
     let FunctionArguments::List(list) = &mut aggregate.args else { return None };
-    let arguments = std::mem::take(&mut list.args);
-    let mut arguments: Vec<Expr> = arguments
-        .into_iter()
-        .map(|argument| match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-            _ => None,
-        })
-        .collect::<Option<_>>()?;
     // Whether a value is JSON already is known of the value, not of a list.
     let value = call("to_json", vec![arguments.pop()?]);
     let aggregated = if members { call("struct", vec![arguments.pop()?, value]) } else { value };
@@ -109,9 +102,6 @@ fn discrete_percentile(function: &Function) -> Option<Expr> {
         return None;
     };
     let [FunctionArg::Unnamed(FunctionArgExpr::Expr(fraction))] = list.args.as_slice() else { return None };
-    if name_of(&function.name) != "percentile_disc" {
-        return None;
-    }
     let there = Expr::IsNotNull(Box::new(order.expr.clone()));
     let filter = match &function.filter {
         Some(filter) => binary(Expr::Nested(filter.clone()), BinaryOperator::And, there),
@@ -162,9 +152,7 @@ fn is_interval(argument: &FunctionArg) -> bool {
 /// mod(a, b) is the operator, which is for all numbers.
 fn modulo(function: &Function) -> Option<Expr> {
     let arguments = arguments(function)?;
-    let ("mod", [dividend, divisor]) = (name_of(&function.name).as_str(), arguments.as_slice()) else {
-        return None;
-    };
+    let [dividend, divisor] = arguments.as_slice() else { return None };
     let nested = |e: &Expr| Expr::Nested(Box::new(e.clone()));
     Some(Expr::Nested(Box::new(binary(nested(dividend), BinaryOperator::Modulo, nested(divisor)))))
 }
@@ -172,10 +160,7 @@ fn modulo(function: &Function) -> Option<Expr> {
 /// date_trunc in a time zone: of the time on the wall there.
 fn zoned_trunc(function: &Function) -> Option<Expr> {
     let arguments = arguments(function)?;
-    let ("date_trunc", [unit, instant, zone]) = (name_of(&function.name).as_str(), arguments.as_slice())
-    else {
-        return None;
-    };
+    let [unit, instant, zone] = arguments.as_slice() else { return None };
     let wall = call("timezone", vec![zone.clone(), instant.clone()]);
     Some(call("timezone", vec![zone.clone(), call("date_trunc", vec![unit.clone(), wall])]))
 }
@@ -192,9 +177,6 @@ fn made_interval(function: &Function) -> Option<Expr> {
         ("secs", "second"),
     ];
     let FunctionArguments::List(list) = &function.args else { return None };
-    if name_of(&function.name) != "make_interval" {
-        return None;
-    }
     let part = |(at, argument): (usize, &FunctionArg)| {
         let (unit, value) = match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (UNITS.get(at)?, value),
@@ -221,33 +203,16 @@ fn made_interval(function: &Function) -> Option<Expr> {
 }
 
 /// encode and decode in the encoding 'escape', which DataFusion has not.
-fn escaped(function: &Function) -> Option<Expr> {
+fn escaped(function: &Function, escape: &str) -> Option<Expr> {
     let arguments = arguments(function)?;
     let [value, Expr::Value(encoding)] = arguments.as_slice() else { return None };
     let is_escape =
         matches!(&encoding.value, Value::SingleQuotedString(e) if e.eq_ignore_ascii_case("escape"));
-    match name_of(&function.name).as_str() {
-        "encode" if is_escape => Some(call("encode_escape", vec![value.clone()])),
-        "decode" if is_escape => Some(call("bytea_in", vec![value.clone()])),
-        _ => None,
-    }
-}
-
-/// The arguments of a call; None where some have names or are no values.
-fn arguments(function: &Function) -> Option<Vec<Expr>> {
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let arguments = list.args.iter().map(|argument| match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-        _ => None,
-    });
-    arguments.collect()
+    is_escape.then(|| call(escape, vec![value.clone()]))
 }
 
 /// array_lower: arrays begin with 1, those that have elements.
 fn lower_bound(function: &Function) -> Option<Expr> {
-    if name_of(&function.name) != "array_lower" {
-        return None;
-    }
     let length = call("array_length", arguments(function)?);
     let zero = Expr::value(Value::Number("0".into(), false));
     Some(sql::cast_to(call("nullif", vec![call("signum", vec![length]), zero]), DataType::Integer(None)))

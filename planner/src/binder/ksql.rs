@@ -12,7 +12,7 @@ use sql::sqlparser::ast::{
 
 use crate::functions::TIME_UNITS;
 
-use super::spelling::{binary, call, call_of, name_of};
+use super::spelling::{arguments, binary, call, call_of, name_of};
 
 /// Other names of the same functions.
 const NAMES: [(&str, &str); 13] = [
@@ -184,15 +184,6 @@ fn field(argument: &Expr) -> Option<Vec<Expr>> {
 
 fn is_assignment(expr: &Expr) -> bool {
     matches!(expr, Expr::BinaryOp { op: BinaryOperator::Assignment, .. })
-}
-
-fn arguments(function: &Function) -> Option<Vec<Expr>> {
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let plain = |a: &FunctionArg| match a {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-        _ => None,
-    };
-    list.args.iter().map(plain).collect()
 }
 
 /// The first or last value, or so many of them, in the order of offsets; without NULLs unless told.

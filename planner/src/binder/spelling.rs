@@ -393,6 +393,16 @@ pub(super) fn name_of(name: &ObjectName) -> String {
     name.0.last().and_then(|part| part.as_ident()).map(sql::fold).unwrap_or_default()
 }
 
+/// The arguments of a call; None where some have names or are no values.
+pub(super) fn arguments(function: &Function) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let plain = |a: &FunctionArg| match a {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    list.args.iter().map(plain).collect()
+}
+
 pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     Expr::Function(call_of(name, arguments))
 }

@@ -8,7 +8,7 @@ use sql::sqlparser::ast::{
 };
 
 use super::own;
-use super::spelling::{call, empty_call, name_of};
+use super::spelling::{arguments, call, empty_call, name_of};
 
 /// Functions in a select list that give several rows: their lists, expanded.
 pub(super) fn select_item(item: &mut SelectItem) {
@@ -53,11 +53,7 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
                 return;
             }
             if default == "unnest" {
-                let lists = arguments.args.iter().map(|argument| match argument {
-                    FunctionArg::Unnamed(FunctionArgExpr::Expr(list)) => Some(list.clone()),
-                    _ => None,
-                });
-                if let Some(lists) = lists.collect() {
+                if let Some(lists) = self::arguments(&function) {
                     *factor = unnest(lists, alias.clone(), &default, numbered);
                 }
                 return;
@@ -137,15 +133,7 @@ pub(super) fn gives_rows(function: &Function) -> bool {
 
 /// The expression whose elements are the rows of a function; None for another function.
 fn as_list(function: &Function) -> Option<Expr> {
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let arguments = list
-        .args
-        .iter()
-        .map(|a| match a {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-            _ => None,
-        })
-        .collect::<Option<Vec<_>>>()?;
+    let arguments = arguments(function)?;
     match (name_of(&function.name).as_str(), arguments.as_slice()) {
         (name @ ("generate_series" | "range"), _) => Some(call(name, arguments)),
         ("regexp_matches", [text, pattern, rest @ ..]) => {
@@ -185,8 +173,8 @@ fn members(function: &Function) -> Option<Vec<Expr>> {
         "json_each_text" | "jsonb_each_text" => "json_member_texts",
         _ => return None,
     };
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(json))] = list.args.as_slice() else { return None };
+    let arguments = arguments(function)?;
+    let [json] = arguments.as_slice() else { return None };
     Some(vec![call("json_member_names", vec![json.clone()]), call(values, vec![json.clone()])])
 }
 

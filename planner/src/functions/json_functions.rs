@@ -93,13 +93,13 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn operators() -> Vec<Arc<ScalarUDF>> {
-    use DataType::{Boolean, Int64, Utf8};
-    let key =
-        || signature(vec![TypeSignature::Exact(vec![Utf8, Int64]), TypeSignature::Exact(vec![Utf8, Utf8])]);
+    use DataType::{Boolean, Utf8};
     let path = || exact(vec![Utf8, texts()]);
     vec![
-        text_function("json_get", key(), like_first, |args, _| Ok(get(args, |part| Some(part.to_owned())))),
-        scalar_function("json_get_text", key(), Utf8, |args, _| Ok(get(args, json::content))),
+        text_function("json_get", key_or_index(), like_first, |args, _| {
+            Ok(get(args, |part| Some(part.to_owned())))
+        }),
+        scalar_function("json_get_text", key_or_index(), Utf8, |args, _| Ok(get(args, json::content))),
         text_function("json_path", path(), like_first, |args, _| {
             Ok(along(args, |part| Some(part.to_owned())))
         }),

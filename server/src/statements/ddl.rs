@@ -150,10 +150,12 @@ pub(super) async fn add_columns(
     let engine = Arc::clone(session.engine());
     let turn = engine.ddl().await;
     let catalog = turn.catalog();
+    let mut statements = text.to_owned();
     if let Ok(relation) = catalog.resolve(&add.relation) {
         planner::check_owner(&catalog, session.role(), relation)?;
+        statements = format!("{};\n{text}", relation.text);
     }
-    match planner::plan_add_columns(&catalog, add, text)? {
+    match planner::plan_add_columns(&catalog, add, &statements)? {
         Some(altered) => {
             turn.replace(Arc::new(altered)).await?;
             see_all(session).await?;

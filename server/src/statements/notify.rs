@@ -20,8 +20,7 @@ const PG_NOTIFY: &str = "pg_notify";
 
 /// The question for the channels and payloads, of a query that is nothing but a call of pg_notify().
 pub(super) fn told(query: &Query) -> Option<Query> {
-    let mut told = query.clone();
-    let SetExpr::Select(select) = told.ast.body.as_mut() else { return None };
+    let SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
     let [
         SelectItem::UnnamedExpr(Expr::Function(call))
         | SelectItem::ExprWithAlias { expr: Expr::Function(call), .. },
@@ -29,18 +28,20 @@ pub(super) fn told(query: &Query) -> Option<Query> {
     else {
         return None;
     };
-    let is_notify =
-        call.name.0.last().and_then(|part| part.as_ident()).is_some_and(|i| sql::fold(i) == PG_NOTIFY);
+    call.name.0.last().and_then(|part| part.as_ident()).filter(|name| sql::fold(name) == PG_NOTIFY)?;
     let FunctionArguments::List(list) = &call.args else { return None };
     let arguments = list.args.iter().map(|argument| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(SelectItem::UnnamedExpr(expr.clone())),
         _ => None,
     });
     let arguments = arguments.collect::<Option<Vec<_>>>()?;
-    if !is_notify || arguments.len() != 2 {
+    if arguments.len() != 2 {
         return None;
     }
-    select.projection = arguments;
+    let mut told = query.clone();
+    if let SetExpr::Select(select) = told.ast.body.as_mut() {
+        select.projection = arguments;
+    }
     Some(told)
 }
 
