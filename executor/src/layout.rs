@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::ArrayData;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::take_arrays;
 use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
+
+/// More than rows need in their buffers that is not worth a copy.
+const LITTLE_BYTES: usize = 4 << 10;
 
 /// The layout with NULL allowed everywhere: a result's columns may hold it whatever was declared.
 pub fn nullable(schema: &Schema) -> SchemaRef {
@@ -28,6 +33,38 @@ pub fn widened(rows: RecordBatch, schema: &SchemaRef, own: usize) -> Result<Reco
     let none = |field: &FieldRef| new_null_array(field.data_type(), rows.num_rows());
     columns.splice(at..at, schema.fields()[at..own].iter().map(none));
     batch_of(schema, columns, rows.num_rows())
+}
+
+/// Bytes of the values that rows have, whatever else lies in the same buffers.
+pub(crate) fn own_bytes(rows: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    rows.columns().iter().map(|column| bytes(column).unwrap_or(column.get_array_memory_size())).sum()
+}
+
+/// The rows in buffers that hold little else: what is read from the log shares its frame's, and a part of a large
+/// batch all of its.
+///
+/// # Errors
+/// None that is known.
+pub(crate) fn own_buffers(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let mut held: Vec<(usize, usize)> = Vec::new();
+    rows.columns().iter().for_each(|column| allocations(&column.to_data(), &mut held));
+    if held.iter().map(|(_, bytes)| bytes).sum::<usize>() <= 2 * own_bytes(&rows) + LITTLE_BYTES {
+        return Ok(rows);
+    }
+    let all: UInt32Array = (0..u32::try_from(rows.num_rows()).unwrap_or(u32::MAX)).collect();
+    take_rows(&rows, &all)
+}
+
+/// Notes the allocations that an array's buffers lie in, by address and length.
+fn allocations(array: &ArrayData, into: &mut Vec<(usize, usize)>) {
+    for buffer in array.buffers().iter().chain(array.nulls().map(NullBuffer::buffer)) {
+        let allocation = (buffer.data_ptr().as_ptr() as usize, buffer.capacity());
+        if !into.contains(&allocation) {
+            into.push(allocation);
+        }
+    }
+    array.child_data().iter().for_each(|child| allocations(child, into));
 }
 
 /// Columns as a batch of so many rows, which may have no columns at all.

@@ -29,7 +29,7 @@ mod window;
 pub use change::ChangeBatch;
 pub use engine::{
     CheckpointPolicy, CheckpointStatus, Checkpoints, DdlTurn, Engine, EngineConfig, Halt, Progress,
-    QueryStatus, Receipt, Snapshot,
+    QueryStatus, Receipt, SPILLED, Snapshot,
 };
 pub use error::{Class, Error, Lateness, Result};
 pub use format::{Undecodable, decode_batches, encode_batches};

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::change::{ChangeBatch, consolidate};
 use crate::engine::Feed;
 use crate::error::{Error, Result};
+use crate::layout::own_bytes;
 use crate::query::Query;
 
 /// Items between the engine and a reader.
@@ -37,7 +38,7 @@ impl PushItem {
 }
 
 fn bytes_of(changes: &[ChangeBatch]) -> u64 {
-    changes.iter().map(|batch| batch.rows.get_array_memory_size() as u64).sum()
+    changes.iter().map(|batch| own_bytes(&batch.rows) as u64).sum()
 }
 
 /// Why a reader is cut off.

@@ -11,9 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Planners recurse over a statement's tree; its depth is limited, and this is enough for the limit.
 const STACK_BYTES: usize = 32 << 20;
 
-/// Memory of what is gone is used again, whoever has let it go (docs/decisions/0038).
+/// Memory of what is gone is used again, whoever has let it go (docs/decisions/0038); state that is too large for it
+/// lies in a file (0041).
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: spill::Allocator = spill::Allocator;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

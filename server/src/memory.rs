@@ -45,7 +45,7 @@ impl MemoryLimits {
     /// # Errors
     /// Any of the disk.
     pub(crate) fn runtime(self, fs: &dyn Fs, data_dir: &Path) -> Result<Arc<RuntimeEnv>, storage::Error> {
-        let spilled: PathBuf = data_dir.join("spilled");
+        let spilled: PathBuf = data_dir.join(executor::SPILLED);
         fs.remove(&spilled)?;
         let disk =
             DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spilled.clone()]));

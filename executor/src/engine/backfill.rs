@@ -16,6 +16,7 @@ use super::history::{EpochMerge, READ_BYTES, StreamReader};
 use super::memory::Allowance;
 use crate::change::{ChangeBatch, consolidate};
 use crate::error::{Error, Result};
+use crate::layout::own_bytes;
 use crate::operator::Changes;
 use crate::query::{EpochChanges, Query};
 use crate::rejects::StepRejects;
@@ -47,13 +48,13 @@ pub(super) struct Backfill {
 impl Backfill {
     /// The result: tables as they are, streams in the order of their epochs.
     pub(super) fn run(self, query: &mut Query, now_ms: i64, rejects: &mut StepRejects) -> Result<Changes> {
-        let tables: usize = self.tables.values().flat_map(|c| c.iter()).map(ChangeBatch::len).sum();
-        let mut out = query.step(&self.tables, now_ms, rejects)?;
-        let mut since = self.since;
-        self.progress.done.fetch_add(tables as u64, Ordering::Relaxed);
-        self.check_memory(query, &out)?;
+        let Self { tables, streams, progress, mut allowance, mut since } = self;
+        let rows: usize = tables.values().flat_map(|c| c.iter()).map(ChangeBatch::len).sum();
+        let mut out = query.step(&tables, now_ms, rejects)?;
+        progress.done.fetch_add(rows as u64, Ordering::Relaxed);
+        check_memory(&mut allowance, query, &out)?;
         let by_epoch = query.needs_epochs();
-        let mut history = EpochMerge::new(self.streams.iter().map(|stream| &stream.topic), READ_BYTES);
+        let mut history = EpochMerge::new(streams.iter().map(|stream| &stream.topic), READ_BYTES);
         let mut pending = EpochChanges::new();
         let (mut rows, mut unweighed) = (0, 0);
         while let Some(epoch) = history.next_epoch()? {
@@ -64,19 +65,19 @@ impl Backfill {
             }
             for (stream, arrival) in &epoch.arrivals {
                 rows += arrival.rows();
-                let all = pending.entry(self.streams[*stream].relation.id).or_default();
-                Arc::make_mut(all)
-                    .extend(self.streams[*stream].changes(arrival, (epoch.epoch, epoch.now_ms))?);
+                let all = pending.entry(streams[*stream].relation.id).or_default();
+                Arc::make_mut(all).extend(streams[*stream].changes(arrival, (epoch.epoch, epoch.now_ms))?);
             }
             if by_epoch || rows >= BACKFILL_ROWS {
                 // Where epochs count, so do their times: a source that was idle was idle then.
                 let at_ms = if by_epoch { epoch.now_ms } else { now_ms };
-                out.extend(query.step(&std::mem::take(&mut pending), at_ms, rejects)?);
-                self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
+                let step = || query.step(&std::mem::take(&mut pending), at_ms, rejects);
+                out.extend(spill::within(allowance.own.spills(), step)?);
+                progress.done.fetch_add(rows as u64, Ordering::Relaxed);
                 unweighed += std::mem::take(&mut rows);
                 if unweighed >= BACKFILL_ROWS {
                     unweighed = 0;
-                    self.check_memory(query, &out)?;
+                    check_memory(&mut allowance, query, &out)?;
                 }
             }
         }
@@ -85,17 +86,17 @@ impl Backfill {
             // Nothing has come since.
             (out, *rejects) = (Vec::new(), StepRejects::default());
         }
-        self.progress.done.fetch_add(rows as u64, Ordering::Relaxed);
+        progress.done.fetch_add(rows as u64, Ordering::Relaxed);
         match out.first().map(|b| b.rows.schema()) {
-            Some(schema) => consolidate(&schema, out),
+            Some(schema) => spill::within(allowance.own.spills(), || consolidate(&schema, out)),
             None => Ok(out),
         }
     }
+}
 
-    fn check_memory(&self, query: &Query, out: &Changes) -> Result<()> {
-        let rows: usize = out.iter().map(|batch| batch.rows.get_array_memory_size()).sum();
-        self.allowance.check(query.state_bytes() + rows)
-    }
+fn check_memory(allowance: &mut Allowance, query: &Query, out: &Changes) -> Result<()> {
+    let rows: usize = out.iter().map(|batch| own_bytes(&batch.rows)).sum();
+    allowance.check(query.state_bytes() + rows)
 }
 
 /// A first result.

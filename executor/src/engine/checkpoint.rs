@@ -159,7 +159,7 @@ impl Stepper {
         let heads = heads.collect();
         sections.par_extend(shared.into_par_iter().map(|plan| {
             let mut image = Image::default();
-            plan.query.save(&mut image);
+            spill::within(plan.spills, || plan.query.save(&mut image));
             (state_section(plan.id), image)
         }));
         let mut head = Head {
@@ -225,7 +225,8 @@ fn sections_of((id, state): (&RelationId, &mut State)) -> Vec<(String, Image)> {
         add(rows_section(*id), &mut |image| store.save(image));
     }
     if let State::View(view) = state {
-        add(state_section(*id), &mut |image| view.query.save(image));
+        let spills = view.budget.spills();
+        add(state_section(*id), &mut |image| spill::within(spills, || view.query.save(image)));
     }
     sections
 }

@@ -10,6 +10,7 @@ use storage::Epoch;
 use tokio::sync::oneshot;
 
 use super::backfill::{Backfill, Building, Built, Missed, Progress};
+use super::budget::Budget;
 use super::feed::Feed;
 use super::history::{StreamReader, TopicReader};
 use super::memory::Allowance;
@@ -347,13 +348,17 @@ impl Stepper {
             view.status.error = Some(View::reads_failed(name));
             return Ok((view, Vec::new()));
         }
-        let kept = result.and_then(|changes| view.keep(changes, now_ms)).and_then(|changes| {
-            view.measure();
-            view.check_memory()?;
-            let written = view.written(&changes, now_ms)?;
-            // After a restart the topic may hold the first result and more.
-            view.write_topic(epoch, now_ms, &written, &self.log)?;
-            Ok(written)
+        let kept = result.and_then(|changes| {
+            view.expect(&changes)?;
+            spill::within(view.budget.spills(), || {
+                let changes = view.keep(changes, now_ms)?;
+                view.measure();
+                view.check_memory()?;
+                let written = view.written(&changes, now_ms)?;
+                // After a restart the topic may hold the first result and more.
+                view.write_topic(epoch, now_ms, &written, &self.log)?;
+                Ok(written)
+            })
         });
         view.has_written(epoch);
         let written = kept.unwrap_or_else(|error| {
@@ -372,7 +377,7 @@ impl Stepper {
         };
         let name = relation.map_or_else(|| "a push query".into(), |relation| relation.name.clone());
         let own = relation.and_then(|relation| relation.memory_limit).or(self.memory_limit);
-        Allowance::new(name, own, self.memory().clone())
+        Allowance::new(name, Budget::new(own), self.memory().clone())
     }
 
     fn backfill(&self, dataflow: &Dataflow, since: Option<Epoch>, allowance: Allowance) -> Result<Backfill> {

@@ -153,6 +153,14 @@ impl Stepper {
         let mut view = View::try_new(&relation, query, epochs, self.memory_limit)?;
         view.status = old.status.clone();
         view.halted_at = old.halted_at;
+        view.expect(&result)?;
+        let spills = view.budget.spills();
+        spill::within(spills, || self.take_what_was_missed(view, old, result))
+    }
+
+    /// The view with the rows of the one before it, and what they have to change by to be `result`.
+    fn take_what_was_missed(&self, mut view: View, old: &View, result: Changes) -> Result<View> {
+        let relation = Arc::clone(&view.relation);
         if let (Some(store), Some(_)) = (&mut view.store, &old.store) {
             // Rows that only came may go now.
             let schema = nullable(&relation.full_schema());

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use planner::RelationId;
 
+use super::budget::Budget;
 use crate::error::{Error, Result};
 
 /// Up to this part of the limit there is plenty.
@@ -51,14 +52,14 @@ impl MemoryLimit {
 pub(super) struct Allowance {
     pub(super) relation: String,
     /// The query's own limit.
-    own: Option<u64>,
+    pub(super) own: Budget,
     all: MemoryLimit,
     /// What it has.
     held: AtomicU64,
 }
 
 impl Allowance {
-    pub(super) fn new(relation: String, own: Option<u64>, all: MemoryLimit) -> Self {
+    pub(super) fn new(relation: String, own: Budget, all: MemoryLimit) -> Self {
         Self { relation, own, all, held: AtomicU64::new(0) }
     }
 
@@ -66,10 +67,11 @@ impl Allowance {
     ///
     /// # Errors
     /// [`Error::MemoryLimit`] when it is too much, beside all that is kept or on its way.
-    pub(super) fn check(&self, bytes: usize) -> Result<()> {
+    pub(super) fn check(&mut self, bytes: usize) -> Result<()> {
         let bytes = bytes as u64;
-        let building = self.hold(bytes);
-        match self.own.filter(|own| bytes > *own).or_else(|| self.all.reached_with(building)) {
+        self.own.check(&self.relation, bytes)?;
+        let building = self.hold(self.own.in_memory(bytes));
+        match self.all.reached_with(building) {
             Some(limit) => Err(Error::MemoryLimit { relation: self.relation.clone(), limit }),
             None => Ok(()),
         }

@@ -9,6 +9,7 @@
 //! reader that needs to see it waits for the snapshot of that epoch.
 
 mod backfill;
+mod budget;
 mod checkpoint;
 mod checkpoints;
 mod commit;
@@ -44,6 +45,7 @@ use storage::{Clock, Epoch, Fs};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use backfill::Progress;
+pub use budget::SPILLED;
 pub use checkpoint::CheckpointPolicy;
 pub use checkpoints::{CheckpointStatus, Checkpoints};
 pub(crate) use feed::Feed;
@@ -141,6 +143,7 @@ impl Engine {
     pub fn start(config: &EngineConfig) -> Result<Self> {
         let lock = storage::DirLock::acquire(config.fs.as_ref(), &config.data_dir)?;
         storage::backup::clean(config.fs.as_ref(), &config.data_dir)?;
+        spill::lie_in(&config.data_dir.join(SPILLED));
         let recovered = recovery::recover(config)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (publish, snapshots) = watch::channel(Arc::new(recovered.stepper.snapshot()));

@@ -47,7 +47,14 @@ impl State {
     /// Bytes of its rows and state in memory.
     pub(super) fn kept_bytes(&self) -> u64 {
         let rows = self.store().map_or(0, TableStore::bytes);
-        (rows + self.view().map_or(0, |view| view.own_bytes)) as u64
+        match self.view() {
+            // What others keep for it is within its limit too.
+            Some(view) if view.budget.spills() => {
+                view.budget.in_memory((rows + view.status.state_bytes) as u64)
+            }
+            Some(view) => (rows + view.own_bytes) as u64,
+            None => rows as u64,
+        }
     }
 
     /// Changes of a relation that an arrival in its topic brings; `unread` gets the records that are

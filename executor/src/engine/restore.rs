@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use storage::checkpoint::{CheckpointStore, Manifest};
 use storage::log::{Log, TopicPartition};
 
+use super::budget::Budget;
 use super::checkpoint::{HEAD, Head, REJECTS, SharedHead, ViewHead, rows_section, state_section};
 use super::recovery::{Event, Live, last_epochs};
 use super::relations::{State, new_base};
@@ -33,6 +34,11 @@ struct Source<'a> {
 impl Source<'_> {
     fn section(&self, name: &str) -> StateReader<'static> {
         StateReader::new(self.store.section(self.manifest, name))
+    }
+
+    /// How long it is.
+    fn bytes(&self, name: &str) -> u64 {
+        self.manifest.section_bytes(name)
     }
 
     fn head(&self) -> Result<Head> {
@@ -92,7 +98,7 @@ pub(super) fn restore(
     stepper.begin_at(head.epoch, head.now_ms);
     let relations: Vec<Arc<Relation>> = stepper.catalog().iter().cloned().collect();
     let memory_limit = stepper.memory_limit;
-    let shared = restored_plans(&source, &relations, &head)?;
+    let shared = restored_plans(&source, &relations, &head, memory_limit)?;
     let there: BTreeSet<RelationId> = shared.iter().map(|plan| plan.id).collect();
     stepper.shared.restore(shared);
     let heads = relations.par_iter().map(|relation| (relation, head.relations.get(&relation.id)));
@@ -171,20 +177,29 @@ fn restored_base(source: &Source<'_>, relation: &Arc<Relation>) -> Result<State>
 }
 
 /// The shared plans of views whose plans are the ones that there were.
-fn restored_plans(source: &Source<'_>, relations: &[Arc<Relation>], head: &Head) -> Result<Vec<SharedPlan>> {
+fn restored_plans(
+    source: &Source<'_>,
+    relations: &[Arc<Relation>],
+    head: &Head,
+    memory_limit: Option<u64>,
+) -> Result<Vec<SharedPlan>> {
     let views = relations.iter().filter_map(|relation| {
         let (view, dataflow) = (head.relations.get(&relation.id)?.as_ref()?, relation.dataflow()?);
         let same = !view.shared.is_empty() && fingerprint(dataflow) == view.fingerprint;
-        same.then_some((view, dataflow))
+        same.then_some((view, relation, dataflow))
     });
     let views: Vec<_> = views.collect();
     let restored = |plan: &SharedHead| {
         let read = |view: &ViewHead| view.shared.iter().find(|(_, id)| *id == plan.id).map(|(node, _)| *node);
-        let found = views.iter().find_map(|(view, dataflow)| Some((read(view)?, view, dataflow)));
-        let Some((node, view, dataflow)) = found else { return Ok(None) };
+        let found =
+            views.iter().find_map(|(view, relation, dataflow)| Some((read(view)?, view, relation, dataflow)));
+        let Some((node, view, relation, dataflow)) = found else { return Ok(None) };
         let mut query = Query::new_part(dataflow, node, plan.shards, &view.shared)?;
-        let mut state = source.section(&state_section(plan.id));
-        query.load(&mut state)?;
+        let section = state_section(plan.id);
+        let mut budget = Budget::new(relation.memory_limit.or(memory_limit));
+        budget.prepare(&relation.name, source.bytes(&section));
+        let mut state = source.section(&section);
+        spill::within(budget.spills(), || query.load(&mut state))?;
         state.finish()?;
         query.has_done(&view.work);
         Ok(Some(SharedPlan::new(plan.id, query)))
@@ -206,18 +221,23 @@ fn restored_view(
     // The state is in as many parts as it was.
     let mut query = Query::try_new(Arc::clone(dataflow), head.shards)?;
     let stands = head.error.is_some() || head.halt.is_some();
+    let (rows, state) = (rows_section(relation.id), state_section(relation.id));
+    let mut budget = Budget::new(relation.memory_limit.or(memory_limit));
+    budget.prepare(&relation.name, source.bytes(&rows) + source.bytes(&state));
+    let spills = budget.spills();
     let fits = stands || (query.fingerprint() == head.fingerprint && whole);
     if fits && !stands {
         head.shared.iter().for_each(|(node, plan)| query.read_shared(*node, *plan));
-        let mut state = source.section(&state_section(relation.id));
-        query.load(&mut state)?;
+        let mut state = source.section(&state);
+        spill::within(spills, || query.load(&mut state))?;
         state.finish()?;
         query.has_done(&head.work);
     }
     let epochs = if relation.has_topic() { last_epochs(log, relation)? } else { Vec::new() };
     let mut view = View::try_new(relation, query, epochs, memory_limit)?;
+    (view.budget, view.status.spills) = (budget, spills);
     if let Some(store) = &view.store {
-        load_rows(source, relation, |rows| store.load(rows))?;
+        spill::within(spills, || load_rows(source, relation, |rows| store.load(rows)))?;
     }
     view.measure();
     let status = &mut view.status;

@@ -28,11 +28,13 @@ pub(super) struct SharedPlan {
     level: usize,
     /// How its operators do.
     pub(super) operators: Vec<OperatorStatus>,
+    /// A view that reads it allocates in the spill file, and so does it.
+    pub(super) spills: bool,
 }
 
 impl SharedPlan {
     pub(super) fn new(id: RelationId, query: Query) -> Self {
-        let mut plan = Self { id, query, level: 0, operators: Vec::new() };
+        let mut plan = Self { id, query, level: 0, operators: Vec::new(), spills: false };
         plan.measure();
         plan
     }
@@ -44,6 +46,11 @@ impl SharedPlan {
 
     pub(super) fn state_bytes(&self) -> usize {
         self.operators.iter().map(|operator| operator.state_bytes).sum()
+    }
+
+    /// What of it counts as memory of its own: what goes to disk is within the limit of a view.
+    fn counted_bytes(&self) -> u64 {
+        if self.spills { 0 } else { self.state_bytes() as u64 }
     }
 
     fn identity(&self) -> Option<PlanIdentity> {
@@ -111,6 +118,12 @@ impl SharedPlans {
             return Ok(Some(self.plans[taken?].id));
         }
         Ok(None)
+    }
+
+    /// What works for a view that has more than fits in memory goes to disk as well.
+    pub(super) fn spill_for(&mut self, view: &View) {
+        let read = |plan: &SharedPlan| view.shared.iter().any(|operators| operators.plan == plan.id);
+        self.plans.iter_mut().filter(|plan| read(plan)).for_each(|plan| plan.spills = true);
     }
 
     /// The shared plans a query reads, directly or not, each where its own dataflow has the same node.
@@ -249,7 +262,8 @@ impl Stepper {
         }
         for plan in &mut self.shared.plans {
             plan.level = self.flow.level_over(&self.catalog, plan.query.sources());
-            self.memory.note(plan.id, plan.state_bytes() as u64);
+            plan.spills = false;
+            self.memory.note(plan.id, plan.counted_bytes());
         }
         for id in self.states.keys().copied().collect::<Vec<_>>() {
             if let Some(State::View(view)) = self.states.get_mut(&id) {
@@ -271,9 +285,10 @@ impl Stepper {
                 continue;
             }
             let (id, mut rejects) = (plan.id, StepRejects::default());
-            let stepped = plan.query.step(changes, self.now_ms, &mut rejects);
+            let step = || plan.query.step(changes, self.now_ms, &mut rejects);
+            let stepped = spill::within(plan.spills, step);
             plan.measure();
-            self.memory.note(id, plan.state_bytes() as u64);
+            self.memory.note(id, plan.counted_bytes());
             match stepped {
                 Ok(new) if new.is_empty() => {}
                 Ok(new) => drop(changes.insert(id, Arc::new(new))),

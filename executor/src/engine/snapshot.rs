@@ -59,6 +59,8 @@ pub struct QueryStatus {
     pub error: Option<String>,
     /// The memory limit it went over, if that is why.
     pub over_limit: Option<u64>,
+    /// Its state and rows are more than fits in memory, and lie in a file.
+    pub spills: bool,
 }
 
 impl QueryStatus {

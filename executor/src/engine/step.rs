@@ -295,6 +295,11 @@ impl Stepper {
     pub(super) fn weigh(&mut self, id: RelationId) {
         if let Some(state) = self.states.get(&id) {
             self.memory.note(id, state.kept_bytes());
+            state
+                .view()
+                .filter(|view| view.budget.spills())
+                .into_iter()
+                .for_each(|v| self.shared.spill_for(v));
         }
     }
 

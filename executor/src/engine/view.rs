@@ -15,6 +15,7 @@ use planner::Relation;
 use storage::log::{Log, Sync, TopicPartition};
 use storage::{Epoch, Kind};
 
+use super::budget::Budget;
 use super::frames;
 use super::meta::Halt;
 use super::shared_plans::SharedOperators;
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::format::{Codec, split};
 use crate::ingest::topic_schema;
 use crate::keys::{KeyTable, RowCodec};
-use crate::layout::{nullable, take_rows, widened};
+use crate::layout::{nullable, own_bytes, take_rows, widened};
 use crate::operator::Changes;
 use crate::query::{EpochChanges, OperatorStatus, Query};
 use crate::rejects::{Reason, Reject, Rejects, StepRejects};
@@ -45,8 +46,8 @@ pub(crate) struct View {
     /// Its rows, unless they only come and are in its topic.
     pub(crate) store: Option<TableStore>,
     pub(crate) status: QueryStatus,
-    /// Most bytes of its state and rows.
-    pub(crate) memory_limit: Option<u64>,
+    /// What its state and rows may have.
+    pub(super) budget: Budget,
     /// The last epoch whose changes are in each partition of its topic: a crash may come between two.
     pub(crate) topic_epochs: Vec<Epoch>,
     /// How its rows are records, if they are.
@@ -96,7 +97,7 @@ impl View {
             own_bytes: 0,
             store,
             status: QueryStatus::default(),
-            memory_limit: relation.memory_limit.or(memory_limit),
+            budget: Budget::new(relation.memory_limit.or(memory_limit)),
             topic_epochs,
             codec,
             rejoins: None,
@@ -128,6 +129,8 @@ impl View {
     pub(super) fn release(&mut self) {
         self.query.release();
         self.shared.clear();
+        self.budget.release();
+        self.status.spills = false;
         (self.status.state_bytes, self.own_bytes) = (0, 0);
     }
 
@@ -143,7 +146,8 @@ impl View {
     ) -> Option<Output> {
         let started = Instant::now();
         let mut rejects = StepRejects::default();
-        let kept = catch_unwind(AssertUnwindSafe(|| -> Result<Output> {
+        let spills = self.budget.spills();
+        let work = || -> Result<Output> {
             let result = self.query.step(changes, now_ms, &mut rejects)?;
             let kept = match self.rejoins.take() {
                 Some(first) => self.rejoin(first, result, now_ms)?,
@@ -160,8 +164,9 @@ impl View {
             };
             self.write_topic(epoch, now_ms, &written, log)?;
             Ok(Output { changes: (!self.relation.is_stream()).then_some(kept), written })
-        }))
-        .unwrap_or_else(|_| Err(Error::bug("a view", "its table could not be kept")));
+        };
+        let kept = catch_unwind(AssertUnwindSafe(|| spill::within(spills, work)))
+            .unwrap_or_else(|_| Err(Error::bug("a view", "its table could not be kept")));
         self.note(all_rejects, rejects, epoch, now_ms);
         let sources = self.query.sources();
         let rows_in =
@@ -238,13 +243,25 @@ impl View {
     }
 
     /// Refuses to go on with more state and rows than the view may have.
-    pub(super) fn check_memory(&self) -> Result<()> {
-        let Some(limit) = self.memory_limit else { return Ok(()) };
-        let rows = self.store.as_ref().map_or(0, TableStore::bytes);
-        if (self.status.state_bytes + rows) as u64 > limit {
-            return Err(Error::MemoryLimit { relation: self.relation.name.clone(), limit });
+    pub(super) fn check_memory(&mut self) -> Result<()> {
+        self.check_memory_with(0)
+    }
+
+    /// Makes ready for changes of many rows.
+    pub(super) fn expect(&mut self, changes: &Changes) -> Result<()> {
+        self.measure();
+        self.check_memory_with(changes.iter().map(|batch| own_bytes(&batch.rows)).sum())
+    }
+
+    fn check_memory_with(&mut self, bytes: usize) -> Result<()> {
+        // To sum up the rows is work for each chunk.
+        if self.budget.limit().is_none() {
+            return Ok(());
         }
-        Ok(())
+        let rows = self.store.as_ref().map_or(0, TableStore::bytes);
+        let checked = self.budget.check(&self.relation.name, (self.status.state_bytes + rows + bytes) as u64);
+        self.status.spills = self.budget.spills();
+        checked
     }
 
     pub(super) fn note(&mut self, all: &Rejects, step: StepRejects, epoch: Epoch, now_ms: i64) {

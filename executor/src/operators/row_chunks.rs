@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 use super::keyed_rows::RowId;
 use crate::error::Result;
-use crate::layout::{batch_of, take_rows};
+use crate::layout::{batch_of, own_buffers, own_bytes};
 use crate::state::{Image, StateReader, Stateful};
 
 /// Chunks are merged up to so many rows.
@@ -32,10 +32,10 @@ impl RowChunks {
 
     /// Adds rows; they are numbered on from the last one.
     pub(super) fn push(&mut self, rows: &RecordBatch) -> Result<()> {
-        let rows = own_buffers(rows)?;
+        let rows = own_buffers(rows.clone())?;
         self.starts.push(RowId::try_from(self.rows).unwrap_or(RowId::MAX));
         self.rows += rows.num_rows();
-        self.bytes += rows.get_array_memory_size();
+        self.bytes += own_bytes(&rows);
         self.chunks.push(rows);
         self.merge()
     }
@@ -52,8 +52,8 @@ impl RowChunks {
                 break;
             }
             let merged = concat_batches(before.schema_ref(), [before, last])?;
-            self.bytes -= before.get_array_memory_size() + last.get_array_memory_size();
-            self.bytes += merged.get_array_memory_size();
+            self.bytes -= own_bytes(before) + own_bytes(last);
+            self.bytes += own_bytes(&merged);
             self.chunks.truncate(self.chunks.len() - 2);
             self.starts.pop();
             self.chunks.push(merged);
@@ -106,20 +106,9 @@ impl Stateful for RowChunks {
             let chunk = batch_of(&self.schema, rows.columns().to_vec(), rows.num_rows())?;
             self.starts.push(RowId::try_from(self.rows).unwrap_or(RowId::MAX));
             self.rows += chunk.num_rows();
-            self.bytes += chunk.get_array_memory_size();
+            self.bytes += own_bytes(&chunk);
             self.chunks.push(chunk);
         }
         Ok(())
     }
-}
-
-/// The rows in buffers that hold little else: what is read from the log shares its frame's.
-fn own_buffers(rows: &RecordBatch) -> Result<RecordBatch> {
-    let shared: usize = rows.columns().iter().map(|c| c.get_buffer_memory_size()).sum();
-    let own: usize = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
-    if shared <= 2 * own + 4096 {
-        return Ok(rows.clone());
-    }
-    let all: UInt32Array = (0..u32::try_from(rows.num_rows()).unwrap_or(u32::MAX)).collect();
-    Ok(take_rows(rows, &all)?)
 }

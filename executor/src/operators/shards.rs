@@ -19,7 +19,9 @@ pub(super) fn step_shards<S: Send, P: Send>(
     step: impl Fn(&mut S, P) -> Result<Changes> + Sync,
 ) -> Result<Changes> {
     let stepped: Vec<Result<Changes>> = if rows >= PARALLEL_ROWS && shards.len() > 1 {
-        shards.par_iter_mut().zip(parts).map(|(shard, part)| step(shard, part)).collect()
+        let inside = spill::is_inside();
+        let step = |(shard, part)| spill::within(inside, || step(shard, part));
+        shards.par_iter_mut().zip(parts).map(step).collect()
     } else {
         shards.iter_mut().zip(parts).map(|(shard, part)| step(shard, part)).collect()
     };
@@ -32,9 +34,10 @@ pub(super) fn step_shards<S: Send, P: Send>(
 
 /// Copies the state of every shard into a checkpoint.
 pub(super) fn save_shards<S: Sync>(shards: &[S], image: &mut Image, save: impl Fn(&S, &mut Image) + Sync) {
+    let inside = spill::is_inside();
     let one = |shard: &S| {
         let mut image = Image::default();
-        save(shard, &mut image);
+        spill::within(inside, || save(shard, &mut image));
         image
     };
     let images: Vec<Image> = shards.par_iter().map(one).collect();

@@ -29,6 +29,11 @@ pub(crate) trait Stateful {
     fn load(&mut self, state: &mut StateReader<'_>) -> Result<()>;
 }
 
+/// Takes a page of an image.
+type WritePage<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+/// Encodes a vector.
+type GivePages = dyn FnOnce(&mut WritePage<'_>) -> Result<()> + Send;
+
 /// State that was copied.
 #[derive(Default)]
 pub(crate) struct Image {
@@ -40,8 +45,8 @@ pub(crate) struct Image {
 
 enum Piece {
     Bytes(Vec<u8>),
-    /// Encoded when it is written.
-    Vector(Box<dyn FnOnce() -> Vec<u8> + Send>),
+    /// Encoded when it is written, a page at a time.
+    Vector(Box<GivePages>),
     /// Made and encoded when it is written.
     Later(Box<dyn FnOnce() -> Result<Vec<u8>> + Send>),
     Rows(RecordBatch),
@@ -75,10 +80,16 @@ impl Image {
         let copy = values.to_vec();
         self.copied += size_of_val(values);
         self.seal();
-        self.pieces.push(Piece::Vector(Box::new(move || {
-            let mut bytes = Vec::with_capacity(copy.len() * T::BYTES);
-            copy.into_iter().for_each(|value| value.put(&mut bytes));
-            bytes
+        self.pieces.push(Piece::Vector(Box::new(move |page| {
+            let mut bytes = Vec::with_capacity(PAGE_BYTES + T::BYTES);
+            for value in copy {
+                value.put(&mut bytes);
+                if bytes.len() >= PAGE_BYTES {
+                    page(&bytes[..PAGE_BYTES])?;
+                    bytes.drain(..PAGE_BYTES);
+                }
+            }
+            if bytes.is_empty() { Ok(()) } else { page(&bytes) }
         })));
     }
 
@@ -130,7 +141,10 @@ impl Image {
         for piece in self.pieces {
             let bytes = match piece {
                 Piece::Bytes(bytes) => bytes,
-                Piece::Vector(encode) => encode(),
+                Piece::Vector(encode) => {
+                    encode(&mut page)?;
+                    continue;
+                }
                 Piece::Later(make) => {
                     let body = make()?;
                     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);

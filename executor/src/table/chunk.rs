@@ -10,7 +10,7 @@ use datafusion::arrow::util::bit_util;
 
 use crate::error::Result;
 use crate::keys::Slot;
-use crate::layout::widened;
+use crate::layout::{own_bytes, widened};
 
 /// What readers hold: rows and a mask of those that are there.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub(super) struct ChunkState {
     pub(super) slots: Vec<Slot>,
     /// A bit for each row that is there, as masks have them: to publish is to copy.
     live: Vec<u8>,
+    /// Bytes of its rows.
+    row_bytes: usize,
     pub(super) n_live: usize,
     /// Which of a table's chunks it is, in the order in which they were made.
     pub(super) birth: u64,
@@ -48,12 +50,14 @@ pub(super) struct ChunkState {
 impl ChunkState {
     pub(super) fn new(rows: RecordBatch, slots: Vec<Slot>, birth: u64) -> Self {
         let n_live = rows.num_rows();
-        Self { rows, slots, live: vec![u8::MAX; n_live.div_ceil(8)], n_live, birth, published: None }
+        let (live, row_bytes) = (vec![u8::MAX; n_live.div_ceil(8)], own_bytes(&rows));
+        Self { rows, slots, live, row_bytes, n_live, birth, published: None }
     }
 
     /// Its rows in a layout with more columns, the last of its `own` ones, and NULL in them.
     pub(super) fn widen(&mut self, schema: &SchemaRef, own: usize) -> Result<()> {
         self.rows = widened(self.rows.clone(), schema, own)?;
+        self.row_bytes = own_bytes(&self.rows);
         self.published = None;
         Ok(())
     }
@@ -97,6 +101,6 @@ impl ChunkState {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.rows.get_array_memory_size() + self.slots.capacity() * size_of::<Slot>() + self.live.capacity()
+        self.row_bytes + self.slots.capacity() * size_of::<Slot>() + self.live.capacity()
     }
 }

@@ -17,7 +17,7 @@ use super::version::TableVersion;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::keys::{KeyTable, RowCodec, Slot};
-use crate::layout::{batch_of, take_rows};
+use crate::layout::{batch_of, own_buffers, take_rows};
 use crate::state::{Image, StateReader};
 
 /// Most rows of a chunk.
@@ -434,6 +434,7 @@ impl Inner {
     }
 
     fn add_chunk(&mut self, rows: RecordBatch) -> Result<()> {
+        let rows = own_buffers(rows)?;
         let id = self.new_chunk();
         self.rows += rows.num_rows();
         self.order.push(id);

@@ -10,6 +10,7 @@ use datafusion::common::ScalarValue;
 use super::chunk::Chunk;
 use super::store::TableStore;
 use crate::error::Result;
+use crate::layout::own_bytes;
 
 /// The rows of a table at one epoch. Cheap to clone; holds them however the table changes.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ impl TableVersion {
 
     /// Bytes of its rows.
     pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.rows.get_array_memory_size()).sum()
+        self.chunks.iter().map(|chunk| own_bytes(&chunk.rows)).sum()
     }
 
     /// All rows, in the order they were written.

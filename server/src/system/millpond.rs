@@ -96,6 +96,7 @@ fn queries(system: &SystemRelations) -> Option<RecordBatch> {
         ("state_bytes", big()),
         ("rejected", big()),
         ("error", text()),
+        ("spills", Kind::Bool),
     ];
     table(&model, running.chain(building).collect())
 }
@@ -112,6 +113,7 @@ fn query(name: &str, state: &str, status: &executor::QueryStatus, total: Cell) -
         number(status.state_bytes as u64),
         number(status.rejected),
         status.error.clone().into(),
+        status.spills.into(),
     ]
 }
 

@@ -37,6 +37,12 @@ impl Manifest {
         self.places().map(|place| u64::from(place.len)).sum()
     }
 
+    /// Bytes of a section; 0 if it has none of that name.
+    pub fn section_bytes(&self, name: &str) -> u64 {
+        let places = self.sections.get(name).into_iter().flatten();
+        places.map(|place| u64::from(place.len)).sum()
+    }
+
     /// The places of all its pages.
     pub(super) fn places(&self) -> impl Iterator<Item = &PagePlace> {
         self.sections.values().flatten()
