@@ -59,6 +59,14 @@ pub enum Error {
         /// The limit, bytes.
         limit: u64,
     },
+    /// A recursion goes on and on.
+    #[error("the recursion has not ended after {steps} steps with {rows} rows")]
+    EndlessRecursion {
+        /// How often it has brought rows.
+        steps: usize,
+        /// How many.
+        rows: usize,
+    },
     /// A table would grow when there is as much as there may be.
     #[error("\"{relation}\" cannot grow: what is kept has reached the memory limit of {limit} bytes")]
     NoMemory {

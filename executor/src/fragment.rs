@@ -26,11 +26,15 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 use planner::RowsInput;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::{batch_of, nullable};
 
 /// Functions and options of fragments.
 static STATE: LazyLock<SessionState> = LazyLock::new(|| planner::session_state(1));
+
+/// How often a recursion may bring rows, and how many: it runs between two epochs.
+const MOST_STEPS: usize = 100_000;
+const MOST_ROWS: usize = 10_000_000;
 
 /// The rows a fragment is to read next.
 type Slot = Arc<Mutex<Vec<RecordBatch>>>;
@@ -41,6 +45,8 @@ pub(crate) struct Fragment {
     context: Arc<TaskContext>,
     input: SchemaRef,
     slot: Slot,
+    /// Its result may have no end.
+    recursive: bool,
 }
 
 impl Fragment {
@@ -53,8 +59,9 @@ impl Fragment {
         let slot = Slot::default();
         let leaf = Leaf { slot: Arc::clone(&slot), schema: Arc::clone(&input) };
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(leaf)]);
-        let plan = futures::executor::block_on(planner.create_physical_plan(plan, &*STATE))?;
-        Ok(Self { plan, context: STATE.task_ctx(), input, slot })
+        let physical = futures::executor::block_on(planner.create_physical_plan(plan, &*STATE))?;
+        let recursive = matches!(plan, LogicalPlan::RecursiveQuery(_));
+        Ok(Self { plan: physical, context: STATE.task_ctx(), input, slot, recursive })
     }
 
     /// The layout of the rows it reads.
@@ -66,12 +73,17 @@ impl Fragment {
     pub(crate) fn run(&self, rows: RecordBatch, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
         *self.slot.lock() = vec![rows];
         let plan = reset_plan_states(Arc::clone(&self.plan))?;
-        let stream = execute_stream(plan, Arc::clone(&self.context))?;
-        let batches: Vec<RecordBatch> = futures::executor::block_on(stream.try_collect())?;
-        batches
-            .into_iter()
-            .map(|batch| Ok(batch_of(schema, batch.columns().to_vec(), batch.num_rows())?))
-            .collect()
+        let mut stream = execute_stream(plan, Arc::clone(&self.context))?;
+        let (mut batches, mut count) = (Vec::new(), 0);
+        while let Some(batch) = futures::executor::block_on(stream.try_next())? {
+            count += batch.num_rows();
+            batches.push(batch_of(schema, batch.columns().to_vec(), batch.num_rows())?);
+            if self.recursive && (batches.len() > MOST_STEPS || count > MOST_ROWS) {
+                return Err(Error::EndlessRecursion { steps: batches.len(), rows: count });
+            }
+        }
+        self.slot.lock().clear();
+        Ok(batches)
     }
 }
 
@@ -156,7 +168,7 @@ impl ExecutionPlan for SlotExec {
         _: Arc<TaskContext>,
     ) -> datafusion::common::Result<SendableRecordBatchStream> {
         let batches: Vec<datafusion::common::Result<RecordBatch>> =
-            std::mem::take(&mut *self.slot.lock()).into_iter().map(Ok).collect();
+            self.slot.lock().iter().cloned().map(Ok).collect();
         let rows = futures::stream::iter(batches);
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows)))
     }

@@ -193,7 +193,7 @@ impl Converter {
                 Ok(self.push(NodeKind::Union, Vec::new(), plan.schema()))
             }
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Ok(self.values(plan)),
-            LogicalPlan::RecursiveQuery(_) => Err(Error::continuous("WITH RECURSIVE", "")),
+            LogicalPlan::RecursiveQuery(query) => self.recursion(query),
             other => Err(Error::continuous(format!("the operation {}", other.display()), "")),
         }
     }

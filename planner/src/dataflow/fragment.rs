@@ -24,13 +24,15 @@ pub struct RowsInput {
 impl RowsInput {
     /// A leaf with rows of this layout, in which any column may be NULL.
     pub(super) fn plan(schema: &DFSchema) -> Result<LogicalPlan> {
-        let fields = schema
-            .iter()
-            .map(|(q, f)| (q.cloned(), Arc::new(f.as_ref().clone().with_nullable(true))))
-            .collect();
-        let schema = Arc::new(DFSchema::new_with_metadata(fields, schema.metadata().clone())?);
+        let schema = nullable(schema)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(Self { schema }) }))
     }
+}
+
+/// The layout, in which any column may be NULL.
+pub(super) fn nullable(schema: &DFSchema) -> Result<DFSchemaRef> {
+    let fields = schema.iter().map(|(q, f)| (q.cloned(), Arc::new(f.as_ref().clone().with_nullable(true))));
+    Ok(Arc::new(DFSchema::new_with_metadata(fields.collect(), schema.metadata().clone())?))
 }
 
 impl UserDefinedLogicalNodeCore for RowsInput {

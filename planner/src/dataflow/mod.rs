@@ -15,6 +15,7 @@ mod logical_key;
 mod outer;
 mod properties;
 mod ranking;
+mod recursion;
 mod session;
 mod shared;
 mod temporal;

@@ -184,6 +184,8 @@ impl From<ExecutorError> for WireError {
             ExecutorError::LostHistory { .. } => Self::new("55000", message),
             ExecutorError::MemoryLimit { .. } => WireError::new("53200", message)
                 .hint("Let it keep less, or allow more: WITH (memory_limit) of the view, memory-limit of the server."),
+            ExecutorError::EndlessRecursion { .. } => WireError::new("54000", message)
+                .hint("Let UNION leave out the rows that were there, or stop at a depth in WHERE."),
             ExecutorError::NoMemory { .. } => WireError::new("53200", message)
                 .hint("Delete rows, drop views, or allow more: memory-limit of the server."),
             ExecutorError::QueryFailed { .. } => {
