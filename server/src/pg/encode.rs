@@ -6,12 +6,13 @@
 use bytes::{BufMut, BytesMut};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_array};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, SchemaRef, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type,
+    DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, IntervalMonthDayNanoType, SchemaRef, Time64MicrosecondType, TimestampMicrosecondType,
+    UInt32Type,
 };
 
 use super::WireError;
-use super::types::{JSONB, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, column_type, pg_type};
+use super::types::{JSONB, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, column_type, is_vector, pg_type};
 
 /// In front of each jsonb in binary.
 pub(super) const JSONB_VERSION: u8 = 1;
@@ -28,15 +29,28 @@ pub enum Format {
 /// Writes rows of one layout.
 #[derive(Debug, Clone)]
 pub struct RowEncoder {
-    /// Of each column its format, and whether it is jsonb.
-    columns: Vec<(Format, bool)>,
+    columns: Vec<(Format, Form)>,
+}
+
+/// What is particular about a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    /// In binary its version comes first.
+    Jsonb,
+    /// In text it is a list without braces and commas.
+    Vector,
 }
 
 impl RowEncoder {
     /// For rows of a layout, with one format for each column.
     pub fn new(schema: &SchemaRef, formats: &[Format]) -> Self {
-        let jsonb = columns(schema).into_iter().map(|pg| pg.oid == JSONB);
-        Self { columns: formats.iter().copied().zip(jsonb).collect() }
+        let form = |field: &FieldRef| match column_type(field).oid {
+            JSONB => Form::Jsonb,
+            _ if is_vector(field) => Form::Vector,
+            _ => Form::Plain,
+        };
+        Self { columns: formats.iter().copied().zip(schema.fields().iter().map(form)).collect() }
     }
 
     /// For rows of a layout that go out in binary.
@@ -70,14 +84,16 @@ impl RowEncoder {
     }
 
     fn values(&self, columns: &[ArrayRef], row: usize, out: &mut BytesMut) {
-        for (column, (format, jsonb)) in columns.iter().zip(&self.columns) {
-            if *jsonb && *format == Format::Binary && column.is_valid(row) {
-                counted(out, |out| {
+        for (column, (format, form)) in columns.iter().zip(&self.columns) {
+            match (form, format) {
+                (Form::Jsonb, Format::Binary) if column.is_valid(row) => counted(out, |out| {
                     out.put_u8(JSONB_VERSION);
                     text(column, row, out);
-                });
-            } else {
-                value(column, row, *format, out);
+                }),
+                (Form::Vector, Format::Text) if column.is_valid(row) => {
+                    counted(out, |out| vector_text(column, row, out));
+                }
+                _ => value(column, row, *format, out),
             }
         }
     }
@@ -92,6 +108,14 @@ pub(crate) fn columns(schema: &SchemaRef) -> Vec<super::PgType> {
 pub(crate) fn text(column: &ArrayRef, row: usize, out: &mut BytesMut) {
     // Writing to a buffer in memory cannot fail.
     let _ = planner::write_value(column, row, out);
+}
+
+/// Appends the text of a vector: its elements with blanks between them.
+fn vector_text(column: &ArrayRef, row: usize, out: &mut BytesMut) {
+    let mut list = BytesMut::new();
+    text(column, row, &mut list);
+    let elements = list.iter().filter(|byte| !matches!(byte, b'{' | b'}'));
+    out.extend(elements.map(|byte| if *byte == b',' { b' ' } else { *byte }));
 }
 
 fn value(column: &ArrayRef, row: usize, format: Format, out: &mut BytesMut) {

@@ -27,4 +27,4 @@ pub use sqlstate::WireError;
 pub(crate) use sqlstate::reject_code;
 pub use tls::{Tls, TlsError, TlsFiles};
 pub use types::{PgType, column_type, pg_type};
-pub(crate) use types::{base_name, type_name};
+pub(crate) use types::{as_vector, base_name, type_name};

@@ -22,6 +22,10 @@ pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// The type of ids in the catalogs.
 const OID: u32 = 26;
 
+/// Types of vectors.
+const INT2_VECTOR: u32 = 22;
+const OID_VECTOR: u32 = 30;
+
 /// The only text whose binary form has a version in front.
 pub(super) const JSONB: u32 = 3802;
 
@@ -29,8 +33,25 @@ const fn plain(oid: u32, size: i16) -> PgType {
     PgType { oid, size, modifier: -1 }
 }
 
+/// Key in the metadata of a list that PostgreSQL calls a vector: the catalogs have such columns.
+const VECTOR: &str = "millpond.vector";
+
+/// A list as a vector: its text is its elements and nothing else.
+pub(crate) fn as_vector(list: Field) -> Field {
+    list.with_metadata([(VECTOR.to_owned(), String::new())].into())
+}
+
+/// Whether a column is a vector.
+pub(super) fn is_vector(column: &Field) -> bool {
+    column.metadata().contains_key(VECTOR)
+}
+
 /// The type of a column on the wire.
 pub fn column_type(column: &Field) -> PgType {
+    if is_vector(column) {
+        let small = pg_type(column.data_type()).oid == array_oid(21);
+        return plain(if small { INT2_VECTOR } else { OID_VECTOR }, -1);
+    }
     match TextType::of(column) {
         Some(TextType::Json) => plain(114, -1),
         Some(TextType::Jsonb) => plain(JSONB, -1),

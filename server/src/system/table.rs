@@ -9,6 +9,8 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{Field, Schema};
 
+use crate::pg::as_vector;
+
 /// A value of a system relation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
@@ -37,6 +39,9 @@ pub(super) enum Kind {
     TextList,
     SmallList,
     BigList,
+    /// int2vector and oidvector: lists that are written in another way.
+    SmallVector,
+    BigVector,
 }
 
 /// Values by the name of their column.
@@ -89,7 +94,9 @@ pub(super) fn table(model: &[(&str, Kind, bool)], rows: Vec<Row>) -> Option<Reco
     let columns = model.iter().map(|(name, kind, required)| {
         let cells: Vec<&Cell> = rows.iter().map(|row| cell(row, name)).collect();
         let array = column(*kind, &cells, *required);
-        (Field::new(*name, array.data_type().clone(), true), array)
+        let field = Field::new(*name, array.data_type().clone(), true);
+        let is_vector = matches!(kind, Kind::SmallVector | Kind::BigVector);
+        (if is_vector { as_vector(field) } else { field }, array)
     });
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.unzip();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).ok()
@@ -146,7 +153,7 @@ fn column(kind: Kind, cells: &[&Cell], required: bool) -> ArrayRef {
             }
             Arc::new(list.finish())
         }
-        Kind::SmallList => {
+        Kind::SmallList | Kind::SmallVector => {
             let mut list = ListBuilder::new(Int16Builder::new());
             for cell in cells {
                 if let Cell::Numbers(numbers) = cell {
@@ -156,7 +163,7 @@ fn column(kind: Kind, cells: &[&Cell], required: bool) -> ArrayRef {
             }
             Arc::new(list.finish())
         }
-        Kind::BigList => {
+        Kind::BigList | Kind::BigVector => {
             let mut list = ListBuilder::new(Int64Builder::new());
             for cell in cells {
                 if let Cell::Numbers(numbers) = cell {

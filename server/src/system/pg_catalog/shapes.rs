@@ -76,8 +76,10 @@ fn kind(type_name: &str) -> Kind {
         "float4" | "float8" => Kind::Double,
         "timestamptz" | "time_stamp" => Kind::Time,
         "bytea" => Kind::Bytes,
-        "_oid" | "oidvector" => Kind::BigList,
-        "_int2" | "int2vector" => Kind::SmallList,
+        "_oid" => Kind::BigList,
+        "oidvector" => Kind::BigVector,
+        "_int2" => Kind::SmallList,
+        "int2vector" => Kind::SmallVector,
         list if list.starts_with('_') => Kind::TextList,
         _ => Kind::Text,
     }
