@@ -11,6 +11,20 @@ pub const HELD_ELSEWHERE: [&str; 5] = ["Lookup 0", "Lookup 1", "EmitFinal 0", "E
 /// Operators over what only comes.
 const NOTHING_GOES: [&str; 1] = ["SessionAggregate 0"];
 
+/// Functions of groups that must be reached as well.
+const FUNCTIONS: [&str; 10] = [
+    "avg",
+    "avg distinct",
+    "bool_and",
+    "bool_or",
+    "count",
+    "count distinct",
+    "max",
+    "min",
+    "sum",
+    "sum distinct",
+];
+
 /// Rows that came and rows that went, by operator and input.
 #[derive(Debug, Default)]
 pub struct Coverage {
@@ -55,7 +69,9 @@ impl Coverage {
             all.flat_map(|name| (0..=usize::from(two.contains(name))).map(move |i| format!("{name} {i}")));
         let reached = |cell: &String| self.cells.get(cell).copied().unwrap_or_default();
         let cells = cells.filter(|cell| !HELD_ELSEWHERE.contains(&cell.as_str()));
+        let functions = FUNCTIONS.iter().map(|name| format!("Aggregate {name}"));
         cells
+            .chain(functions)
             .flat_map(|cell| {
                 let [came, went] = reached(&cell);
                 let went = if NOTHING_GOES.contains(&cell.as_str()) { 1 } else { went };

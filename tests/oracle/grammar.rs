@@ -282,7 +282,15 @@ impl Grammar {
         let condition = self.predicate();
         let n = 1 + self.below(4);
         let key = self.pick(&keys);
-        match self.below(8) {
+        match self.below(9) {
+            // Of values of two kinds: grouping once more does not do it.
+            8 => {
+                let (first, second) = (self.pick(&DISTINCT), self.pick(&DISTINCT_TOO));
+                let more = self.columns(&AGGREGATES, n);
+                format!(
+                    "SELECT {key} AS k, {first} AS d0, {second} AS d1, {more} FROM {from}{condition} GROUP BY {key}"
+                )
+            }
             // Rows that a count cannot tell apart are merged before they are placed.
             7 => {
                 let base = self.any();
@@ -346,7 +354,15 @@ impl Grammar {
         let condition = self.predicate();
         let (base, unique, other) = (self.any(), self.unique(), self.unique());
         let n = 1 + self.below(3);
-        match self.below(if self.large { 5 } else { 13 }) {
+        match self.below(if self.large { 5 } else { 14 }) {
+            13 => {
+                let all = self.pick(&["ALL", ""]);
+                format!(
+                    "WITH RECURSIVE r AS (SELECT x.id, x.v, 0 AS depth FROM {unique} x{condition} UNION {all} \
+                     SELECT y.id, y.v, r.depth + 1 FROM {other} y JOIN r ON y.v = r.id WHERE r.depth < 3) \
+                     SELECT r.id AS c0, r.depth AS c1, count(*) AS c2 FROM r GROUP BY r.id, r.depth"
+                )
+            }
             10 => format!(
                 "SELECT x.id AS c0, y.n AS c1, y.m AS c2 FROM {unique} x CROSS JOIN LATERAL \
                  (SELECT count(*) AS n, max(z.f) AS m FROM {other} z WHERE z.v > x.v) y{condition}"
@@ -433,6 +449,10 @@ const AGGREGATES: [&str; 17] = [
     "bool_and(x.v > 0)",
     "bool_or(x.f > 3)",
 ];
+
+/// Of different values, of `v` and of others.
+const DISTINCT: [&str; 2] = ["count(DISTINCT x.v)", "sum(DISTINCT x.v)"];
+const DISTINCT_TOO: [&str; 3] = ["count(DISTINCT x.g)", "sum(DISTINCT x.id % 3)", "count(DISTINCT x.v % 2)"];
 
 /// Aggregates whose states for two sessions can become one.
 const MERGED: [&str; 9] = [
