@@ -128,6 +128,10 @@ fn function_in_zone(mut function: ScalarFunction, schema: &DFSchema, zone: &str)
     {
         *first = local(std::mem::take(first), zone);
     }
+    // Without a zone of its own it means the session's.
+    if function.name() == "make_timestamptz" && function.args.len() == 6 {
+        function.args.push(lit(zone));
+    }
     let expr = Expr::ScalarFunction(function);
     match expr.get_type(schema).ok().and_then(|given| type_in_zone(&given, zone)) {
         Some(data_type) => cast(expr, data_type),

@@ -280,10 +280,9 @@ fn time_zone(value: &str) -> Result<String, WireError> {
         None if is_utc(value) || value.eq_ignore_ascii_case("local") => "UTC".to_owned(),
         None => value.to_owned(),
     };
-    if planner::is_zone(&zone) {
-        return Ok(zone);
-    }
-    Err(WireError::new("22023", format!("invalid value for parameter \"TimeZone\": \"{value}\"")))
+    let invalid =
+        || WireError::new("22023", format!("invalid value for parameter \"TimeZone\": \"{value}\""));
+    planner::zone_name(&zone).ok_or_else(invalid)
 }
 
 /// Minutes of `+2`, `-02:30`.

@@ -5,6 +5,7 @@
 
 mod ast;
 mod clauses;
+mod collation;
 mod dialect;
 mod error;
 mod limits;
@@ -18,6 +19,7 @@ mod types;
 
 pub use ast::*;
 pub use clauses::{Clauses, Emit, Window, WindowKind, Within, take_asof, take_clauses, take_within};
+pub use collation::check_collation;
 pub use dialect::{MillpondDialect, cast_to};
 pub use error::{Error, Result};
 pub use limits::{MAX_EXPRESSION_OPERATORS, MAX_NESTING, MAX_STATEMENT_BYTES, MAX_TOKENS};

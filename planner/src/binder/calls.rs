@@ -20,8 +20,11 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
         "array_lower" => lower_bound(function),
         "date_trunc" => zoned_trunc(function),
         "make_interval" => made_interval(function),
-        "encode" => escaped(function, "encode_escape"),
-        "decode" => escaped(function, "bytea_in"),
+        "encode" => {
+            literal_bytes(function);
+            coded(function, "escape", "encode_escape").or_else(|| coded(function, "base64", "encode_base64"))
+        }
+        "decode" => coded(function, "escape", "bytea_in"),
         _ => None,
     }
 }
@@ -202,13 +205,22 @@ fn made_interval(function: &Function) -> Option<Expr> {
     Some(Expr::Nested(Box::new(sum)))
 }
 
-/// encode and decode in the encoding 'escape', which DataFusion has not.
-fn escaped(function: &Function, escape: &str) -> Option<Expr> {
+/// encode and decode in an encoding that DataFusion has not, or not as PostgreSQL has it.
+fn coded(function: &Function, encoding: &str, stands_for: &str) -> Option<Expr> {
     let arguments = arguments(function)?;
-    let [value, Expr::Value(encoding)] = arguments.as_slice() else { return None };
-    let is_escape =
-        matches!(&encoding.value, Value::SingleQuotedString(e) if e.eq_ignore_ascii_case("escape"));
-    is_escape.then(|| call(escape, vec![value.clone()]))
+    let [value, Expr::Value(named)] = arguments.as_slice() else { return None };
+    let is_it = matches!(&named.value, Value::SingleQuotedString(e) if e.eq_ignore_ascii_case(encoding));
+    is_it.then(|| call(stands_for, vec![value.clone()]))
+}
+
+/// The bytes that a literal spells, where bytes should be.
+fn literal_bytes(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(bytes))) = list.args.first_mut()
+        && matches!(bytes, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
+    {
+        *bytes = call("bytea_in", vec![bytes.clone()]);
+    }
 }
 
 /// array_lower: arrays begin with 1, those that have elements.

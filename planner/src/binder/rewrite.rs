@@ -394,6 +394,11 @@ impl VisitorMut for Rewrite<'_> {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         spelling::expression(expr);
+        if let Expr::Collate { collation, .. } = expr
+            && let Err(error) = sql::check_collation(collation)
+        {
+            return ControlFlow::Break(error.into());
+        }
         ControlFlow::Continue(())
     }
 

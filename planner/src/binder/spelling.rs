@@ -8,9 +8,6 @@ use sql::sqlparser::ast::{
 
 use super::{calls, ksql};
 
-/// Collations in which texts compare as their bytes do.
-const BYTEWISE: [&str; 4] = ["c", "posix", "ucs_basic", "default"];
-
 /// The type of LOCALTIMESTAMP and LOCALTIME, which are now() in it.
 fn local_time(name: &ObjectName) -> Option<DataType> {
     match name.to_string().to_ascii_lowercase().as_str() {
@@ -96,6 +93,17 @@ pub(super) fn expression(expr: &mut Expr) {
         Expr::TypedString(typed) if matches!(typed.data_type, DataType::Timestamp(..)) => {
             with_seconds(&mut typed.value.value);
         }
+        // The sign binds more than the power.
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr: power }
+            if matches!(power.as_ref(), Expr::BinaryOp { op: BinaryOperator::PGExp, .. }) =>
+        {
+            let mut base = power.as_mut();
+            while let Expr::BinaryOp { left, op: BinaryOperator::PGExp, .. } = base {
+                base = left.as_mut();
+            }
+            *base = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(base.clone()) };
+            *expr = power.as_ref().clone();
+        }
         // ksqlDB's field of a struct; PostgreSQL's operator of that spelling has a text on its right.
         Expr::BinaryOp { left, op: BinaryOperator::Arrow, right } => match right.as_mut() {
             Expr::Identifier(field) => *expr = field_of(left, field),
@@ -140,10 +148,8 @@ pub(super) fn expression(expr: &mut Expr) {
                 false => matches,
             };
         }
-        // Texts are compared byte by byte, which is what these say.
-        Expr::Collate { expr: inner, collation }
-            if BYTEWISE.contains(&name_of(collation).to_lowercase().as_str()) =>
-        {
+        // Texts are compared byte by byte, which is what it says.
+        Expr::Collate { expr: inner, collation } if sql::check_collation(collation).is_ok() => {
             *expr = inner.as_ref().clone();
         }
         Expr::Interval(interval) => {
@@ -230,35 +236,9 @@ fn function_of(operator: UnaryOperator) -> Option<&'static str> {
     }
 }
 
-/// A span of time with a clock's hours, as DataFusion reads it: `1 day 04:05:06` is 1 day 4 hours 5 minutes 6 seconds.
-///
-/// Source: PostgreSQL, "Interval Input".
-fn with_units(text: &str) -> Option<String> {
-    let clock = |word: &str| -> Option<String> {
-        let (sign, clock) = match word.strip_prefix('-') {
-            Some(clock) => ("-", clock),
-            None => ("", word.strip_prefix('+').unwrap_or(word)),
-        };
-        let parts: Vec<&str> = clock.split(':').collect();
-        let number = |part: &&str| part.parse::<f64>().is_ok_and(|n| n >= 0.0);
-        if !(2..=3).contains(&parts.len()) || !parts.iter().all(number) {
-            return None;
-        }
-        let units = ["hours", "minutes", "seconds"];
-        let parts = parts.iter().zip(units).map(|(part, unit)| format!("{sign}{part} {unit}"));
-        Some(parts.collect::<Vec<_>>().join(" "))
-    };
-    let words = text.split_whitespace().map(|word| match word.contains(':') {
-        true => clock(word),
-        false => Some(word.to_owned()),
-    });
-    let words = words.collect::<Option<Vec<_>>>()?;
-    text.contains(':').then(|| words.join(" "))
-}
-
 fn as_units(value: &mut Value) {
     if let Value::SingleQuotedString(text) = value
-        && let Some(units) = with_units(text)
+        && let Some(units) = crate::functions::interval_units(text)
     {
         *text = units;
     }

@@ -137,11 +137,8 @@ fn as_list(function: &Function) -> Option<Expr> {
     match (name_of(&function.name).as_str(), arguments.as_slice()) {
         (name @ ("generate_series" | "range"), _) => Some(call(name, arguments)),
         ("regexp_matches", [text, pattern, rest @ ..]) => {
-            let flags = match rest {
-                [Expr::Value(flags)] => flags.value.to_string().trim_matches('\'').to_owned(),
-                _ => String::new(),
-            };
-            let flags = Expr::value(Value::SingleQuotedString(flags));
+            let none = Expr::value(Value::SingleQuotedString(String::new()));
+            let flags = rest.first().cloned().unwrap_or(none);
             Some(call("regexp_match_list", vec![text.clone(), pattern.clone(), flags]))
         }
         ("regexp_split_to_table", _) => Some(call("regexp_split_to_array", arguments)),
@@ -155,12 +152,19 @@ fn as_list(function: &Function) -> Option<Expr> {
             Some(call("json_member_names", vec![json.clone()]))
         }
         ("string_to_table", _) => Some(call("string_to_array", arguments)),
-        ("generate_subscripts", [array, dimension]) => {
+        ("generate_subscripts", [array, dimension, rest @ ..]) => {
             let one = Expr::value(Value::Number("1".into(), false));
-            Some(call(
-                "generate_series",
-                vec![one, call("array_length", vec![array.clone(), dimension.clone()])],
-            ))
+            let length = call("array_length", vec![array.clone(), dimension.clone()]);
+            match rest {
+                [] => Some(call("generate_series", vec![one, length])),
+                [Expr::Value(back)] if back.value == Value::Boolean(false) => {
+                    Some(call("generate_series", vec![one, length]))
+                }
+                [Expr::Value(back)] if back.value == Value::Boolean(true) => {
+                    Some(call("array_reverse", vec![call("generate_series", vec![one, length])]))
+                }
+                _ => None,
+            }
         }
         _ => None,
     }

@@ -216,3 +216,30 @@ fn scale(interval: IntervalMonthDayNano, factor: f64) -> IntervalMonthDayNano {
 fn round(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
+
+/// A span of time with a clock's hours, as Arrow reads it: `1 day 04:05:06` is 1 day 4 hours 5 minutes 6 seconds. None
+/// for one without, or that makes no sense.
+///
+/// Source: PostgreSQL, "Interval Input".
+pub fn interval_units(text: &str) -> Option<String> {
+    let clock = |word: &str| -> Option<String> {
+        let (sign, clock) = match word.strip_prefix('-') {
+            Some(clock) => ("-", clock),
+            None => ("", word.strip_prefix('+').unwrap_or(word)),
+        };
+        let parts: Vec<&str> = clock.split(':').collect();
+        let number = |part: &&str| part.parse::<f64>().is_ok_and(|n| n >= 0.0);
+        if !(2..=3).contains(&parts.len()) || !parts.iter().all(number) {
+            return None;
+        }
+        let units = ["hours", "minutes", "seconds"];
+        let parts = parts.iter().zip(units).map(|(part, unit)| format!("{sign}{part} {unit}"));
+        Some(parts.collect::<Vec<_>>().join(" "))
+    };
+    let words = text.split_whitespace().map(|word| match word.contains(':') {
+        true => clock(word),
+        false => Some(word.to_owned()),
+    });
+    let words = words.collect::<Option<Vec<_>>>()?;
+    text.contains(':').then(|| words.join(" "))
+}

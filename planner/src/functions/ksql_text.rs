@@ -11,14 +11,17 @@ use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
 
+use super::regexp::regex;
 use super::scalar::{scalar_function, text_at, text_map_builder};
-use super::text::regex;
 
 /// The earth's radius in kilometres and in miles, as ksqlDB rounds them.
 const EARTH_KM: f64 = 6371.0;
 const EARTH_MILES: f64 = 3959.0;
 /// What stands for upper and lower case letters, digits and the rest where nothing else is given.
 const MASKS: [char; 4] = ['X', 'x', 'n', '-'];
+
+/// Flags with which a pattern means what it means in Java: a dot is no end of a line.
+const AS_JAVA: &str = "p";
 
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -127,7 +130,7 @@ fn patterns() -> Vec<Arc<ScalarUDF>> {
                     return Ok(None);
                 };
                 let found =
-                    regex(pattern, "")?.captures(text).and_then(|c| c.get(usize::try_from(group).ok()?));
+                    regex(pattern, AS_JAVA)?.captures(text).and_then(|c| c.get(usize::try_from(group).ok()?));
                 Ok(found.map(|m| m.as_str().to_owned()))
             });
             Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
@@ -145,7 +148,7 @@ fn patterns() -> Vec<Arc<ScalarUDF>> {
                         continue;
                     };
                     let group = usize::try_from(group).unwrap_or(usize::MAX);
-                    for captures in regex(pattern, "")?.captures_iter(text) {
+                    for captures in regex(pattern, AS_JAVA)?.captures_iter(text) {
                         out.values().append_option(captures.get(group).map(|m| m.as_str()));
                     }
                     out.append(true);

@@ -20,6 +20,7 @@ mod mode;
 mod null_counts;
 mod number_template;
 mod numeric;
+mod regexp;
 mod scalar;
 mod single_row;
 mod template;
@@ -48,6 +49,7 @@ use arrays::ArrayPlanner;
 use checked::CheckedPlanner;
 pub(crate) use comparable::check_comparisons;
 use interval::IntervalPlanner;
+pub use interval::interval_units;
 use json_functions::JsonPlanner;
 pub use ksql_times::TimePattern;
 pub(crate) use ksql_times::UNITS as TIME_UNITS;
@@ -62,7 +64,7 @@ pub use text_times::parse_boolean;
 pub(crate) use text_types::read_texts;
 pub use text_types::{json_value, parse_uuid, read_uuids, reads_as, write_uuid};
 pub(crate) use time::at_time_zone;
-pub use time::{is_zone, zone_instant, zone_offset};
+pub use time::{zone_instant, zone_name, zone_offset};
 pub use value_text::{canonical, write_value};
 pub(crate) use within::WITHIN;
 
@@ -99,6 +101,7 @@ pub fn session_state(partitions: usize) -> SessionState {
         arrays::functions(),
         numeric::functions(),
         null_counts::functions(),
+        regexp::functions(),
         text::functions(),
         text_types::functions(),
         text_arrays::functions(),

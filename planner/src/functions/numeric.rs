@@ -12,9 +12,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use datafusion::arrow::compute::cast as cast_values;
-use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
 };
 use sql::sqlparser::ast::BinaryOperator;
 
-use super::scalar::scalar_function;
+use super::scalar::{scalar_function, scalar_function_of};
 
 /// Digits behind the point of a quotient.
 const SCALE: i8 = 16;
@@ -95,7 +95,10 @@ fn is_arithmetic(operator: &BinaryOperator) -> bool {
 
 /// Whether a value of one type is rounded to become one of another.
 pub fn is_rounded(from: &DataType, to: &DataType) -> bool {
-    is_whole(to) && has_fraction(from)
+    match (from, to) {
+        (DataType::List(from), DataType::List(to)) => is_rounded(from.data_type(), to.data_type()),
+        _ => is_whole(to) && has_fraction(from),
+    }
 }
 
 /// Whether values of a type are SQL's whole numbers.
@@ -108,13 +111,14 @@ fn has_fraction(data_type: &DataType) -> bool {
     data_type.is_floating() || matches!(data_type, DataType::Decimal128(_, scale) if *scale > 0)
 }
 
-/// A number without its fraction: doubles to the even one of two that are as near, NUMERIC away from zero.
+/// A number, or each of a list, without its fraction: doubles to the even one of two that are as near, NUMERIC away from zero.
 pub(crate) fn rounded(number: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(match number.get_type(schema)? {
         DataType::Decimal128(precision, scale) => {
             let digits = u8::try_from(i16::from(precision) - i16::from(scale) + 1).unwrap_or(DIGITS);
             cast(number, DataType::Decimal128(digits.clamp(1, DIGITS), 0))
         }
+        DataType::List(_) => nearest_of_each().call(vec![number]),
         _ => nearest().call(vec![number]),
     })
 }
@@ -124,6 +128,13 @@ pub(crate) fn rounded(number: Expr, schema: &DFSchema) -> Result<Expr> {
 /// # Errors
 /// None, for numbers.
 pub fn rounded_values(numbers: &ArrayRef) -> Result<ArrayRef> {
+    if let DataType::List(_) = numbers.data_type() {
+        let lists = numbers.as_list::<i32>();
+        let values = rounded_values(lists.values())?;
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+        return Ok(Arc::new(ListArray::try_new(field, offsets, values, nulls)?));
+    }
     if numbers.data_type().is_decimal() {
         return Ok(cast_values(numbers, &DataType::Decimal128(DIGITS, 0))?);
     }
@@ -134,12 +145,31 @@ pub fn rounded_values(numbers: &ArrayRef) -> Result<ArrayRef> {
 
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    vec![nearest()]
+    vec![nearest(), nearest_of_each()]
 }
 
 fn nearest() -> Arc<ScalarUDF> {
     let signature = Signature::exact(vec![DataType::Float64], Volatility::Immutable);
     scalar_function("rint", signature, DataType::Float64, |args, _| rounded_values(&args[0]))
+}
+
+fn nearest_of_each() -> Arc<ScalarUDF> {
+    let signature = Signature::any(1, Volatility::Immutable);
+    scalar_function_of(
+        "rint_of_each",
+        signature,
+        |types| Ok(without_fraction(&types[0])),
+        |args, _| rounded_values(&args[0]),
+    )
+}
+
+/// The type of rounded values.
+fn without_fraction(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::List(field) => DataType::new_list(without_fraction(field.data_type()), true),
+        number if number.is_decimal() => DataType::Decimal128(DIGITS, 0),
+        _ => DataType::Float64,
+    }
 }
 
 fn scale(data_type: &DataType) -> i8 {

@@ -162,6 +162,20 @@ impl Template {
         out
     }
 
+    /// An interval as the template says; None where that asks for what only a date has.
+    ///
+    /// Source: DCH_to_char in formatting.c, `is_interval`.
+    pub(super) fn format_interval(&self, months: i32, days: i32, nanoseconds: i64) -> Option<String> {
+        let mut out = String::new();
+        for (piece, plain) in &self.0 {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Field(field) => interval_field(*field, (months, days, nanoseconds), *plain, &mut out)?,
+            }
+        }
+        Some(out)
+    }
+
     /// The time a text says, with what it does not say at its beginning.
     pub(super) fn read(&self, text: &str) -> Option<NaiveDateTime> {
         let mut parts = Parts::default();
@@ -270,6 +284,42 @@ fn format_field(field: Field, time: NaiveDateTime, plain: bool, out: &mut String
     let width = if plain { 1 } else { width };
     // Writing to a string cannot fail.
     let _ = write!(out, "{number:0width$}");
+}
+
+fn interval_field(
+    field: Field,
+    (months, days, nanoseconds): (i32, i32, i64),
+    plain: bool,
+    out: &mut String,
+) -> Option<()> {
+    let micros = nanoseconds / 1000;
+    let (seconds, hours) = (micros / 1_000_000, micros / 3_600_000_000);
+    let years = i64::from(months / 12);
+    let (number, width) = match field {
+        Field::Year(digits) | Field::IsoYear(digits) if digits < 4 => {
+            (years % 10i64.pow(u32::try_from(digits).unwrap_or(4)), digits)
+        }
+        Field::Year(digits) | Field::IsoYear(digits) => (years, digits),
+        Field::MonthNumber => (i64::from(months % 12), 2),
+        Field::DayOfMonth => (i64::from(days), 2),
+        Field::Hour24 => (hours, 2),
+        Field::Hour12 => (if hours % 12 == 0 { 12 } else { hours % 12 }, 2),
+        Field::Minute => (seconds / 60 % 60, 2),
+        Field::Second => (seconds % 60, 2),
+        Field::Milliseconds => (micros / 1000 % 1000, 3),
+        Field::Microseconds => (micros % 1_000_000, 6),
+        Field::SecondsOfDay => (seconds, 1),
+        Field::Meridian { .. } => {
+            let hour = if hours % 24 >= 12 { 12 } else { 0 };
+            format_field(field, NaiveDate::default().and_hms_opt(hour, 0, 0)?, plain, out);
+            return Some(());
+        }
+        _ => return None,
+    };
+    // The sign has a place of its own.
+    let width = if plain { 1 } else { width + usize::from(number < 0) };
+    let _ = write!(out, "{number:0width$}");
+    Some(())
 }
 
 fn push_name(name: &str, padded: bool, case: Case, out: &mut String) {

@@ -5,24 +5,18 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::builder::{ListBuilder, StringBuilder};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, StringArray};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{DataFusionError, Result, exec_err};
-use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
+use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 
 use super::scalar::scalar_function;
 
-/// Most memory of a compiled regular expression.
-const REGEX_BYTES: usize = 1 << 20;
-
 fn exact(types: Vec<DataType>) -> Signature {
     Signature::exact(types, Volatility::Immutable)
-}
-
-fn texts() -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
 }
 
 /// Patterns of LIKE in which another character escapes, as those in which the backslash does.
@@ -87,25 +81,9 @@ fn similar_pattern(pattern: &str, escape: Option<char>) -> String {
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     use DataType::{Binary, Int64, Utf8};
-    let two_or_three = || {
-        Signature::one_of(
-            vec![TypeSignature::Exact(vec![Utf8; 2]), TypeSignature::Exact(vec![Utf8; 3])],
-            Volatility::Immutable,
-        )
-    };
     vec![
         bytes_of_text(),
         scalar_function("like_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| Ok(like_patterns(args))),
-        scalar_function("substring_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| {
-            let pairs = args[0].as_string::<i32>().iter().zip(args[1].as_string::<i32>());
-            let found = pairs.map(|pair| {
-                let (Some(text), Some(pattern)) = pair else { return Ok(None) };
-                let captures = regex(pattern, "")?.captures(text);
-                let part = captures.and_then(|c| if c.len() > 1 { c.get(1) } else { c.get(0) });
-                Ok(part.map(|part| part.as_str().to_owned()))
-            });
-            Ok(Arc::new(found.collect::<Result<StringArray>>()?))
-        }),
         scalar_function("similar_pattern", exact(vec![Utf8; 2]), Utf8, |args, _| {
             let pairs = args[0].as_string::<i32>().iter().zip(args[1].as_string::<i32>());
             let pattern = |(pattern, escape): (Option<&str>, Option<&str>)| {
@@ -113,8 +91,12 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             };
             Ok(Arc::new(pairs.map(pattern).collect::<StringArray>()))
         }),
-        scalar_function("regexp_split_to_array", two_or_three(), texts(), |args, _| split(args)),
-        scalar_function("regexp_match_list", exact(vec![Utf8; 3]), matches_type(), |args, _| matches(args)),
+        // First the one that DataFusion has, and goes with its other names.
+        measured("character_length", characters, <[u8]>::len),
+        measured("char_length", characters, <[u8]>::len),
+        measured("length", characters, <[u8]>::len),
+        measured("octet_length", str::len, <[u8]>::len),
+        measured("bit_length", |text| text.len() * 8, |bytes| bytes.len() * 8),
         scalar_function("convert_from", Signature::any(2, Volatility::Immutable), Utf8, |args, _| {
             convert_from(&[bytea_in(&args[0])?, cast(&args[1], &Utf8)?])
         }),
@@ -149,6 +131,11 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             let bytes = args[0].as_binary::<i32>().iter();
             Ok(Arc::new(bytes.map(|bytes| bytes.map(encode_escape)).collect::<StringArray>()))
         }),
+        scalar_function("encode_base64", Signature::any(1, Volatility::Immutable), Utf8, |args, _| {
+            let bytes = cast(&args[0], &Binary)?;
+            let bytes = bytes.as_binary::<i32>().iter();
+            Ok(Arc::new(bytes.map(|bytes| bytes.map(encode_base64)).collect::<StringArray>()))
+        }),
         scalar_function("quote_literal", exact(vec![Utf8]), Utf8, |args, _| {
             Ok(each(&args[0], quote_literal))
         }),
@@ -156,15 +143,25 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             let quoted = |text: Option<&str>| Some(text.map_or_else(|| "NULL".to_owned(), quote_literal));
             Ok(Arc::new(args[0].as_string::<i32>().iter().map(quoted).collect::<StringArray>()))
         }),
-        scalar_function("regexp_substr", exact(vec![Utf8; 2]), Utf8, |args, _| {
-            let pairs = args[0].as_string::<i32>().iter().zip(args[1].as_string::<i32>());
-            let found = pairs.map(|pair| {
-                let (Some(text), Some(pattern)) = pair else { return Ok(None) };
-                Ok(regex(pattern, "")?.find(text).map(|found| found.as_str().to_owned()))
-            });
-            Ok(Arc::new(found.collect::<Result<StringArray>>()?))
-        }),
     ]
+}
+
+fn characters(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().count() }
+}
+
+/// A function that measures texts and bytes; what is neither is measured as text.
+fn measured(name: &'static str, of_text: fn(&str) -> usize, of_bytes: fn(&[u8]) -> usize) -> Arc<ScalarUDF> {
+    let length = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    scalar_function(name, Signature::any(1, Volatility::Immutable), DataType::Int32, move |args, _| {
+        if *args[0].data_type() == DataType::Binary {
+            let bytes = args[0].as_binary::<i32>().iter();
+            return Ok(Arc::new(bytes.map(|b| b.map(|b| length(of_bytes(b)))).collect::<Int32Array>()));
+        }
+        let texts = cast(&args[0], &DataType::Utf8)?;
+        let texts = texts.as_string::<i32>().iter();
+        Ok(Arc::new(texts.map(|t| t.map(|t| length(of_text(t)))).collect::<Int32Array>()))
+    })
 }
 
 /// Bytes as text: those that are no ASCII by three octal digits.
@@ -180,6 +177,16 @@ fn encode_escape(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// In base64, in lines of 76.
+///
+/// Source: pg_base64_encode in encode.c.
+fn encode_base64(bytes: &[u8]) -> String {
+    const LINE: usize = 76;
+    let all = STANDARD.encode(bytes);
+    let lines: Vec<&str> = all.as_bytes().chunks(LINE).filter_map(|l| std::str::from_utf8(l).ok()).collect();
+    lines.join("\n")
 }
 
 fn each(texts: &ArrayRef, make: impl Fn(&str) -> String) -> ArrayRef {
@@ -245,58 +252,6 @@ fn parse_bytes(text: &str) -> Result<Vec<u8>> {
         }
     }
     Ok(out)
-}
-
-fn split(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let (values, patterns) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
-    let flags = args.get(2).map(|a| a.as_string::<i32>());
-    let mut out = ListBuilder::new(StringBuilder::new());
-    for row in 0..values.len() {
-        if values.is_null(row) || patterns.is_null(row) || flags.is_some_and(|f| f.is_null(row)) {
-            out.append_null();
-            continue;
-        }
-        let pattern = regex(patterns.value(row), flags.map_or("", |f| f.value(row)))?;
-        pattern.split(values.value(row)).for_each(|part| out.values().append_value(part));
-        out.append(true);
-    }
-    Ok(Arc::new(out.finish()))
-}
-
-fn matches_type() -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(texts(), true)))
-}
-
-/// The captures of each match (of the first only, without the flag g); the whole match where a
-/// pattern has no captures.
-fn matches(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let columns = [0, 1, 2].map(|i| args[i].as_string::<i32>());
-    let mut out = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
-    for row in 0..columns[0].len() {
-        if columns.iter().any(|c| c.is_null(row)) {
-            out.append_null();
-            continue;
-        }
-        let [text, pattern, flags] = columns.map(|c| c.value(row));
-        let limit = if flags.contains('g') { usize::MAX } else { 1 };
-        for captures in regex(pattern, flags)?.captures_iter(text).take(limit) {
-            let skipped = usize::from(captures.len() > 1);
-            for group in captures.iter().skip(skipped) {
-                out.values().values().append_option(group.map(|g| g.as_str()));
-            }
-            out.values().append(true);
-        }
-        out.append(true);
-    }
-    Ok(Arc::new(out.finish()))
-}
-
-pub(super) fn regex(pattern: &str, flags: &str) -> Result<regex::Regex> {
-    regex::RegexBuilder::new(pattern)
-        .case_insensitive(flags.contains('i'))
-        .size_limit(REGEX_BYTES)
-        .build()
-        .map_err(|e| DataFusionError::Execution(format!("invalid regular expression: {e}")))
 }
 
 fn utf8_only(encoding: &str) -> Result<()> {

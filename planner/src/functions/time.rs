@@ -43,7 +43,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             match args[0].data_type() {
                 number if number.is_numeric() => number_template::to_char(&args[0], &args[1]),
                 DataType::Timestamp(..) | DataType::Date32 | DataType::Null => to_char(args),
-                other => exec_err!("to_char writes numbers, dates and times, and no {other}"),
+                DataType::Interval(_) => to_char_of_intervals(args),
+                other => exec_err!("to_char writes numbers, dates, times and intervals, and no {other}"),
             }
         }),
         scalar_function_of(
@@ -113,9 +114,14 @@ pub fn zone_instant(zone: &str, local_micros: i64) -> Option<i64> {
     Some(instant(&zone, naive(local_micros).ok()?).and_utc().timestamp_micros())
 }
 
-/// Whether a name is one of a time zone: of the IANA database, or an offset such as `+02:00`.
-pub fn is_zone(name: &str) -> bool {
-    parse_zone(name).is_ok()
+/// The name of a time zone as Arrow knows it: of the IANA database, in any case, or an offset such as `+02:00`. None
+/// for what is no zone.
+pub fn zone_name(name: &str) -> Option<String> {
+    if name.parse::<Tz>().is_ok() {
+        return Some(name.to_owned());
+    }
+    let known = chrono_tz::TZ_VARIANTS.iter().find(|known| known.name().eq_ignore_ascii_case(name));
+    known.map(|known| known.name().to_owned())
 }
 
 fn to_char(args: &[ArrayRef]) -> Result<ArrayRef> {
@@ -134,6 +140,23 @@ fn to_char(args: &[ArrayRef]) -> Result<ArrayRef> {
         out.push(Some(template.format(naive(times.value(row))?)));
     }
     Ok(Arc::new(StringArray::from(out)))
+}
+
+fn to_char_of_intervals(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let intervals = cast(&args[0], &DataType::Interval(IntervalUnit::MonthDayNano))?;
+    let templates = cast(&args[1], &DataType::Utf8)?;
+    let mut last: Option<(String, Template)> = None;
+    let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>().iter();
+    let pairs = intervals.zip(templates.as_string::<i32>());
+    let written = pairs.map(|(interval, text)| {
+        let (Some(interval), Some(text)) = (interval, text) else { return Ok(None) };
+        let template = parsed(&mut last, text);
+        match template.format_interval(interval.months, interval.days, interval.nanoseconds) {
+            Some(written) => Ok(Some(written)),
+            None => exec_err!("invalid format specification for an interval value: \"{text}\""),
+        }
+    });
+    Ok(Arc::new(written.collect::<Result<StringArray>>()?))
 }
 
 /// The template of a text; the same text is taken apart once.
@@ -226,7 +249,8 @@ fn in_zone(zones: &ArrayRef, times: &ArrayRef) -> Result<ArrayRef> {
 fn parse_zone(name: &str) -> Result<Tz> {
     let upper = name.to_ascii_uppercase();
     let zone = if matches!(upper.as_str(), "Z" | "GMT") { "UTC" } else { name };
-    zone.parse::<Tz>().map_err(|_| DataFusionError::Execution(format!("time zone \"{name}\" not recognized")))
+    let parsed = zone.parse::<Tz>().ok().or_else(|| zone_name(zone)?.parse().ok());
+    parsed.ok_or_else(|| DataFusionError::Execution(format!("time zone \"{name}\" not recognized")))
 }
 
 /// When a local time is: of two, the one in standard time; in a gap, as if the clock had not been moved.

@@ -228,6 +228,10 @@ impl ColumnBuilder {
                 if let DataType::List(field) = data_type {
                     return Ok(planner::read_lists(&texts, field)?);
                 }
+                let texts = match data_type {
+                    DataType::Interval(_) => texts.iter().map(|text| text.map(with_units)).collect(),
+                    _ => texts,
+                };
                 cast_with_options(&texts, data_type, &DEFAULT_CAST_OPTIONS)?
             }
         })
@@ -369,15 +373,19 @@ fn bytea(text: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// An interval as Arrow reads it.
+fn with_units(text: &str) -> String {
+    planner::interval_units(text).unwrap_or_else(|| text.to_owned())
+}
+
 /// The microseconds of a time: of an instant, which is in `zone` where the text does not say, or with None of a
 /// time on the wall.
 fn timestamp(text: &str, zone: Option<&str>) -> Option<i64> {
-    let parsed = match string_to_datetime(&chrono_utc(), text) {
-        Ok(parsed) => parsed,
+    let parsed = string_to_datetime(&chrono_utc(), text).ok().or_else(|| {
         // PostgreSQL takes times without seconds.
-        Err(_) if text.len() == 16 => string_to_datetime(&chrono_utc(), &format!("{text}:00")).ok()?,
-        Err(_) => return None,
-    };
+        let (minutes, zone) = text.split_at_checked("2024-01-01 00:00".len())?;
+        string_to_datetime(&chrono_utc(), &format!("{minutes}:00{zone}")).ok()
+    })?;
     let micros = parsed.timestamp_micros();
     match zone {
         // An offset in the text is ignored, as PostgreSQL does.

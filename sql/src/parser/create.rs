@@ -5,6 +5,7 @@ use sqlparser::tokenizer::Token;
 
 use super::{StatementParser, fold, word_is};
 use crate::ast::{Column, CreateAs, CreateRelation, Drop, Headers, RelationKind, Statement};
+use crate::collation::check_collation;
 use crate::error::{Error, Result};
 use crate::options::{OptionValue, Options};
 
@@ -179,6 +180,8 @@ impl StatementParser<'_, '_> {
                 column.headers = Some(Headers::All);
             } else if self.word("HEADER") {
                 column.headers = Some(Headers::Of(self.header_key()?));
+            } else if self.word("COLLATE") {
+                check_collation(&self.with(|p| p.parse_object_name(false))?)?;
             } else if !self.word("NULL") {
                 return Ok(column);
             }
