@@ -106,7 +106,8 @@ pub(crate) struct Transaction {
     pub(crate) locks: HashMap<RelationId, OwnedRwLockWriteGuard<()>>,
     pub(crate) failed: bool,
     /// Marks, each with how many writes came before it.
-    savepoints: Vec<(String, usize)>,
+    /// Names, and how many writes and cursors there were.
+    savepoints: Vec<(String, usize, u64)>,
     /// What listeners are told when it is committed.
     notifications: Vec<Notification>,
 }
@@ -384,18 +385,21 @@ impl Session {
                     let message = format!("a transaction has at most {MAX_SAVEPOINTS} savepoints");
                     return Err(WireError::new("54000", message));
                 }
-                transaction.savepoints.push((name.clone(), transaction.writes.len()));
+                let mark = (name.clone(), transaction.writes.len(), self.cursors.declared());
+                transaction.savepoints.push(mark);
             }
             return Ok(tag);
         };
-        let at = transaction.savepoints.iter().rposition(|(n, _)| n == name);
+        let at = transaction.savepoints.iter().rposition(|(n, ..)| n == name);
         let Some(at) = at else {
             return Err(WireError::new("3B001", format!("savepoint \"{name}\" does not exist")));
         };
         if tag == "RELEASE" {
             transaction.savepoints.truncate(at);
         } else {
-            transaction.writes.truncate(transaction.savepoints[at].1);
+            let (_, writes, cursors) = transaction.savepoints[at];
+            transaction.writes.truncate(writes);
+            self.cursors.back_to(cursors);
             transaction.savepoints.truncate(at + 1);
             transaction.failed = false;
         }

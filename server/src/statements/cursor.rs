@@ -22,9 +22,15 @@ const MAX_CURSORS: usize = 1_000;
 
 /// The cursors of a session.
 #[derive(Default)]
-pub(crate) struct Cursors(HashMap<String, Cursor>);
+pub(crate) struct Cursors {
+    open: HashMap<String, Cursor>,
+    /// How many have been declared.
+    declared: u64,
+}
 
 struct Cursor {
+    /// Which of the session's it is.
+    number: u64,
     names: Vec<String>,
     schema: SchemaRef,
     hold: bool,
@@ -66,20 +72,30 @@ impl Unread {
 impl Cursors {
     fn get(&self, name: &str) -> Result<&Cursor, WireError> {
         let missing = || WireError::new("34000", format!("cursor \"{name}\" does not exist"));
-        self.0.get(name).ok_or_else(missing)
+        self.open.get(name).ok_or_else(missing)
     }
 
     /// A transaction has ended: its cursors go, all of them when it came to nothing; those that earlier ones
     /// held stay.
     pub(crate) fn end(&mut self, committed: bool) {
-        self.0.retain(|_, cursor| {
+        self.open.retain(|_, cursor| {
             cursor.committed |= committed;
             cursor.hold && cursor.committed
         });
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.open.clear();
+    }
+
+    /// How many have been declared until now.
+    pub(crate) fn declared(&self) -> u64 {
+        self.declared
+    }
+
+    /// Closes those that were declared after there were so many.
+    pub(crate) fn back_to(&mut self, declared: u64) {
+        self.open.retain(|_, cursor| cursor.number <= declared);
     }
 
     /// What FETCH gives.
@@ -99,10 +115,10 @@ pub(super) async fn declare(
         let message = "DECLARE CURSOR can only be used in transaction blocks";
         return Err(WireError::new("25P01", message).hint("BEGIN first, or say WITH HOLD."));
     }
-    if session.cursors.0.contains_key(name) {
+    if session.cursors.open.contains_key(name) {
         return Err(WireError::new("42P03", format!("cursor \"{name}\" already exists")));
     }
-    if session.cursors.0.len() >= MAX_CURSORS {
+    if session.cursors.open.len() >= MAX_CURSORS {
         return Err(WireError::new("54000", format!("a session has at most {MAX_CURSORS} cursors")));
     }
     let rows = match statement.as_ref() {
@@ -114,7 +130,10 @@ pub(super) async fn declare(
     let (names, schema, endless) = (rows.names.clone(), Arc::clone(&rows.schema), rows.endless);
     let rows = Arc::new(Mutex::new(Unread { rows, left: None }));
     let (hold, binary, committed) = (*hold, *binary, session.transaction.is_none());
-    session.cursors.0.insert(name.clone(), Cursor { names, schema, hold, committed, binary, endless, rows });
+    session.cursors.declared += 1;
+    let number = session.cursors.declared;
+    let cursor = Cursor { number, names, schema, hold, committed, binary, endless, rows };
+    session.cursors.open.insert(name.clone(), cursor);
     Ok(Outcome::done("DECLARE CURSOR"))
 }
 
@@ -157,7 +176,7 @@ pub(super) fn close(session: &mut Session, name: Option<&str>) -> Result<Outcome
         None => session.cursors.clear(),
         Some(name) => {
             session.cursors.get(name)?;
-            session.cursors.0.remove(name);
+            session.cursors.open.remove(name);
         }
     }
     Ok(Outcome::done(if name.is_some() { "CLOSE CURSOR" } else { "CLOSE CURSOR ALL" }))

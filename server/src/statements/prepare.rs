@@ -302,7 +302,13 @@ fn with_types(plan: LogicalPlan, declared: &[Option<Field>]) -> Result<LogicalPl
     };
     let plan = plan.transform_up_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
-        let node = node.map_expressions(|expr| with_type(expr, &schema))?;
+        let counts = matches!(node, LogicalPlan::Limit(_)).then(|| parameter(DataType::Int64));
+        let node = node.map_expressions(|expr| match (&expr, &counts) {
+            (PlanExpr::Placeholder(p), Some(count)) if p.field.is_none() => {
+                Ok(typed(p, Some(count)).map_or_else(|| Transformed::no(expr), Transformed::yes))
+            }
+            _ => with_type(expr, &schema),
+        })?;
         if node.transformed { Ok(Transformed::yes(node.data.recompute_schema()?)) } else { Ok(node) }
     })?;
     Ok(plan.data.recompute_schema()?)

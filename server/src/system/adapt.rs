@@ -115,6 +115,9 @@ impl VisitorMut for CatalogDialect {
                 drop_known(query);
                 aggregate_single(query);
             }
+            Expr::AnyOp { left, right, .. } if asks_for_predefined_role(left, right) => {
+                *expr = Expr::value(Value::Boolean(false));
+            }
             Expr::Function(function) if is_array_of_nothing(function) => {
                 *expr = null(list_of(DataType::Text));
             }
@@ -245,6 +248,13 @@ fn select_reads_empty(select: &Select) -> bool {
 fn is_array_of_nothing(function: &Function) -> bool {
     function.name.to_string().eq_ignore_ascii_case("array")
         && matches!(&function.args, FunctionArguments::Subquery(query) if reads_empty(query))
+}
+
+/// `'pg_signal_backend' = ANY (ARRAY(… pg_auth_members …))`: there are no predefined roles for anybody to be in.
+fn asks_for_predefined_role(role: &Expr, roles: &Expr) -> bool {
+    let predefined = matches!(role, Expr::Value(value)
+        if matches!(&value.value, Value::SingleQuotedString(name) if name.starts_with("pg_")));
+    predefined && roles.to_string().contains("pg_auth_members")
 }
 
 /// Takes `a.atthasdef` out of a subquery's condition: it is true exactly where pg_attrdef has a

@@ -411,7 +411,12 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
     ] {
         functions.push(function(name, DataType::Boolean, always));
     }
-    for name in ["pg_is_in_recovery", "pg_is_other_temp_schema", "pg_relation_is_publishable"] {
+    for name in [
+        "pg_is_in_recovery",
+        "pg_is_wal_replay_paused",
+        "pg_is_other_temp_schema",
+        "pg_relation_is_publishable",
+    ] {
         functions.push(function(name, DataType::Boolean, never));
     }
     for name in [
