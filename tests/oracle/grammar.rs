@@ -116,7 +116,7 @@ impl Grammar {
         let (below, condition) = (self.any(), self.predicate());
         let unique = self.unique();
         let columns = "x.id AS id, x.g AS g, x.v AS v, x.f AS f, x.ts AS ts";
-        let (query, from, is_unique) = match self.below(if self.large { 4 } else { 6 }) {
+        let (query, from, is_unique) = match self.below(if self.large { 4 } else { 8 }) {
             0 => (format!("SELECT {columns} FROM {unique} x{condition}"), vec![unique], true),
             1 => {
                 let first = format!(
@@ -130,7 +130,7 @@ impl Grammar {
                 let query = format!("SELECT {summed} FROM {below} x WHERE x.v IS NOT NULL GROUP BY x.v");
                 (query, vec![below], true)
             }
-            3 => {
+            3 | 6 => {
                 let query = format!("SELECT {columns} FROM s x{}", self.lasting_predicate());
                 self.bases.push(Base { name: name.into(), unique: false, depth: 1 });
                 return Made { kind: "STREAM", options: "", query };
@@ -157,7 +157,8 @@ impl Grammar {
     }
 
     fn last_view(&mut self) -> Made {
-        let query = match self.below(7) {
+        let query = match self.below(if self.large { 9 } else { 7 }) {
+            7 | 8 => self.merged_query("s"),
             0 => self.greatest_query(),
             1 | 2 => self.plain_query(),
             3 | 4 => self.grouped_query(),
@@ -276,6 +277,19 @@ impl Grammar {
         format!("WITH q AS ({groups}) SELECT q.g AS k, q.h AS c0, q.n AS c1 FROM q {chosen}")
     }
 
+    /// Rows that a count cannot tell apart are merged before they are placed in their windows, where there are many.
+    fn merged_query(&mut self, base: &str) -> String {
+        let windows = match self.chance(0.7) {
+            true => format!("HOP({base}{HOP}"),
+            false => format!("CUMULATE({base}{CUMULATE}"),
+        };
+        let key = self.pick(&["x.g", "x.v % 2", "x.id"]);
+        format!(
+            "SELECT {key} AS k0, x.window_end AS k1, count(*) AS a0 FROM {windows} \
+             GROUP BY {key}, x.window_start, x.window_end"
+        )
+    }
+
     /// GROUP BY in its forms.
     fn grouped_query(&mut self) -> String {
         let (from, keys) = self.source();
@@ -291,18 +305,9 @@ impl Grammar {
                     "SELECT {key} AS k, {first} AS d0, {second} AS d1, {more} FROM {from}{condition} GROUP BY {key}"
                 )
             }
-            // Rows that a count cannot tell apart are merged before they are placed.
             7 => {
                 let base = self.any();
-                let windows = match self.chance(0.7) {
-                    true => format!("HOP({base}{HOP}"),
-                    false => format!("CUMULATE({base}{CUMULATE}"),
-                };
-                let key = self.pick(&["x.g", "x.v % 2", "x.id"]);
-                format!(
-                    "SELECT {key} AS k0, x.window_end AS k1, count(*) AS a0 FROM {windows} \
-                     GROUP BY {key}, x.window_start, x.window_end"
-                )
+                self.merged_query(&base)
             }
             6 => {
                 let aggregates = self.columns(&MERGED, n);
