@@ -49,8 +49,12 @@ impl Backfill {
     /// The result: tables as they are, streams in the order of their epochs.
     pub(super) fn run(self, query: &mut Query, now_ms: i64, rejects: &mut StepRejects) -> Result<Changes> {
         let Self { tables, streams, progress, mut allowance, mut since } = self;
-        let rows: usize = tables.values().flat_map(|c| c.iter()).map(ChangeBatch::len).sum();
-        let mut out = query.step(&tables, now_ms, rejects)?;
+        let batches = || tables.values().flat_map(|c| c.iter());
+        let rows: usize = batches().map(ChangeBatch::len).sum();
+        // Tables come as a whole: state is about as large as they are.
+        let bytes: usize = batches().map(|batch| own_bytes(&batch.rows)).sum();
+        allowance.own.prepare(&allowance.relation, bytes as u64);
+        let mut out = step(query, &tables, now_ms, rejects, &allowance)?;
         progress.done.fetch_add(rows as u64, Ordering::Relaxed);
         check_memory(&mut allowance, query, &out)?;
         let by_epoch = query.needs_epochs();
@@ -59,7 +63,7 @@ impl Backfill {
         let (mut rows, mut unweighed) = (0, 0);
         while let Some(epoch) = history.next_epoch()? {
             if since.take_if(|since| epoch.epoch > *since).is_some() {
-                query.step(&std::mem::take(&mut pending), now_ms, rejects)?;
+                step(query, &std::mem::take(&mut pending), now_ms, rejects, &allowance)?;
                 out.clear();
                 (rows, *rejects) = (0, StepRejects::default());
             }
@@ -71,8 +75,7 @@ impl Backfill {
             if by_epoch || rows >= BACKFILL_ROWS {
                 // Where epochs count, so do their times: a source that was idle was idle then.
                 let at_ms = if by_epoch { epoch.now_ms } else { now_ms };
-                let step = || query.step(&std::mem::take(&mut pending), at_ms, rejects);
-                out.extend(spill::within(allowance.own.spills(), step)?);
+                out.extend(step(query, &std::mem::take(&mut pending), at_ms, rejects, &allowance)?);
                 progress.done.fetch_add(rows as u64, Ordering::Relaxed);
                 unweighed += std::mem::take(&mut rows);
                 if unweighed >= BACKFILL_ROWS {
@@ -81,7 +84,7 @@ impl Backfill {
                 }
             }
         }
-        out.extend(query.step(&pending, now_ms, rejects)?);
+        out.extend(step(query, &pending, now_ms, rejects, &allowance)?);
         if since.is_some() {
             // Nothing has come since.
             (out, *rejects) = (Vec::new(), StepRejects::default());
@@ -92,6 +95,16 @@ impl Backfill {
             None => Ok(out),
         }
     }
+}
+
+fn step(
+    query: &mut Query,
+    changes: &EpochChanges,
+    now_ms: i64,
+    rejects: &mut StepRejects,
+    allowance: &Allowance,
+) -> Result<Changes> {
+    spill::within(allowance.own.spills(), || query.step(changes, now_ms, rejects))
 }
 
 fn check_memory(allowance: &mut Allowance, query: &Query, out: &Changes) -> Result<()> {
