@@ -151,6 +151,7 @@ fn as_list(function: &Function) -> Option<Expr> {
         ("json_object_keys" | "jsonb_object_keys", [json]) => {
             Some(call("json_member_names", vec![json.clone()]))
         }
+        ("aclexplode", [acl]) => Some(call("acl_items", vec![acl.clone()])),
         ("string_to_table", _) => Some(call("string_to_array", arguments)),
         ("generate_subscripts", [array, dimension, rest @ ..]) => {
             let one = Expr::value(Value::Number("1".into(), false));

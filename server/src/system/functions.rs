@@ -17,6 +17,7 @@ use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 use executor::Engine;
 use planner::{Catalog, Privilege, Securable};
 
+use super::acl;
 use super::pg_catalog::{
     Definition, definition, index_column, oid_of, relation_bytes, relation_id, signature, source,
 };
@@ -444,6 +445,7 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
     functions.push(function("obj_description", DataType::Utf8, comments(engine)));
     functions.push(function("col_description", DataType::Utf8, column_comments(engine)));
     functions.push(function("pg_get_userbyid", DataType::Utf8, role_names(engine)));
+    functions.push(function("acl_items", acl::items_type(), acl::items(engine)));
     functions.push(function("millpond_has_privilege", DataType::Boolean, has_privilege(engine)));
     functions.push(function("pg_typeof", DataType::Utf8, |args, rows| {
         let name = args.first().map(|a| crate::pg::type_name(a.data_type()));

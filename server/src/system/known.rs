@@ -61,8 +61,11 @@ const KNOWN: [&str; 15] = [
 ];
 
 /// Functions in FROM whose rows are those of a relation.
-const ROWS_OF: [(&str, &str); 2] =
-    [("pg_show_all_settings", "pg_settings"), ("pg_get_keywords", "pg_get_keywords")];
+const ROWS_OF: [(&str, &str); 3] = [
+    ("pg_show_all_settings", "pg_settings"),
+    ("pg_get_keywords", "pg_get_keywords"),
+    ("pg_available_extensions", "pg_available_extensions"),
+];
 
 /// Whether a call of that name is one of them.
 pub(super) fn is_known(name: &str) -> bool {

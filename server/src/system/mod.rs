@@ -4,6 +4,7 @@
 //! the engine. Statements that touch the catalog alone are adapted to what DataFusion can plan;
 //! a statement over user data never is.
 
+mod acl;
 mod adapt;
 mod expressions;
 mod functions;
