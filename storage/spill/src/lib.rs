@@ -1,7 +1,7 @@
 //! Memory that lies in a file, for state that is larger than memory may be.
 //!
 //! A query that has more state than half of what it may have in memory runs inside of [`Room::within`]: what is
-//! allocated there lies in a file that is mapped ([`region`]), and the operating system moves pages of it to disk
+//! allocated there lies in a file that is mapped (`region.rs`), and the operating system moves pages of it to disk
 //! and back. A thread sees to it that no more of them are in memory than the rooms allow (`keeper.rs`). Invariant:
 //! code that runs inside cannot tell; without a file, or without room on its disk, memory is what it always was,
 //! and [`Room::is_full`] says so. Nobody reads the file after the process has ended: it has no name.
