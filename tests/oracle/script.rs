@@ -237,7 +237,13 @@ impl Script {
                     }
                 }
                 // What it becomes is known only when it runs.
-                Some(Act::Replace(_)) | None => {}
+                Some(Act::Replace(view)) => {
+                    self.named(view, |v| remark(&mut out, &format!("replaced: {}", v.name)))
+                }
+                None => {}
+            }
+            if let Some(shards) = epoch.restart {
+                remark(&mut out, &format!("a restart on {shards} shards"));
             }
         }
         self.views
@@ -262,6 +268,11 @@ impl Script {
     }
 }
 
+/// What happens and is no statement.
+fn remark(out: &mut String, text: &str) {
+    let _ = writeln!(out, "# {text}\n");
+}
+
 fn statement(out: &mut String, text: &str) {
     let _ = writeln!(out, "statement ok\n{text}\n");
 }
@@ -271,11 +282,11 @@ impl Epoch {
         let changes = (0..random.random_range(1..4)).map(|_| Change::random(random)).collect();
         let restart = random.random_bool(0.1).then(|| random.random_range(1..4));
         let act = match random.random_range(0..10) {
-            0 | 1 => Some(Act::Pause(random.random_range(0..4))),
-            2 => Some(Act::Replace(random.random_range(0..4))),
-            3 | 4 => Some(Act::ResumeAll),
-            5 => Some(Act::RenameAll),
-            6 => Some(Act::AddColumn),
+            0 => Some(Act::Pause(random.random_range(0..4))),
+            1 => Some(Act::Replace(random.random_range(0..4))),
+            2 | 3 => Some(Act::ResumeAll),
+            4 => Some(Act::RenameAll),
+            5 => Some(Act::AddColumn),
             _ => None,
         };
         Self { changes, act, passes_ms: random.random_range(0..8000), restart }

@@ -7,7 +7,7 @@ use crate::settings::display_name;
 use crate::system::SystemRelations;
 use crate::system::table::{Cell, Row};
 
-pub(super) const DATABASE: i64 = 5;
+pub(super) const DATABASE: i64 = 16_384;
 const DEFAULT_TABLESPACE: i64 = 1663;
 
 pub(super) fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
