@@ -109,7 +109,9 @@ impl VisitorMut for CatalogDialect {
                     count_from_one(root, access_chain);
                 }
             }
-            Expr::Subquery(query) if reads_empty(query) => *expr = null(DataType::Text),
+            Expr::Subquery(query) if reads_empty(query) => {
+                *expr = if counts(query) { number(0) } else { null(DataType::Text) };
+            }
             Expr::Subquery(query) if climbs_domains(query) => *expr = null(id_type()),
             Expr::Subquery(query) => {
                 drop_known(query);
@@ -223,6 +225,14 @@ fn letter_of_name(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
 /// its value is NULL.
 fn reads_empty(query: &Query) -> bool {
     matches!(query.body.as_ref(), SetExpr::Select(select) if select_reads_empty(select))
+}
+
+/// Whether a subquery counts: of nothing, that is 0.
+fn counts(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    matches!(select.projection.as_slice(), [SelectItem::UnnamedExpr(Expr::Function(function))
+        | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. }]
+        if function.name.to_string().to_lowercase().ends_with("count"))
 }
 
 /// The type of ids.
