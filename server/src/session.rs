@@ -105,8 +105,7 @@ pub(crate) struct Transaction {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     pub(crate) locks: HashMap<RelationId, OwnedRwLockWriteGuard<()>>,
     pub(crate) failed: bool,
-    /// Marks, each with how many writes came before it.
-    /// Names, and how many writes and cursors there were.
+    /// Marks, each with how many writes and cursors came before it.
     savepoints: Vec<(String, usize, u64)>,
     /// What listeners are told when it is committed.
     notifications: Vec<Notification>,

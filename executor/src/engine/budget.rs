@@ -16,7 +16,7 @@ const SMALLEST_SPILLING: u64 = 64 << 20;
 const ON_DISK: u64 = 16;
 
 /// The budget of one query.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Budget {
     limit: Option<u64>,
     /// Once it has come near its limit.

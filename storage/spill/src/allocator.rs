@@ -33,7 +33,7 @@ fn aligned(layout: Layout) -> c_int {
 /// # Safety
 /// The layout has a size.
 unsafe fn in_file(layout: Layout, flags: c_int) -> *mut u8 {
-    let Some(arena) = region::arena().filter(|_| is_inside()) else { return std::ptr::null_mut() };
+    let Some(arena) = region::arena() else { return std::ptr::null_mut() };
     // SAFETY: the size is not 0, and the arena is there as long as the process.
     let memory = unsafe { jemalloc::mallocx(layout.size(), arena | aligned(layout) | flags) };
     memory.cast()

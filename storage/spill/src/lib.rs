@@ -1,6 +1,6 @@
 //! Memory that lies in a file, for state that is larger than memory may be.
 //!
-//! A query that has more state than half of what it may have in memory runs inside of [`Room::within`]: what is
+//! A query that has more state than half of what it may have in memory runs inside of [`within`]: what is
 //! allocated there lies in a file that is mapped (`region.rs`), and the operating system moves pages of it to disk
 //! and back. A thread sees to it that no more of them are in memory than the rooms allow (`keeper.rs`). Invariant:
 //! code that runs inside cannot tell; without a file, or without room on its disk, memory is what it always was,
@@ -66,11 +66,6 @@ impl Room {
         }
         keeper::allow(resident);
         Some(Self { resident })
-    }
-
-    /// Runs `work`; what it allocates lies in the file.
-    pub fn within<R>(&self, work: impl FnOnce() -> R) -> R {
-        within(true, work)
     }
 
     /// Whether the disk had no room for more when there was last something to put there.

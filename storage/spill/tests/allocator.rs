@@ -100,7 +100,7 @@ fn what_was_written_is_read() {
     dropper.join().unwrap();
     assert!(!room.is_full());
     // Maps, text and what is aligned in its own way.
-    room.within(|| {
+    within(true, || {
         #[repr(align(256))]
         struct Wide(u8);
         let wide: Vec<Box<Wide>> = (0..100).map(|i| Box::new(Wide(i))).collect();
