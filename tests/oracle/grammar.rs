@@ -116,7 +116,7 @@ impl Grammar {
         let (below, condition) = (self.any(), self.predicate());
         let unique = self.unique();
         let columns = "x.id AS id, x.g AS g, x.v AS v, x.f AS f, x.ts AS ts";
-        let (query, from, is_unique) = match self.below(if self.large { 4 } else { 6 }) {
+        let (query, from, is_unique) = match self.below(if self.large { 4 } else { 8 }) {
             0 => (format!("SELECT {columns} FROM {unique} x{condition}"), vec![unique], true),
             1 => {
                 let first = format!(
@@ -130,7 +130,7 @@ impl Grammar {
                 let query = format!("SELECT {summed} FROM {below} x WHERE x.v IS NOT NULL GROUP BY x.v");
                 (query, vec![below], true)
             }
-            3 => {
+            3 | 6 => {
                 let query = format!("SELECT {columns} FROM s x{}", self.lasting_predicate());
                 self.bases.push(Base { name: name.into(), unique: false, depth: 1 });
                 return Made { kind: "STREAM", options: "", query };

@@ -17,7 +17,7 @@ use harness::{seed, times};
 use script::Script;
 
 /// Cases in which every cell of the coverage is certain to be reached.
-const ENOUGH: usize = 60;
+const ENOUGH: usize = 80;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn views_equal_the_batch_answer_at_every_epoch() {

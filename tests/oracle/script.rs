@@ -282,11 +282,11 @@ impl Epoch {
         let changes = (0..random.random_range(1..4)).map(|_| Change::random(random)).collect();
         let restart = random.random_bool(0.1).then(|| random.random_range(1..4));
         let act = match random.random_range(0..10) {
-            0 => Some(Act::Pause(random.random_range(0..4))),
-            1 => Some(Act::Replace(random.random_range(0..4))),
-            2 | 3 => Some(Act::ResumeAll),
-            4 => Some(Act::RenameAll),
-            5 => Some(Act::AddColumn),
+            0 | 1 => Some(Act::Pause(random.random_range(0..4))),
+            2 => Some(Act::Replace(random.random_range(0..4))),
+            3 | 4 => Some(Act::ResumeAll),
+            5 => Some(Act::RenameAll),
+            6 => Some(Act::AddColumn),
             _ => None,
         };
         Self { changes, act, passes_ms: random.random_range(0..8000), restart }

@@ -190,25 +190,31 @@ impl View {
         let Some(store) = self.store.clone() else {
             return self.keep([first, result].concat(), now_ms);
         };
-        let mut all = first;
-        for batch in result {
-            all.push(self.full_layout(batch, now_ms)?);
-        }
-        let all = consolidate(&nullable(&self.relation.full_schema()), all)?;
+        store.apply(&first)?;
+        let rest = self.laid_out(result, now_ms)?;
+        store.apply(&rest)?;
+        let all = consolidate(&nullable(&self.relation.full_schema()), [first, rest].concat())?;
         self.status.rows_out += all.iter().map(|b| b.len() as u64).sum::<u64>();
-        store.apply(&all)?;
         Ok(all)
     }
 
     /// What a table's rows have to change by to be `result`.
     pub(super) fn difference(&self, result: Changes, now_ms: i64) -> Result<Changes> {
         let Some(store) = &self.store else { return Ok(result) };
-        let mut all = result.into_iter().map(|b| self.full_layout(b, now_ms)).collect::<Result<Vec<_>>>()?;
+        let timed = result.iter().all(|batch| self.has_times(batch));
+        let (mut all, width) = match timed {
+            true => (self.laid_out(result, now_ms)?, store.width()),
+            false => (result, self.relation.columns.len()),
+        };
+        let own: Vec<usize> = (0..width).collect();
         for rows in store.version().batches()? {
             let weights = Int64Array::from_value(-1, rows.num_rows());
-            all.push(ChangeBatch::weighted(rows, weights));
+            all.push(ChangeBatch::weighted(rows.project(&own)?, weights));
         }
-        consolidate(&nullable(&self.relation.full_schema()), all)
+        match timed {
+            true => consolidate(&nullable(&self.relation.full_schema()), all),
+            false => self.stamped(all, now_ms),
+        }
     }
 
     /// Takes note of how its operators do.
@@ -356,16 +362,49 @@ impl View {
     /// Brings changes of the query's result to where readers find them: a table's to its rows. Returns
     /// a table's in its layout, a stream's as a topic of columns has them.
     pub(crate) fn keep(&mut self, changes: Changes, now_ms: i64) -> Result<Changes> {
-        let mut kept = Vec::with_capacity(changes.len());
-        for batch in changes {
-            let batch = self.full_layout(batch, now_ms)?;
-            self.status.rows_out += batch.len() as u64;
-            kept.push(batch);
-        }
+        let kept = self.laid_out(changes, now_ms)?;
+        self.status.rows_out += kept.iter().map(|batch| batch.len() as u64).sum::<u64>();
         if let Some(store) = &self.store {
             store.apply(&kept)?;
         }
         Ok(kept)
+    }
+
+    /// What the query brings, in the relation's layout.
+    fn laid_out(&self, changes: Changes, now_ms: i64) -> Result<Changes> {
+        if self.store.is_some() && !changes.iter().all(|batch| self.has_times(batch)) {
+            return self.stamped(changes, now_ms);
+        }
+        changes.into_iter().map(|batch| self.full_layout(batch, now_ms)).collect()
+    }
+
+    /// Whether rows of a result have a time, unless the relation's have none.
+    fn has_times(&self, batch: &ChangeBatch) -> bool {
+        let width = self.relation.columns.len();
+        batch.rows.num_columns() > width || self.relation.full_schema().fields().len() == width
+    }
+
+    /// A table's changes with times that the query does not know: rows come now, and go with the time that they
+    /// came at.
+    fn stamped(&self, changes: Changes, now_ms: i64) -> Result<Changes> {
+        let Some(store) = &self.store else { return Ok(changes) };
+        let width = self.relation.columns.len();
+        let own = nullable(&self.relation.full_schema().project(&(0..width).collect::<Vec<_>>())?);
+        let stamp = |batch: ChangeBatch| -> Result<ChangeBatch> {
+            let goes: Vec<u32> =
+                (0u32..).take(batch.len()).filter(|row| batch.weight(*row as usize) < 0).collect();
+            let gone = take_rows(&batch.rows, &UInt32Array::from(goes.clone()))?;
+            let came_at = store.look_up(&gone, width)?;
+            let mut times = vec![now_ms; batch.len()];
+            for (row, time) in goes.into_iter().zip(came_at.as_primitive::<Int64Type>()) {
+                times[row as usize] = time.unwrap_or(now_ms);
+            }
+            let mut columns = batch.rows.columns().to_vec();
+            columns.push(Arc::new(Int64Array::from(times)));
+            let schema = nullable(&self.relation.full_schema());
+            Ok(batch.with_rows(RecordBatch::try_new(schema, columns)?))
+        };
+        consolidate(&own, changes)?.into_iter().map(stamp).collect()
     }
 
     /// A result batch in the relation's layout: own columns and, where rows have one, the time.

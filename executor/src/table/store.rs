@@ -254,6 +254,22 @@ impl TableStore {
             + inner.chunks.iter().flatten().map(ChunkState::bytes).sum::<usize>()
     }
 
+    /// A column of the rows that have the keys of `rows`, which may lack columns behind the key.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when a row is not there.
+    pub(crate) fn look_up(&self, rows: &RecordBatch, column: usize) -> Result<ArrayRef> {
+        let inner = self.0.read();
+        if !inner.unique {
+            return Err(Error::bug("table", "rows of a bag are looked up by key"));
+        }
+        let keys = inner.row_keys(rows)?;
+        let found = |row| keys.find(&inner.index, row).ok_or_else(missing);
+        let slots = (0..rows.num_rows()).map(found).collect::<Result<Vec<_>>>()?;
+        let columns = TableReader(inner).columns(&slots, &[column])?;
+        Ok(Arc::clone(&columns[0]))
+    }
+
     /// The rows as they are now, to be found by key.
     pub(crate) fn reader(&self) -> TableReader<'_> {
         TableReader(self.0.read())
