@@ -201,19 +201,19 @@ impl View {
     /// What a table's rows have to change by to be `result`.
     pub(super) fn difference(&self, result: Changes, now_ms: i64) -> Result<Changes> {
         let Some(store) = &self.store else { return Ok(result) };
-        let timed = result.iter().all(|batch| self.has_times(batch));
-        let (mut all, width) = match timed {
+        let has_times = has_times(store, &result);
+        let (mut all, width) = match has_times {
             true => (self.laid_out(result, now_ms)?, store.width()),
             false => (result, self.relation.columns.len()),
         };
-        let own: Vec<usize> = (0..width).collect();
+        let columns: Vec<usize> = (0..width).collect();
         for rows in store.version().batches()? {
             let weights = Int64Array::from_value(-1, rows.num_rows());
-            all.push(ChangeBatch::weighted(rows.project(&own)?, weights));
+            all.push(ChangeBatch::weighted(rows.project(&columns)?, weights));
         }
-        match timed {
+        match has_times {
             true => consolidate(&nullable(&self.relation.full_schema()), all),
-            false => self.stamped(all, now_ms),
+            false => self.stamped(store, all, now_ms),
         }
     }
 
@@ -372,37 +372,29 @@ impl View {
 
     /// What the query brings, in the relation's layout.
     fn laid_out(&self, changes: Changes, now_ms: i64) -> Result<Changes> {
-        if self.store.is_some() && !changes.iter().all(|batch| self.has_times(batch)) {
-            return self.stamped(changes, now_ms);
+        match &self.store {
+            Some(store) if !has_times(store, &changes) => self.stamped(store, changes, now_ms),
+            _ => changes.into_iter().map(|batch| self.full_layout(batch, now_ms)).collect(),
         }
-        changes.into_iter().map(|batch| self.full_layout(batch, now_ms)).collect()
-    }
-
-    /// Whether rows of a result have a time, unless the relation's have none.
-    fn has_times(&self, batch: &ChangeBatch) -> bool {
-        let width = self.relation.columns.len();
-        batch.rows.num_columns() > width || self.relation.full_schema().fields().len() == width
     }
 
     /// A table's changes with times that the query does not know: rows come now, and go with the time that they
     /// came at.
-    fn stamped(&self, changes: Changes, now_ms: i64) -> Result<Changes> {
-        let Some(store) = &self.store else { return Ok(changes) };
+    fn stamped(&self, store: &TableStore, changes: Changes, now_ms: i64) -> Result<Changes> {
+        let schema = nullable(&self.relation.full_schema());
         let width = self.relation.columns.len();
-        let own = nullable(&self.relation.full_schema().project(&(0..width).collect::<Vec<_>>())?);
+        let own = Arc::new(schema.project(&(0..width).collect::<Vec<_>>())?);
         let stamp = |batch: ChangeBatch| -> Result<ChangeBatch> {
-            let goes: Vec<u32> =
+            let goes: UInt32Array =
                 (0u32..).take(batch.len()).filter(|row| batch.weight(*row as usize) < 0).collect();
-            let gone = take_rows(&batch.rows, &UInt32Array::from(goes.clone()))?;
-            let came_at = store.look_up(&gone, width)?;
+            let came_at = store.column_of(&take_rows(&batch.rows, &goes)?, width)?;
             let mut times = vec![now_ms; batch.len()];
-            for (row, time) in goes.into_iter().zip(came_at.as_primitive::<Int64Type>()) {
-                times[row as usize] = time.unwrap_or(now_ms);
+            for (row, time) in goes.values().iter().zip(came_at.as_primitive::<Int64Type>()) {
+                times[*row as usize] = time.unwrap_or(now_ms);
             }
             let mut columns = batch.rows.columns().to_vec();
             columns.push(Arc::new(Int64Array::from(times)));
-            let schema = nullable(&self.relation.full_schema());
-            Ok(batch.with_rows(RecordBatch::try_new(schema, columns)?))
+            Ok(batch.with_rows(RecordBatch::try_new(Arc::clone(&schema), columns)?))
         };
         consolidate(&own, changes)?.into_iter().map(stamp).collect()
     }
@@ -436,6 +428,12 @@ impl View {
         }
         Ok(ChangeBatch::inserted(RecordBatch::try_new(topic_schema(&self.relation), columns)?))
     }
+}
+
+/// Whether a result has all that its table keeps: the time of each row too, where rows have one.
+fn has_times(store: &TableStore, result: &Changes) -> bool {
+    let width = store.width();
+    result.iter().all(|batch| batch.rows.num_columns() >= width)
 }
 
 /// Changes out of what a table's topic of columns keeps.

@@ -258,7 +258,7 @@ impl TableStore {
     ///
     /// # Errors
     /// [`Error::Bug`] when a row is not there.
-    pub(crate) fn look_up(&self, rows: &RecordBatch, column: usize) -> Result<ArrayRef> {
+    pub(crate) fn column_of(&self, rows: &RecordBatch, column: usize) -> Result<ArrayRef> {
         let inner = self.0.read();
         if !inner.unique {
             return Err(Error::bug("table", "rows of a bag are looked up by key"));
