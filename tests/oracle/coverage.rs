@@ -11,6 +11,9 @@ pub const HELD_ELSEWHERE: [&str; 5] = ["Lookup 0", "Lookup 1", "EmitFinal 0", "E
 /// Operators over what only comes.
 const NOTHING_GOES: [&str; 1] = ["SessionAggregate 0"];
 
+/// Joins that find the rows of one side in a table.
+const LOOKED_UP: &str = "Join that looks up";
+
 /// Functions of groups that must be reached as well.
 const FUNCTIONS: [&str; 10] = [
     "avg",
@@ -45,7 +48,8 @@ impl Coverage {
         for (node, (position, input)) in node_inputs {
             let Some(below) = status.operators.get(*input) else { continue };
             let came = below.rows_out - below.rows_retracted;
-            for name in names(&node.kind, position) {
+            let looked_up = dataflow.shared_side(node).map(|_| format!("{LOOKED_UP} {position}"));
+            for name in names(&node.kind, position).into_iter().chain(looked_up) {
                 let cell = self.cells.entry(name).or_default();
                 cell[0] += came;
                 cell[1] += below.rows_retracted;
@@ -70,8 +74,10 @@ impl Coverage {
         let reached = |cell: &String| self.cells.get(cell).copied().unwrap_or_default();
         let cells = cells.filter(|cell| !HELD_ELSEWHERE.contains(&cell.as_str()));
         let functions = FUNCTIONS.iter().map(|name| format!("Aggregate {name}"));
+        let looked_up = (0..2).map(|i| format!("{LOOKED_UP} {i}"));
         cells
             .chain(functions)
+            .chain(looked_up)
             .flat_map(|cell| {
                 let [came, went] = reached(&cell);
                 let went = if NOTHING_GOES.contains(&cell.as_str()) { 1 } else { went };

@@ -183,8 +183,11 @@ impl Script {
             [0, 0, 0, 0, EPOCHS / 2, EPOCHS / 2].into_iter().enumerate().map(view).collect();
         let mut epochs: Vec<Epoch> = (0..EPOCHS).map(|_| Epoch::random(random)).collect();
         if large {
-            let rows = rows(random, LARGE_ROWS);
-            epochs[EPOCHS / 3].changes.push(Change { relation: "s", deletes: false, rows });
+            // In two batches, so that equal rows come in both.
+            for _ in 0..2 {
+                let rows = rows(random, LARGE_ROWS / 2);
+                epochs[EPOCHS / 3].changes.push(Change { relation: "s", deletes: false, rows });
+            }
         }
         let insert = |_| Insert {
             after: random.random_range(0..EPOCHS),

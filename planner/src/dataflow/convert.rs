@@ -133,7 +133,7 @@ impl Converter {
     pub(super) fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
         match plan {
             LogicalPlan::TableScan(scan) if is_series(scan) => Ok(self.values(plan)),
-            LogicalPlan::TableScan(scan) => self.source(scan),
+            LogicalPlan::TableScan(scan) => self.source(scan, &scan.projected_schema),
             LogicalPlan::Filter(filter) => {
                 refuse_subqueries(&filter.predicate)?;
                 let input = match self.first_numbered(filter)? {
@@ -150,11 +150,15 @@ impl Converter {
                 projection.expr.iter().try_for_each(refuse_subqueries)?;
                 Ok(self.push(NodeKind::Project(projection.expr.clone()), vec![input], plan.schema()))
             }
-            LogicalPlan::SubqueryAlias(alias) => {
-                let input = self.node(&alias.input)?;
-                // Same rows under other names.
-                self.relabel(input, plan.schema())
-            }
+            LogicalPlan::SubqueryAlias(alias) => match alias.input.as_ref() {
+                // With another name, it is still the relation: a join may look rows up in it.
+                LogicalPlan::TableScan(scan) if !is_series(scan) => self.source(scan, plan.schema()),
+                input => {
+                    let input = self.node(input)?;
+                    // Same rows under other names.
+                    self.relabel(input, plan.schema())
+                }
+            },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => {
@@ -211,7 +215,7 @@ impl Converter {
         self.push(NodeKind::Values(Arc::new(plan.clone())), Vec::new(), plan.schema())
     }
 
-    fn source(&mut self, scan: &logical::TableScan) -> Result<NodeId> {
+    fn source(&mut self, scan: &logical::TableScan, schema: &DFSchemaRef) -> Result<NodeId> {
         let source: &dyn std::any::Any = scan.source.as_ref();
         let Some(source) = source.downcast_ref::<RelationSource>() else {
             return Err(Error::continuous(
@@ -222,7 +226,7 @@ impl Converter {
         let columns =
             scan.projection.clone().unwrap_or_else(|| (0..scan.projected_schema.fields().len()).collect());
         let kind = NodeKind::Source { relation: Arc::clone(&source.relation), columns };
-        Ok(self.push(kind, Vec::new(), &scan.projected_schema))
+        Ok(self.push(kind, Vec::new(), schema))
     }
 
     fn relabel(&mut self, input: NodeId, schema: &DFSchemaRef) -> Result<NodeId> {
