@@ -14,12 +14,10 @@ use datafusion::arrow::array::{
     TimestampMicrosecondBuilder,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
-use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, FieldRef, Fields, Time64MicrosecondType, TimeUnit,
-};
+use datafusion::arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
+use datafusion::arrow::datatypes::{DataType, Date32Type, FieldRef, Fields, Time64MicrosecondType, TimeUnit};
 
-use planner::Column;
+use planner::{Column, parse_numeric};
 use sql::TextType;
 
 use super::plain_type::plain_type;
@@ -325,7 +323,7 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     if !has_exponent && fraction.len() > usize::from(scale.unsigned_abs()) {
         return None;
     }
-    parse_decimal::<Decimal128Type>(text, precision, scale).ok()
+    parse_numeric(text, precision, scale)
 }
 
 fn date(text: &str) -> Option<i32> {
@@ -347,6 +345,6 @@ fn micros(text: &str) -> Option<i64> {
     if let Ok(ms) = text.parse::<i64>() {
         return ms.checked_mul(1000);
     }
-    let us = parse_decimal::<Decimal128Type>(text, 38, 3).ok()?;
+    let us = parse_numeric(text, 38, 3)?;
     i64::try_from(us).ok()
 }

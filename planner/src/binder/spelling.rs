@@ -129,13 +129,17 @@ pub(super) fn expression(expr: &mut Expr) {
                 **right = array;
             }
         }
-        // A text where a place should be is a pattern.
-        Expr::Substring { expr: text, substring_from: Some(from), substring_for: None, .. } => {
-            if let Expr::Value(pattern) = from.as_ref()
-                && matches!(pattern.value, Value::SingleQuotedString(_))
-            {
-                *expr = call("substring_pattern", vec![text.as_ref().clone(), from.as_ref().clone()]);
-            }
+        Expr::Substring { expr: text, substring_from, substring_for, .. } => {
+            let from = substring_from.take().unwrap_or_else(|| Box::new(Expr::value(Value::Number("1".into(), false))));
+            // A text where a place should be is a pattern.
+            let is_pattern =
+                matches!(from.as_ref(), Expr::Value(v) if matches!(v.value, Value::SingleQuotedString(_)));
+            let function = if is_pattern && substring_for.is_none() { "substring_pattern" } else { "substr" };
+            let length = substring_for.take().map(|length| *length);
+            *expr = call(function, [text.as_ref().clone(), *from].into_iter().chain(length).collect());
+        }
+        Expr::Position { expr: sought, r#in: text } => {
+            *expr = call("strpos", vec![text.as_ref().clone(), sought.as_ref().clone()]);
         }
         // Its patterns are of their own kind.
         Expr::SimilarTo { negated, expr: text, pattern, escape_char } => {

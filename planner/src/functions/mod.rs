@@ -2,6 +2,7 @@
 //! PostgreSQL's where theirs are missing or mean something else.
 
 mod arrays;
+mod byte_strings;
 mod checked;
 mod checked_sum;
 mod comparable;
@@ -20,6 +21,7 @@ mod mode;
 mod null_counts;
 mod number_template;
 mod numeric;
+mod numeric_text;
 mod regexp;
 mod scalar;
 mod single_row;
@@ -56,6 +58,7 @@ pub(crate) use ksql_times::UNITS as TIME_UNITS;
 use numeric::NumericPlanner;
 pub(crate) use numeric::rounded;
 pub use numeric::{is_rounded, rounded_values};
+pub use numeric_text::parse_numeric;
 pub use scalar::scalar_function;
 pub(crate) use single_row::{SINGLE_ROW, single_row};
 pub use text_arrays::read_lists;
@@ -90,6 +93,7 @@ pub fn session_state(partitions: usize) -> SessionState {
         .with_physical_optimizer_rules(physical_rules())
         .build();
     let own = [
+        byte_strings::functions(),
         checked::functions(),
         digest::functions(),
         interval::functions(),
@@ -106,7 +110,7 @@ pub fn session_state(partitions: usize) -> SessionState {
         text_types::functions(),
         text_arrays::functions(),
         time::functions(),
-        vec![value_text::text_out(), within::function()],
+        vec![numeric_text::numeric_in(), value_text::text_out(), within::function()],
     ]
     .concat();
     for function in own {

@@ -23,6 +23,7 @@ use sql::{TextType, UUID};
 
 use super::json::jsonb_text;
 use super::numeric::{is_rounded, rounded};
+use super::numeric_text::as_numeric;
 use super::scalar::{scalar_function, text_function};
 use super::text::bytes_of_text;
 use super::text_arrays;
@@ -240,6 +241,12 @@ fn read_text(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Cast(cast) if is_list(cast.field.data_type()) && is(&cast.expr, DataType::is_string) => {
             Transformed::yes(text_arrays::as_list(*cast.expr, cast.field.data_type())?)
+        }
+        Expr::Cast(cast)
+            if matches!(cast.field.data_type(), DataType::Decimal128(..))
+                && is(&cast.expr, DataType::is_string) =>
+        {
+            Transformed::yes(as_numeric(*cast.expr, cast.field.data_type())?)
         }
         Expr::Cast(cast) if cast.field.data_type().is_string() && is(&cast.expr, is_written_apart) => {
             Transformed::yes(text_out().call(vec![*cast.expr]))

@@ -340,9 +340,18 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
                     self.fail(&error).await?;
                     self.ready().await?;
                 }
-                Some(Ok(message)) => self.message(message).await?,
+                Some(Ok(message)) => self.guarded_message(message).await?,
             }
         }
+    }
+
+    /// A panic outside of a statement ends the connection, and says so.
+    async fn guarded_message(&mut self, message: Frontend) -> Result<(), WireError> {
+        if let Ok(done) = std::panic::AssertUnwindSafe(self.message(message)).catch_unwind().await {
+            return done;
+        }
+        tracing::error!("a message panicked");
+        self.fail(&WireError::new("XX000", "internal error: the connection ends").fatal()).await
     }
 
     fn put(&mut self, message: Backend) {
@@ -622,13 +631,13 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             match message {
                 Some(Ok(Frontend::CopyData(data))) => {
                     if failed.is_none() {
-                        failed = copy.push(&self.session, &data.data).err();
+                        failed = guarded(async { copy.push(&self.session, &data.data) }).await.err();
                     }
                 }
                 Some(Ok(Frontend::CopyDone(_))) => {
                     return match failed {
                         Some(error) => Err(error),
-                        None => copy.finish(&mut self.session).await,
+                        None => guarded(copy.finish(&mut self.session)).await,
                     };
                 }
                 Some(Ok(Frontend::CopyFail(fail))) => {

@@ -10,10 +10,8 @@ use datafusion::arrow::array::builder::{
 };
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast_with_options;
-use datafusion::arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
-use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, SchemaRef, Time64MicrosecondType, TimeUnit,
-};
+use datafusion::arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
+use datafusion::arrow::datatypes::{DataType, Date32Type, Field, SchemaRef, Time64MicrosecondType, TimeUnit};
 use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use sql::TextType;
 
@@ -132,10 +130,8 @@ impl ColumnBuilder {
                 b.append_value(trimmed.parse().map_err(|_| invalid("double precision", text))?)
             }
             Self::Decimal(b, p, s) => {
-                b.append_value(
-                    parse_decimal::<Decimal128Type>(trimmed, *p, *s)
-                        .map_err(|_| numeric_error(trimmed, text, *p, *s))?,
-                );
+                let number = planner::parse_numeric(trimmed, *p, *s);
+                b.append_value(number.ok_or_else(|| numeric_error(trimmed, text, *p, *s))?);
             }
             Self::Bytes(b) => b.append_value(bytea(text).ok_or_else(|| invalid("bytea", text))?),
             Self::Date(b) => b.append_value(
@@ -350,7 +346,8 @@ fn integer<T: std::str::FromStr>(trimmed: &str, name: &str, text: &str) -> Resul
 }
 
 fn numeric_error(trimmed: &str, text: &str, precision: u8, scale: i8) -> WireError {
-    if trimmed.parse::<f64>().is_ok_and(f64::is_finite) {
+    // Whatever is the number of a double is one, however large.
+    if trimmed.parse::<f64>().is_ok() && trimmed.contains(|c: char| c.is_ascii_digit()) {
         let name = type_name(&DataType::Decimal128(precision, scale));
         return WireError::new("22003", format!("value \"{}\" is out of range for type {name}", short(text)));
     }
