@@ -30,6 +30,8 @@ const NAMES: [(&str, &str); 13] = [
     ("from_unixtime", "to_timestamp_millis"),
     ("sign", "signum"),
 ];
+/// Aggregates that make a list.
+const LISTS: [&str; 2] = ["collect_list", "collect_set"];
 /// Functions that look at the offset of a row.
 const BY_OFFSET: [&str; 2] = ["latest_by_offset", "earliest_by_offset"];
 
@@ -55,6 +57,17 @@ pub(super) fn is_aggregate(function: &Function) -> bool {
 /// Whether a call looks at the offset of rows, which is then there.
 pub(super) fn needs_offset(function: &Function) -> bool {
     BY_OFFSET.contains(&name_of(&function.name).as_str())
+}
+
+/// Whether a call makes a list of a group's values.
+pub(super) fn collects(function: &Function) -> bool {
+    LISTS.contains(&name_of(&function.name).as_str())
+}
+
+/// The order in which the rows of a stream came.
+pub(super) fn arrival() -> Vec<OrderByExpr> {
+    let column = |name: &str| ordered(&Expr::Identifier(Ident::new(name)), true);
+    vec![column("rowoffset"), column("rowpartition")]
 }
 
 /// The same call in other words; None for one that needs none.
@@ -114,14 +127,31 @@ pub(super) fn rewritten(function: &mut Function) -> Option<Expr> {
         ("count_distinct", [value]) => {
             Some(aggregate("count", value, true, None, function.filter.as_deref()))
         }
-        ("collect_set", [value]) => {
-            let order = Some(vec![ordered(value, true)]);
-            Some(aggregate("array_agg", value, true, order, function.filter.as_deref()))
-        }
+        ("collect_set", [value]) => match order_of(function) {
+            Some(order) => {
+                let all = aggregate("array_agg", value, false, Some(order), function.filter.as_deref());
+                Some(call("array_distinct", vec![all]))
+            }
+            None => {
+                let order = Some(vec![ordered(value, true)]);
+                Some(aggregate("array_agg", value, true, order, function.filter.as_deref()))
+            }
+        },
         ("topk" | "topkdistinct", [value, k]) => {
             let filter = is_there(value, function.filter.as_deref());
             let order = Some(vec![ordered(value, false)]);
             let sorted = aggregate("array_agg", value, name == "topkdistinct", order, Some(&filter));
+            Some(call("array_slice", vec![sorted, number("1"), k.clone()]))
+        }
+        // With more columns, those of the rows with the largest values.
+        ("topk", [value, others @ .., k]) if !others.is_empty() => {
+            let filter = is_there(value, function.filter.as_deref());
+            let text = |text: String| Expr::value(Value::SingleQuotedString(text));
+            let named = others.iter().enumerate().map(|(n, other)| [text(format!("col{n}")), other.clone()]);
+            let first = [text("sort_col".to_owned()), value.clone()];
+            let row = call("named_struct", first.into_iter().chain(named.flatten()).collect());
+            let sorted =
+                aggregate("array_agg", &row, false, Some(vec![ordered(value, false)]), Some(&filter));
             Some(call("array_slice", vec![sorted, number("1"), k.clone()]))
         }
         ("attr", [value]) => Some(attribute(value, function.filter.as_deref())),
@@ -198,8 +228,7 @@ fn by_offset(latest: bool, value: &Expr, rest: &[Expr], filter: Option<&Expr>) -
         _ => return None,
     };
     let filter = if ignores { Some(is_there(value, filter)) } else { filter.cloned() };
-    let column = |name: &str| ordered(&Expr::Identifier(Ident::new(name)), true);
-    let order = Some(vec![column("rowoffset"), column("rowpartition")]);
+    let order = Some(arrival());
     let Some(count) = count else {
         let function = if latest { "last_value" } else { "first_value" };
         return Some(aggregate(function, value, false, order, filter.as_ref()));
@@ -211,6 +240,15 @@ fn by_offset(latest: bool, value: &Expr, rest: &[Expr], filter: Option<&Expr>) -
     };
     let some = call("array_slice", vec![all, from, to]);
     Some(call("coalesce", vec![some, call("make_array", Vec::new())]))
+}
+
+/// ORDER BY inside of a call.
+fn order_of(function: &Function) -> Option<Vec<OrderByExpr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    list.clauses.iter().find_map(|clause| match clause {
+        FunctionArgumentClause::OrderBy(order) => Some(order.clone()),
+        _ => None,
+    })
 }
 
 /// The value that all rows have; NULL when they differ.
@@ -262,7 +300,7 @@ fn ordered(expr: &Expr, ascending: bool) -> OrderByExpr {
     OrderByExpr { expr: expr.clone(), options, with_fill: None }
 }
 
-fn number(text: &str) -> Expr {
+pub(super) fn number(text: &str) -> Expr {
     Expr::value(Value::Number(text.into(), false))
 }
 

@@ -1,6 +1,7 @@
 //! From a syntax tree to a DataFusion logical plan: names, pseudo-columns, windows, column names.
 
 mod arguments;
+mod arrival;
 mod asof;
 mod calls;
 mod ksql;
@@ -12,6 +13,7 @@ mod pseudo;
 mod rewrite;
 mod single_row;
 mod spelling;
+mod struct_fields;
 mod subquery;
 mod table_functions;
 mod unions;
@@ -160,6 +162,8 @@ impl<'a> Binder<'a> {
         options: BindOptions,
     ) -> Result<(LogicalPlan, Vec<RelationId>)> {
         let mut tree = query.ast.as_ref().clone();
+        // Nothing breaks it off.
+        let _ = tree.visit(&mut arrival::InOrderOfArrival::new(self.catalog));
         let pseudo = options.row_time || options.table_time || pseudo::mentions(&tree);
         let mut rewrite = rewrite::Rewrite::new(
             self.catalog,

@@ -13,8 +13,8 @@ use sql::sqlparser::ast::{
 };
 
 use super::{
-    BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, subquery, table_functions, using,
-    whole_row,
+    BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, struct_fields, subquery,
+    table_functions, using, whole_row,
     windows::{self, Bounds},
 };
 use crate::catalog::{Catalog, Relation, VALUELESS};
@@ -97,6 +97,7 @@ impl<'a> Rewrite<'a> {
         whole_row::apply(select, &|factor| self.factor(factor));
         as_of(select)?;
         subquery::out_of_joins(select);
+        struct_fields::expand(select, self.catalog)?;
         self.pseudo |= clauses.window.is_some() || within;
         let numbered = outermost && self.options.numbered_columns;
         if self.pseudo || numbered {

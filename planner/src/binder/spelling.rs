@@ -130,7 +130,7 @@ pub(super) fn expression(expr: &mut Expr) {
             }
         }
         Expr::Substring { expr: text, substring_from, substring_for, .. } => {
-            let from = substring_from.take().unwrap_or_else(|| Box::new(Expr::value(Value::Number("1".into(), false))));
+            let from = substring_from.take().unwrap_or_else(|| Box::new(ksql::number("1")));
             // A text where a place should be is a pattern.
             let is_pattern =
                 matches!(from.as_ref(), Expr::Value(v) if matches!(v.value, Value::SingleQuotedString(_)));

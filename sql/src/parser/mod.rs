@@ -100,11 +100,25 @@ pub fn fold(ident: &Ident) -> String {
 }
 
 fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
-    Tokenizer::new(&MillpondDialect, text).tokenize_with_location().map_err(|error| Error::Syntax {
+    let tokens = Tokenizer::new(&MillpondDialect, text).tokenize_with_location();
+    let tokens = tokens.map_err(|error| Error::Syntax {
         message: format!("syntax error: {}", error.message),
         position: position::of(text, error.location),
         hint: None,
-    })
+    })?;
+    Ok(tokens.into_iter().flat_map(all_fields).collect())
+}
+
+/// `->*` is an arrow and the name `*`: all fields of a struct.
+fn all_fields(token: TokenWithSpan) -> Vec<TokenWithSpan> {
+    let TokenWithSpan { token, span } = token;
+    match token {
+        Token::CustomBinaryOperator(operator) if operator == "->*" => {
+            let name = Token::make_word("*", Some('"'));
+            [Token::Arrow, name].map(|token| TokenWithSpan { token, span }).into()
+        }
+        token => vec![TokenWithSpan { token, span }],
+    }
 }
 
 fn slice(text: &str, first: &TokenWithSpan, last: &TokenWithSpan) -> String {
