@@ -170,6 +170,75 @@ async fn everybody_may_do_what_was_granted_and_nothing_else() {
     println!("{cells} cells, no leak");
 }
 
+/// Ways to a relation's rows, each of which shows `v`.
+const WAYS: [&str; 9] = [
+    "SELECT v FROM {}",
+    "TABLE {}",
+    "SELECT x.v FROM (SELECT * FROM {}) x",
+    "WITH x AS (SELECT * FROM {}) SELECT v FROM x",
+    "SELECT max(v) FROM {} GROUP BY v",
+    "SELECT (SELECT v FROM {} y WHERE y.id = x.id) FROM {} x",
+    "SELECT v FROM {} WHERE id = 2",
+    "SELECT {} FROM {}",
+    "EXPLAIN SELECT v FROM {}",
+];
+
+/// Whatever a role asks, and however, it is shown no row that its policies do not show it.
+#[tokio::test]
+async fn no_way_leads_around_a_policy() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path());
+    let admin = server.connect().await;
+    run(&admin, &["CREATE USER ann"]).await;
+    for (_, name, create) in RELATIONS {
+        run(&admin, &[create]).await;
+        let policy = format!("CREATE POLICY p ON {name} FOR SELECT USING (id = 1)");
+        let grant = format!("GRANT ALL ON {name} TO ann");
+        run(&admin, &[&policy, &grant, &format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")]).await;
+    }
+    for name in ["t", "s"] {
+        run(&admin, &[&format!("INSERT INTO {name} VALUES (1, 'shown'), (2, 'hidden')")]).await;
+    }
+    for _ in 0..2 {
+        let client = log_in(&server, "ann", None).await.unwrap();
+        for (_, name, _) in RELATIONS {
+            for way in WAYS {
+                let said = rows(&client, &way.replace("{}", name)).await.join(" ");
+                assert!(!said.contains("hidden"), "{way} of {name}: {said}");
+                let shows = !way.contains("id = 2") && !way.starts_with("EXPLAIN");
+                assert_eq!(said.contains("shown"), shows, "{way} of {name}: {said}");
+            }
+            for copy in ["COPY {} TO STDOUT", "COPY (SELECT v FROM {}) TO STDOUT"] {
+                let data = client.copy_out(&copy.replace("{}", name)).await.unwrap();
+                let data = data.try_collect::<Vec<_>>().await.unwrap().concat();
+                assert_eq!(String::from_utf8_lossy(&data).matches("shown").count(), 1, "{copy} of {name}");
+                assert!(!String::from_utf8_lossy(&data).contains("hidden"), "{copy} of {name}");
+            }
+            let pushed = format!("SELECT v FROM {name} EMIT CHANGES LIMIT 1");
+            assert_eq!(rows(&client, &pushed).await, ["shown"]);
+            let look_up = client.prepare(&format!("SELECT v FROM {name} WHERE id = $1")).await.unwrap();
+            assert_eq!(client.query(&look_up, &[&1]).await.unwrap().len(), 1);
+            assert!(client.query(&look_up, &[&2]).await.unwrap().is_empty());
+            let writes = [
+                format!("INSERT INTO {name} VALUES (3, 'x')"),
+                format!("DELETE FROM {name}"),
+                format!("UPDATE {name} SET v = 'x' RETURNING v"),
+                format!("CREATE MATERIALIZED VIEW x AS SELECT v FROM {name}"),
+                format!("CREATE VIEW x AS SELECT v FROM {name}"),
+                format!("CREATE POLICY q ON {name} FOR SELECT USING (true)"),
+                format!("ALTER TABLE {name} DISABLE ROW LEVEL SECURITY"),
+                format!("DROP POLICY p ON {name}"),
+            ];
+            for write in writes {
+                let code = refusal(&client, &write).await;
+                assert!(matches!(code.as_deref(), Some("42501" | "42809")), "{write}: {code:?}");
+            }
+        }
+        server.kill();
+        server = Server::start(data.path());
+    }
+}
+
 #[tokio::test]
 async fn roles_are_kept_by_those_who_may() {
     let data = tempfile::tempdir().unwrap();

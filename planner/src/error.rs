@@ -61,6 +61,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// Its policies show the role some of its rows only.
+    #[error("row-level security of \"{name}\" holds for you: {why}")]
+    RowSecurity {
+        /// The relation.
+        name: String,
+        /// Why that is refused.
+        why: &'static str,
+    },
     /// Only its owner may do that.
     #[error("must be owner of {what} {name}")]
     NotOwner {

@@ -23,8 +23,8 @@ pub use alter::{check_replace, plan_add_columns, plan_rename};
 pub use binder::{BatchQuery, Binder, Fallback};
 pub use catalog::{
     Access, AccessChange, Catalog, Column, Comment, Comments, Encoding, FIRST_ROLE, Format, Grantee,
-    KeyWindow, PSEUDO_COLUMNS, Privilege, RecordFormat, Relation, RelationId, RelationKind, Role, Securable,
-    Topic, TopicPart, TopicRef, VALUELESS, ViewQuery, check_owner, check_privilege,
+    KeyWindow, PSEUDO_COLUMNS, Policy, Privilege, RecordFormat, Relation, RelationId, RelationKind, Role,
+    RowSecurity, Securable, Topic, TopicPart, TopicRef, VALUELESS, ViewQuery, check_owner, check_privilege,
 };
 pub use create::{parse_bytes, plan_comment, plan_create, plan_create_as, plan_drop};
 pub use dataflow::{
@@ -33,9 +33,9 @@ pub use dataflow::{
 };
 pub use error::{Error, Result};
 pub use functions::{
-    TimePattern, canonical, interval_units, is_rounded, json_value, parse_boolean, parse_numeric, parse_uuid, read_lists,
-    read_uuids, reads_as, rounded_values, scalar_function, session_state, state_at, write_uuid, write_value,
-    zone_instant, zone_name, zone_offset,
+    TimePattern, canonical, interval_units, is_rounded, json_value, parse_boolean, parse_numeric, parse_uuid,
+    read_lists, read_uuids, reads_as, rounded_values, scalar_function, session_state, state_at, write_uuid,
+    write_value, zone_instant, zone_name, zone_offset,
 };
 pub use insert::plan_insert;
 pub use lookup::{KeyValue, PointLookup};

@@ -18,18 +18,30 @@ pub struct RelationSource {
     /// The relation.
     pub relation: Arc<Relation>,
     schema: SchemaRef,
+    /// The rows in its place.
+    rows: Option<LogicalPlan>,
 }
 
 impl RelationSource {
     /// With or without the pseudo-columns.
     pub fn new(relation: Arc<Relation>, pseudo: bool) -> Self {
-        let schema = if pseudo { relation.full_schema() } else { relation.schema() };
-        Self { relation, schema }
+        let schema = Self::schema_of(&relation, pseudo);
+        Self { relation, schema, rows: None }
+    }
+
+    /// With a query's rows in its place, which have the same columns.
+    pub fn showing(relation: Arc<Relation>, pseudo: bool, rows: LogicalPlan) -> Self {
+        Self { rows: Some(rows), ..Self::new(relation, pseudo) }
+    }
+
+    /// The layout of such a source.
+    pub fn schema_of(relation: &Relation, pseudo: bool) -> SchemaRef {
+        if pseudo { relation.full_schema() } else { relation.schema() }
     }
 
     /// With a layout that begins like the full one.
     pub fn with_schema(relation: Arc<Relation>, schema: SchemaRef) -> Self {
-        Self { relation, schema }
+        Self { relation, schema, rows: None }
     }
 }
 
@@ -48,6 +60,9 @@ impl TableSource for RelationSource {
     }
 
     fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        if let Some(rows) = &self.rows {
+            return Some(Cow::Borrowed(rows));
+        }
         match &self.relation.query {
             Some(ViewQuery::Expanded { plan, .. }) => Some(Cow::Borrowed(plan.as_ref())),
             _ => None,

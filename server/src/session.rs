@@ -15,7 +15,7 @@ use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::channels::{self, Channels, Notification};
 use crate::pg::WireError;
-use crate::settings::{Settings, TRANSACTION_ISOLATION};
+use crate::settings::{ROW_SECURITY, Settings, TRANSACTION_ISOLATION};
 use crate::statements::{Cursors, Prepared};
 use crate::system::Who;
 
@@ -181,7 +181,8 @@ impl Session {
 
     /// A binder that refuses what the role may not read.
     pub(crate) fn binder<'a>(&'a self, catalog: &'a Catalog) -> Binder<'a> {
-        Binder::new(catalog, &self.shared.state).as_role(self.role())
+        let all_or_none = self.settings.get(ROW_SECURITY).is_ok_and(|value| value == "off");
+        Binder::new(catalog, &self.shared.state).as_role(self.role()).all_rows_or_none(all_or_none)
     }
 
     /// A binder of what is asked once, in the session's time zone. What goes on for ever is in UTC.

@@ -45,6 +45,9 @@ const fn accepted(name: &'static str, default: &'static str) -> Setting {
     Setting { name, default, reported: false, doc: "" }
 }
 
+/// Whether a query may see some rows only, where policies say which.
+pub(crate) const ROW_SECURITY: &str = "row_security";
+
 /// The version of PostgreSQL whose behaviour clients may expect.
 pub const SERVER_VERSION: &str = "16.6";
 
@@ -82,7 +85,7 @@ pub const SETTINGS: &[Setting] = &[
     accepted("max_identifier_length", "63"),
     accepted("max_index_keys", "32"),
     own("read_timeout", "60s", "How long a SELECT waits for a view to hold the session's own writes."),
-    accepted("row_security", "off"),
+    own(ROW_SECURITY, "on", "Off: a query that would see only some rows of a relation is an error."),
     accepted("search_path", "\"$user\", public"),
     reported("server_encoding", "UTF8"),
     reported("server_version", SERVER_VERSION),

@@ -5,6 +5,7 @@ use sqlparser::ast::{Expr, Ident, ObjectName, SelectItem, TableWithJoins};
 
 use crate::clauses::Emit;
 use crate::options::Options;
+use crate::policies::PolicyStatement;
 use crate::roles::RoleStatement;
 use crate::types::SqlType;
 
@@ -116,6 +117,8 @@ pub enum Statement {
     },
     /// CREATE ROLE, GRANT and the like.
     Role(RoleStatement),
+    /// CREATE POLICY and the like.
+    Policy(PolicyStatement),
     /// CREATE INDEX and others that in PostgreSQL change speed and no answer, by their command tag.
     Tuning(&'static str),
 }

@@ -11,6 +11,7 @@ mod own;
 pub(crate) mod partition;
 mod pseudo;
 mod rewrite;
+mod row_policies;
 mod single_row;
 mod spelling;
 mod struct_fields;
@@ -62,6 +63,8 @@ pub struct Binder<'a> {
     target: Option<(RelationId, &'a SchemaRef)>,
     /// Who reads; None may read everything.
     role: Option<&'a str>,
+    /// A relation of which the role sees some rows only is an error.
+    all_rows: bool,
     /// The time zone, where it is not UTC.
     zone: Option<&'a str>,
 }
@@ -99,7 +102,7 @@ pub struct BatchQuery {
 impl<'a> Binder<'a> {
     /// A binder over these relations, with the functions and options of `state`.
     pub fn new(catalog: &'a Catalog, state: &'a SessionState) -> Self {
-        Self { catalog, state, fallback: None, target: None, role: None, zone: None }
+        Self { catalog, state, fallback: None, target: None, role: None, all_rows: false, zone: None }
     }
 
     /// What there is.
@@ -125,6 +128,14 @@ impl<'a> Binder<'a> {
         Self { role: Some(role), ..self }
     }
 
+    /// Refuses a relation of which the role sees some rows only, if asked to.
+    ///
+    /// Source: PostgreSQL, the setting `row_security`.
+    #[must_use]
+    pub fn all_rows_or_none(self, all_rows: bool) -> Self {
+        Self { all_rows, ..self }
+    }
+
     /// What is asked is meant in this time zone, which is not UTC.
     #[must_use]
     pub fn in_zone(self, zone: Option<&'a str>) -> Self {
@@ -145,6 +156,14 @@ impl<'a> Binder<'a> {
         Ok(BatchQuery { plan, names })
     }
 
+    /// Checks the condition of a policy: that it is one of a relation's rows, over what the role may read.
+    ///
+    /// # Errors
+    /// Unknown names, types that do not fit.
+    pub fn check_condition(&self, relation: &Arc<crate::catalog::Relation>, condition: &str) -> Result<()> {
+        row_policies::plan(self, relation, false, condition, self.role.unwrap_or_default()).map(drop)
+    }
+
     /// The relation that stands first in FROM, if it is one of the catalog.
     pub(crate) fn first_relation(&self, query: &sql::Query) -> Option<&'a crate::catalog::Relation> {
         let ast::SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
@@ -152,15 +171,26 @@ impl<'a> Binder<'a> {
     }
 
     pub(crate) fn plan(&self, query: &sql::Query, options: BindOptions) -> Result<LogicalPlan> {
-        self.plan_with_views(query, options).map(|(plan, _)| plan)
+        self.planned(query, options).map(|planned| planned.plan)
     }
 
-    /// The plan, and the plain views that are named in the query: the plan has their queries in their place.
+    /// The plan of a relation's query, and the plain views that are named in it: the plan has their queries in
+    /// their place. Everybody sees of it what its maker sees, so whoever sees some rows only cannot make one.
     pub(crate) fn plan_with_views(
         &self,
         query: &sql::Query,
         options: BindOptions,
     ) -> Result<(LogicalPlan, Vec<RelationId>)> {
+        let planned = self.planned(query, options)?;
+        match planned.restricted {
+            Some(name) => {
+                Err(Error::RowSecurity { name, why: "others would see its rows through this query" })
+            }
+            None => Ok((planned.plan, planned.views)),
+        }
+    }
+
+    fn planned(&self, query: &sql::Query, options: BindOptions) -> Result<Planned> {
         let mut tree = query.ast.as_ref().clone();
         // Nothing breaks it off.
         let _ = tree.visit(&mut arrival::InOrderOfArrival::new(self.catalog));
@@ -175,13 +205,22 @@ impl<'a> Binder<'a> {
         if let ControlFlow::Break(error) = tree.visit(&mut rewrite) {
             return Err(error);
         }
-        let names = Names { binder: *self, pseudo: rewrite.pseudo, views: RefCell::default() };
+        let names = Names {
+            binder: *self,
+            pseudo: rewrite.pseudo,
+            views: RefCell::default(),
+            restricted: RefCell::default(),
+        };
         let options = self.parser_options();
         let statement = ast::Statement::Query(Box::new(tree));
         let plan = SqlToRel::new_with_options(&names, options).sql_statement_to_plan(statement)?;
         let plan = lateral::resolve(single_row::ensure(unions::agree(plan)?)?)?;
         crate::functions::check_comparisons(&plan)?;
-        Ok((crate::functions::read_texts(plan)?, names.views.into_inner()))
+        Ok(Planned {
+            plan: crate::functions::read_texts(plan)?,
+            views: names.views.into_inner(),
+            restricted: names.restricted.into_inner(),
+        })
     }
 
     fn parser_options(&self) -> ParserOptions {
@@ -193,12 +232,23 @@ impl<'a> Binder<'a> {
     }
 }
 
+/// A plan, and what was met on the way to it.
+struct Planned {
+    plan: LogicalPlan,
+    /// Plain views that were named.
+    views: Vec<RelationId>,
+    /// A relation of which the role sees some rows only.
+    restricted: Option<String>,
+}
+
 /// What DataFusion's planner asks for names.
 struct Names<'a> {
     binder: Binder<'a>,
     pseudo: bool,
     /// Plain views that were asked for.
     views: RefCell<Vec<RelationId>>,
+    /// A relation of which the role sees some rows only.
+    restricted: RefCell<Option<String>>,
 }
 
 impl ContextProvider for Names<'_> {
@@ -208,6 +258,15 @@ impl ContextProvider for Names<'_> {
         if let Some(relation) = named.filter(|_| user) {
             if let Some(role) = self.binder.role {
                 check_privilege(self.binder.catalog, role, Privilege::Select, relation)?;
+                if let Some(condition) = self.binder.catalog.access().row_condition(role, relation.id) {
+                    if self.binder.all_rows {
+                        let name = relation.name.clone();
+                        return Err(Error::RowSecurity { name, why: "row_security is off" }.into());
+                    }
+                    self.restricted.borrow_mut().get_or_insert_with(|| relation.name.clone());
+                    let rows = row_policies::shown(&self.binder, relation, self.pseudo, &condition, role)?;
+                    return Ok(Arc::new(RelationSource::showing(Arc::clone(relation), self.pseudo, rows)));
+                }
             }
             if relation.is_expanded() {
                 self.views.borrow_mut().push(relation.id);

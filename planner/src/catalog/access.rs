@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::RelationId;
+use super::row_security::RowSecurity;
 
 /// The role there is from the beginning: a superuser, and the owner of what nobody else owns.
 pub const FIRST_ROLE: &str = "millpond";
@@ -139,6 +140,13 @@ pub enum AccessChange {
         /// It is new: what its owner grants by default is granted.
         new: bool,
     },
+    /// Other rows of a relation are seen from now on.
+    RowSecurity {
+        /// The relation.
+        relation: RelationId,
+        /// Who sees which.
+        security: RowSecurity,
+    },
 }
 
 /// Roles and what they may do.
@@ -148,6 +156,7 @@ pub struct Access {
     grants: BTreeMap<(Securable, Grantee), BTreeSet<Privilege>>,
     defaults: BTreeMap<(String, Grantee), BTreeSet<Privilege>>,
     owners: BTreeMap<RelationId, String>,
+    pub(super) row_security: BTreeMap<RelationId, RowSecurity>,
 }
 
 impl Default for Access {
@@ -161,7 +170,13 @@ impl Default for Access {
             ..Role::default()
         };
         let roles = BTreeMap::from([(first.name.clone(), first)]);
-        Self { roles, grants: BTreeMap::new(), defaults: BTreeMap::new(), owners: BTreeMap::new() }
+        Self {
+            roles,
+            grants: BTreeMap::new(),
+            defaults: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            row_security: BTreeMap::new(),
+        }
     }
 }
 
@@ -182,6 +197,9 @@ impl Access {
                 apply(&mut next.defaults, (owner.clone(), to.clone()), privileges, *revoke);
             }
             AccessChange::Owner { relation, role, new } => next.own(*relation, role, *new),
+            AccessChange::RowSecurity { relation, security } => {
+                next.row_security.insert(*relation, security.clone());
+            }
         }
         next
     }
@@ -191,6 +209,7 @@ impl Access {
     pub(super) fn without(&self, ids: &[RelationId]) -> Self {
         let mut next = self.clone();
         next.owners.retain(|id, _| !ids.contains(id));
+        next.row_security.retain(|id, _| !ids.contains(id));
         next.grants.retain(|(on, _), _| !matches!(on, Securable::Relation(id) if ids.contains(id)));
         next
     }
@@ -267,7 +286,7 @@ impl Access {
     }
 
     /// The roles whose privileges a role has: its own, and those of the roles that it is a member of.
-    fn acts_as<'a>(&'a self, role: &'a str) -> BTreeSet<&'a str> {
+    pub(super) fn acts_as<'a>(&'a self, role: &'a str) -> BTreeSet<&'a str> {
         let mut all = BTreeSet::from([role]);
         let mut next = vec![role];
         while let Some(name) = next.pop() {

@@ -6,6 +6,7 @@ mod access;
 mod comments;
 mod name;
 mod relation;
+mod row_security;
 mod topic;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +16,7 @@ pub use access::{Access, AccessChange, FIRST_ROLE, Grantee, Privilege, Role, Sec
 pub use comments::{Comment, Comments};
 pub(crate) use name::relation_name;
 pub use relation::{Column, PSEUDO_COLUMNS, Relation, RelationId, RelationKind, VALUELESS, ViewQuery};
+pub use row_security::{Policy, RowSecurity};
 pub use topic::{Encoding, Format, KeyWindow, RecordFormat, Topic, TopicPart, TopicRef};
 
 use sql::sqlparser::ast::ObjectName;
@@ -24,16 +26,19 @@ use crate::error::{Error, Result};
 /// Refuses what a role may not do with a relation.
 ///
 /// # Errors
-/// [`Error::Denied`].
+/// [`Error::Denied`]; [`Error::RowSecurity`] where it may see some rows only, and would write.
 pub fn check_privilege(
     catalog: &Catalog,
     role: &str,
     privilege: Privilege,
     relation: &Relation,
 ) -> Result<()> {
-    match catalog.access().may(role, privilege, Securable::Relation(relation.id)) {
+    if !catalog.access().may(role, privilege, Securable::Relation(relation.id)) {
+        return Err(Error::Denied { what: relation.kind.noun(), name: relation.name.clone() });
+    }
+    match privilege == Privilege::Select || catalog.access().sees_all(role, relation.id) {
         true => Ok(()),
-        false => Err(Error::Denied { what: relation.kind.noun(), name: relation.name.clone() }),
+        false => Err(Error::RowSecurity { name: relation.name.clone(), why: "policies are for reading" }),
     }
 }
 

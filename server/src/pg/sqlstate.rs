@@ -136,7 +136,9 @@ impl From<PlannerError> for WireError {
             PlannerError::DuplicateRelation { .. } => Self::new("42P07", message),
             PlannerError::DuplicateColumn { .. } => Self::new("42701", message),
             PlannerError::WrongKind { .. } | PlannerError::ReadOnly { .. } => Self::new("42809", message),
-            PlannerError::Denied { .. } | PlannerError::NotOwner { .. } => Self::new("42501", message),
+            PlannerError::Denied { .. }
+            | PlannerError::NotOwner { .. }
+            | PlannerError::RowSecurity { .. } => Self::new("42501", message),
             PlannerError::HasDependents { dependents, .. } => {
                 let detail = Some(
                     dependents.iter().map(|d| format!("\"{d}\" reads it")).collect::<Vec<_>>().join("\n"),

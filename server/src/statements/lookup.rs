@@ -40,6 +40,9 @@ pub(crate) async fn find(
             return Ok(None);
         }
         planner::check_privilege(&snapshot.catalog, session.role(), Privilege::Select, relation)?;
+        if !snapshot.catalog.access().sees_all(session.role(), relation.id) {
+            return Ok(None);
+        }
         if let Some(found) = snapshot.find(relation.id, &key)? {
             return rows(lookup, result, found).map(Some);
         }

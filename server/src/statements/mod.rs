@@ -10,6 +10,7 @@ mod explain;
 mod insert;
 mod lookup;
 mod notify;
+mod policies;
 mod prepare;
 mod query;
 mod returning;
@@ -101,6 +102,7 @@ fn defines(session: &Session, statement: &Statement) -> bool {
         | Statement::Comment(_)
         | Statement::Lifecycle { .. }
         | Statement::Role(_)
+        | Statement::Policy(_)
         | Statement::Backup(_) => true,
         Statement::Insert(insert) => makes_query(session, insert),
         _ => false,
@@ -210,6 +212,7 @@ async fn run(
             Ok(Outcome::done("DISCARD ALL"))
         }
         Statement::Role(statement) => roles::run(session, statement).await.map(Outcome::done),
+        Statement::Policy(statement) => policies::run(session, statement).await.map(Outcome::done),
         Statement::Tuning(tag) => {
             let notice =
                 format!("{tag} is accepted and has no effect: primary keys are indexed, and no others");

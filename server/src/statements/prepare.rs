@@ -196,7 +196,9 @@ async fn types(
             let plan = with_types(bound.plan, declared)?;
             let parameters = parameter_types(&plan)?;
             let origins = planner::origins(&plan);
-            let lookup = PointLookup::of(&plan);
+            // What is asked of some rows only is not what another role would be asked.
+            let sees_all = |id| snapshot.catalog.access().sees_all(session.role(), id);
+            let lookup = PointLookup::of(&plan).filter(|lookup| sees_all(lookup.relation.id));
             let schema = with_origins(&analyzed(session, plan)?, &origins);
             Ok(Types { parameters, result: Some((bound.names, schema)), lookup })
         }

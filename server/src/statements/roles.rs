@@ -180,6 +180,13 @@ async fn drop(
         if role.superuser && !access.is_superuser(session.role()) {
             return Err(denied("drop a superuser"));
         }
+        let shown = access.policies().find(|(_, _, policy)| policy.to.contains(&Some(name.clone())));
+        if let Some((relation, policy, _)) = shown {
+            let message = format!("role \"{name}\" cannot be dropped because some objects depend on it");
+            let relation = catalog.by_id(relation).map_or("", |relation| relation.name.as_str());
+            let detail = format!("target of policy {policy} on table {relation}");
+            return Err(WireError::new("2BP01", message).detail(detail));
+        }
         let owned = access.owned_by(name).find_map(|id| catalog.by_id(id));
         if let Some(relation) = owned {
             let message = format!("role \"{name}\" cannot be dropped because some objects depend on it");
@@ -306,7 +313,10 @@ fn named(names: &[String], possible: &[Privilege]) -> Result<BTreeSet<Privilege>
     Ok(privileges)
 }
 
-fn known<'a>(access: &Access, roles: impl IntoIterator<Item = &'a Grantee>) -> Result<(), WireError> {
+pub(super) fn known<'a>(
+    access: &Access,
+    roles: impl IntoIterator<Item = &'a Grantee>,
+) -> Result<(), WireError> {
     match roles.into_iter().flatten().find(|role| access.role(role).is_none()) {
         Some(role) => Err(unknown(role)),
         None => Ok(()),

@@ -77,11 +77,12 @@ impl SystemRelations {
         self.snapshot.catalog.access()
     }
 
-    /// Whether the session may read what is said of a relation's rows.
+    /// Whether the session may read what is said of a relation's rows, of all of them.
     fn may_read(&self, relation: &str) -> bool {
         match self.snapshot.catalog.get(relation) {
             Some(relation) => {
                 self.access().may(&self.role, Privilege::Select, Securable::Relation(relation.id))
+                    && self.access().sees_all(&self.role, relation.id)
             }
             None => self.access().is_superuser(&self.role),
         }

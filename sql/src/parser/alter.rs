@@ -5,6 +5,7 @@ use sqlparser::tokenizer::Token;
 use super::StatementParser;
 use crate::ast::{AddColumns, RelationKind, Rename, Statement};
 use crate::error::{Error, Result};
+use crate::policies::PolicyStatement;
 use crate::roles::RoleStatement;
 
 impl StatementParser<'_, '_> {
@@ -18,6 +19,9 @@ impl StatementParser<'_, '_> {
         if self.words(&["DEFAULT", "PRIVILEGES"]) {
             return self.default_privileges();
         }
+        if self.word("POLICY") {
+            return self.alter_policy();
+        }
         let Some(kind) = self.relation_kind() else { return Err(Error::unsupported("ALTER", "")) };
         let if_exists = self.words(&["IF", "EXISTS"]);
         let relation = self.name()?;
@@ -28,6 +32,9 @@ impl StatementParser<'_, '_> {
         if self.words(&["OWNER", "TO"]) {
             let role = self.role_name()?;
             return Ok(Statement::Role(RoleStatement::Owner { relation, role }));
+        }
+        if let Some((enabled, forced)) = self.row_security() {
+            return Ok(Statement::Policy(PolicyStatement::Security { relation, enabled, forced }));
         }
         let mut columns = Vec::new();
         while self.word("ADD") {
@@ -40,7 +47,7 @@ impl StatementParser<'_, '_> {
         }
         match columns.is_empty() {
             true => {
-                let hint = "ADD COLUMN, RENAME TO and OWNER TO are";
+                let hint = "ADD COLUMN, RENAME TO, OWNER TO and ROW LEVEL SECURITY are";
                 Err(Error::unsupported(format!("this ALTER {}", kind.sql()), hint))
             }
             false => self.unexpected("ADD COLUMN"),

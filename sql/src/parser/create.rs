@@ -19,6 +19,9 @@ impl StatementParser<'_, '_> {
         if !or_replace && let Some(role) = self.create_role()? {
             return Ok(role);
         }
+        if !or_replace && let Some(policy) = self.create_policy()? {
+            return Ok(policy);
+        }
         let read_only = self.word("SOURCE");
         let kind = self.created_kind()?;
         if read_only && !matches!(kind, RelationKind::Stream | RelationKind::Table) {
@@ -233,6 +236,9 @@ impl StatementParser<'_, '_> {
         }
         if let Some(role) = self.drop_role()? {
             return Ok(role);
+        }
+        if let Some(policy) = self.drop_policy()? {
+            return Ok(policy);
         }
         let kind = self.created_kind()?;
         let if_exists = self.words(&["IF", "EXISTS"]);

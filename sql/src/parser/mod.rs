@@ -5,6 +5,7 @@ mod alter;
 mod copy;
 mod create;
 mod dml;
+mod policies;
 mod roles;
 mod session;
 mod types;
@@ -206,6 +207,10 @@ impl StatementParser<'_, '_> {
             }
         }
         all
+    }
+
+    fn at_word(&self, word: &str) -> bool {
+        word_is(self.parser.peek_token_ref(), word)
     }
 
     fn expect_word(&mut self, word: &str) -> Result<()> {

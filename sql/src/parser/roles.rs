@@ -152,7 +152,7 @@ impl StatementParser<'_, '_> {
         }
     }
 
-    fn grantees(&mut self, revoke: bool) -> Result<Vec<Option<String>>> {
+    pub(super) fn grantees(&mut self, revoke: bool) -> Result<Vec<Option<String>>> {
         self.expect_word(if revoke { "FROM" } else { "TO" })?;
         let mut to = Vec::new();
         loop {

@@ -7,6 +7,7 @@
 mod definitions;
 mod information_schema;
 mod objects;
+mod policies;
 mod procedures;
 mod server;
 mod shapes;
@@ -51,6 +52,7 @@ fn rows(system: &SystemRelations, name: &str) -> Option<Vec<Row>> {
         "pg_constraint" => objects::constraints(snapshot),
         "pg_depend" => objects::dependencies(snapshot),
         "pg_rewrite" => objects::rules(snapshot),
+        "pg_policy" | "pg_policies" => policies::rows(snapshot),
         "pg_tables" | "pg_matviews" | "pg_views" => objects::listed(snapshot, name),
         "pg_indexes" => objects::listed_indexes(snapshot),
         "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" | "pg_statio_all_tables" => {
@@ -98,6 +100,8 @@ const HAS_ROWS: &[&str] = &[
     "pg_opclass",
     "pg_operator",
     "pg_opfamily",
+    "pg_policies",
+    "pg_policy",
     "pg_proc",
     "pg_rewrite",
     "pg_roles",

@@ -119,6 +119,9 @@ pub(super) fn classes(snapshot: &Snapshot) -> Vec<Row> {
         let mut row = class(id, relation.name.clone(), PUBLIC, kind(relation), width);
         row.push(("relowner", owner.into()));
         row.push(("relacl", granted(&snapshot.catalog, relation)));
+        let security = snapshot.catalog.access().row_security(relation.id);
+        row.push(("relrowsecurity", security.is_some_and(|security| security.enabled).into()));
+        row.push(("relforcerowsecurity", security.is_some_and(|security| security.forced).into()));
         row.push(("relhasindex", has_key(relation).into()));
         row.push(("relhasrules", (kind(relation) == "v").into()));
         rows.push(row);
