@@ -13,6 +13,7 @@ mod scram;
 mod sqlstate;
 mod tls;
 mod types;
+mod wording;
 
 pub use connection::Registry;
 pub use copy_format::CopyParser;

@@ -9,6 +9,7 @@ use executor::Undecodable;
 use planner::Error as PlannerError;
 
 use super::types::type_name;
+use super::wording::{Worded, worded};
 
 /// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +124,12 @@ impl From<sql::Error> for WireError {
     }
 }
 
+impl From<Worded> for WireError {
+    fn from(Worded { code, message, hint }: Worded) -> Self {
+        Self { hint, ..Self::new(code, message) }
+    }
+}
+
 impl From<PlannerError> for WireError {
     fn from(error: PlannerError) -> Self {
         let (message, place) = (error.to_string(), error.place());
@@ -159,7 +166,10 @@ impl From<PlannerError> for WireError {
                 let error = Self { detail: Some(message), ..Self::new(OUT_OF_MEMORY, "out of memory") };
                 error.hint("Ask for less at a time, or allow more: memory-limit of the server.")
             }
-            PlannerError::DataFusion(inner) => Self { place, ..Self::new(datafusion_code(&inner), message) },
+            PlannerError::DataFusion(inner) => match worded(&inner.find_root().strip_backtrace()) {
+                Some(worded) => Self { place, ..worded.into() },
+                None => Self { place, ..Self::new(datafusion_code(&inner), message) },
+            },
         }
     }
 }
@@ -180,7 +190,9 @@ impl From<ExecutorError> for WireError {
                 let detail = std::error::Error::source(inner.as_ref()).map(ToString::to_string);
                 Self { detail, ..Self::new(code, message) }
             }
-            ExecutorError::Evaluation(inner) => Self::new(arrow_code(&inner), message),
+            ExecutorError::Evaluation(inner) => {
+                worded(&inner.to_string()).map_or_else(|| Self::new(arrow_code(&inner), message), Self::from)
+            }
             ExecutorError::NullValue { .. } => Self::new("23502", message),
             ExecutorError::NotWritable { .. } => Self::new("42809", message),
             ExecutorError::LostHistory { .. } => Self::new("55000", message),
