@@ -72,6 +72,20 @@ async fn cancel_ends_a_statement_and_nothing_else() {
     let endless = "SELECT count(*) FROM generate_series(1, 100000000) a, generate_series(1, 1000) b";
     assert_eq!(client.batch_execute(endless).await.unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
     assert_eq!(rows(&client, "SELECT 2").await, ["2"]);
+    // A statement that waits is no different.
+    let started = Instant::now();
+    assert_eq!(
+        client.batch_execute("SELECT pg_sleep(60)").await.unwrap_err().code(),
+        Some(&SqlState::QUERY_CANCELED)
+    );
+    assert!(started.elapsed() < Duration::from_secs(5));
+    client.batch_execute("RESET statement_timeout").await.unwrap();
+    let started = Instant::now();
+    let waits = "SELECT pg_sleep(0.05), pg_sleep_for('50 milliseconds'), pg_sleep_until(now() - INTERVAL '1 hour'), pg_sleep(NULL) IS NULL";
+    assert_eq!(rows(&client, waits).await, ["|||t"]);
+    let each = "SELECT count(*) FROM generate_series(1, 3) x(i) WHERE pg_sleep(i * 0.01) IS NOT NULL";
+    assert_eq!(rows(&client, each).await, ["3"]);
+    assert!(started.elapsed() >= Duration::from_millis(160));
 }
 
 #[tokio::test]

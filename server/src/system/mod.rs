@@ -12,6 +12,7 @@ mod known;
 mod millpond;
 mod pg_catalog;
 mod select_list;
+mod sleep;
 mod table;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub(crate) fn session_state(
     let state = planner::session_state(partitions);
     let mut functions: Vec<_> = state.scalar_functions().values().cloned().collect();
     functions.extend(functions::all(engine, registry));
+    functions.extend(sleep::functions(engine));
     let reserved = sort_reservation(&runtime);
     let mut state = SessionStateBuilder::new_from_existing(state)
         .with_scalar_functions(functions)
