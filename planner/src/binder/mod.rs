@@ -17,6 +17,7 @@ mod spelling;
 mod struct_fields;
 mod subquery;
 mod table_functions;
+mod ties;
 mod unions;
 mod using;
 mod whole_row;

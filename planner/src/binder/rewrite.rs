@@ -14,7 +14,7 @@ use sql::sqlparser::ast::{
 
 use super::{
     BindOptions, Fallback, asof, ksql, naming, partition, pseudo, spelling, struct_fields, subquery,
-    table_functions, using, whole_row,
+    table_functions, ties, using, whole_row,
     windows::{self, Bounds},
 };
 use crate::catalog::{Catalog, Relation, VALUELESS};
@@ -286,12 +286,15 @@ fn table_as_select(query: &mut Query) {
 /// FETCH FIRST is a LIMIT.
 fn fetch(query: &mut Query) -> Result<(), Error> {
     let Some(fetch) = query.fetch.take() else { return Ok(()) };
-    if fetch.percent || fetch.with_ties {
+    if fetch.percent {
         return Err(Error::NotSupported {
-            what: format!("FETCH {}", if fetch.percent { "… PERCENT" } else { "… WITH TIES" }),
+            what: "FETCH … PERCENT".into(),
             continuous: false,
-            hint: Some("rank() OVER (ORDER BY …) numbers rows with their ties".into()),
+            hint: Some("percent_rank() OVER (ORDER BY …) says where a row stands".into()),
         });
+    }
+    if fetch.with_ties {
+        return ties::apply(query, fetch);
     }
     let one = || Expr::value(Value::Number("1".into(), false));
     let limit = Some(fetch.quantity.unwrap_or_else(one));
