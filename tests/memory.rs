@@ -106,6 +106,28 @@ async fn questions_go_to_disk_or_fail_alone() {
     assert!(left <= 1, "{left} directories are left");
 }
 
+/// Rows without end, held by a statement until it writes them, by a window until it has seen them all.
+#[tokio::test]
+async fn what_has_no_end_ends_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path(), "256MB");
+    let client = server.connect().await;
+    let setup = "CREATE TABLE t (id BIGINT PRIMARY KEY, v TEXT); INSERT INTO t VALUES (-1, 'a')";
+    client.batch_execute(setup).await.unwrap();
+    for statement in [
+        "INSERT INTO t SELECT i, 'row' FROM generate_series(1, 1000000000000) x(i)",
+        "INSERT INTO t SELECT i, 'row' FROM generate_series(1, 1000000000000) x(i) ON CONFLICT (id) DO NOTHING",
+        "SELECT sum(i) OVER () FROM generate_series(1, 1000000000000) x(i) LIMIT 1",
+    ] {
+        assert_eq!(code(&client, statement).await, "53200", "{statement}");
+        assert_eq!(rows(&client, "SELECT * FROM t").await, ["-1|a"]);
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kb: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak_kb < 768 << 10, "{peak_kb} KB at most for a limit of 256 MB");
+}
+
 #[tokio::test]
 async fn a_push_query_that_grows_is_ended() {
     let data = tempfile::tempdir().unwrap();

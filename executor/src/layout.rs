@@ -36,7 +36,7 @@ pub fn widened(rows: RecordBatch, schema: &SchemaRef, own: usize) -> Result<Reco
 }
 
 /// Bytes of the values that rows have, whatever else lies in the same buffers.
-pub(crate) fn own_bytes(rows: &RecordBatch) -> usize {
+pub fn own_bytes(rows: &RecordBatch) -> usize {
     let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size();
     rows.columns().iter().map(|column| bytes(column).unwrap_or(column.get_array_memory_size())).sum()
 }

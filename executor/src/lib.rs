@@ -11,6 +11,7 @@ mod error;
 mod expression;
 mod format;
 mod fragment;
+mod held_rows;
 mod ingest;
 mod keys;
 mod layout;
@@ -34,7 +35,7 @@ pub use engine::{
 pub use error::{Class, Error, Lateness, Result};
 pub use format::{Undecodable, decode_batches, encode_batches};
 pub use ingest::Write;
-pub use layout::nullable;
+pub use layout::{nullable, own_bytes};
 pub use pull::{Answer, PullContext};
 pub use push::{PushItem, Subscription};
 pub use query::{OperatorStatus, Query};

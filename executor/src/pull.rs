@@ -28,6 +28,7 @@ use planner::{RelationSource, WindowAssign, WindowSpec};
 
 use crate::engine::Snapshot;
 use crate::error::Result;
+use crate::held_rows::account_for;
 use crate::layout::nullable;
 use crate::opaque::{hide_order, plan_opaque};
 use crate::table::{StreamProvider, TableProviderAt};
@@ -66,7 +67,7 @@ impl PullContext {
             .build();
         let optimized = hide_order(state.optimize(&plan)?)?;
         let schema: SchemaRef = Arc::new(optimized.schema().as_arrow().clone());
-        let physical = state.query_planner().create_physical_plan(&optimized, &state).await?;
+        let physical = account_for(state.query_planner().create_physical_plan(&optimized, &state).await?)?;
         let rows = execute_stream(physical, state.task_ctx())?;
         Ok(Answer { schema, rows })
     }

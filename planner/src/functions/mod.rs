@@ -25,6 +25,7 @@ mod numeric_text;
 mod regexp;
 mod scalar;
 mod single_row;
+mod sizes;
 mod template;
 mod text;
 mod text_arrays;
@@ -41,6 +42,8 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::functions::string;
+use datafusion::functions_nested::repeat::array_repeat_udf;
 use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
@@ -93,7 +96,8 @@ pub fn session_state(partitions: usize) -> SessionState {
         .with_physical_optimizer_rules(physical_rules())
         .build();
     let own = [
-        byte_strings::functions(),
+        sizes::bounded(byte_strings::functions()),
+        sizes::bounded([string::repeat(), string::replace(), array_repeat_udf()]),
         checked::functions(),
         digest::functions(),
         interval::functions(),

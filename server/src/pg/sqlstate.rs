@@ -302,6 +302,8 @@ fn execution_code(text: &str) -> &'static str {
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("more than one row") {
         "21000"
+    } else if lower.starts_with("requested length too large") {
+        "54000"
     } else if lower.contains("divide by zero") {
         "22012"
     } else if lower.contains("date/time field value out of range") {

@@ -7,16 +7,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{concat_batches, take_record_batch};
+use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::row::{RowConverter, SortField};
 use executor::PullContext;
-use futures::TryStreamExt;
 use planner::Relation;
 use sql::sqlparser::ast::{Expr, Ident, VisitMut, VisitorMut};
 use sql::{ConflictAction, OnConflict};
 
-use super::Parameters;
 use super::returning::{WRITTEN, Written};
+use super::{Parameters, held};
 use crate::pg::WireError;
 use crate::session::Session;
 
@@ -49,8 +48,7 @@ pub(super) async fn resolve(
     let binder = session.question_binder(&snapshot.catalog).with_fallback(&written);
     let plan = parameters.apply(binder.batch(&query)?.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
-    let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
-    let all = concat_batches(&answer.schema, &batches)?;
+    let (all, _held) = held::all_rows(session, "one INSERT", answer).await?;
     let columns = relation.columns.iter().zip(all.columns());
     let columns = columns.map(|(column, array)| super::insert::assigned(session, array, column));
     let columns = columns.collect::<Result<Vec<_>, WireError>>()?;

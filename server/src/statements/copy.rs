@@ -3,10 +3,11 @@
 use executor::Write;
 use sql::{Copy, CopyDirection};
 
+use super::held::Held;
 use super::insert::Target;
 use super::{Outcome, Parameters, query};
 use crate::pg::{CopyParser, RowBuilder, WireError};
-use crate::session::{PENDING_BYTES, Session, too_large};
+use crate::session::Session;
 
 /// Rows of a batch on its way in.
 const BATCH_ROWS: usize = 8 * 1024;
@@ -17,7 +18,7 @@ pub(crate) struct CopyIn {
     parser: CopyParser,
     rows: RowBuilder,
     writes: Vec<Write>,
-    bytes: usize,
+    held: Held,
     count: usize,
     /// Columns of a row, for the client.
     pub(crate) width: usize,
@@ -36,7 +37,7 @@ pub(crate) async fn copy(session: &mut Session, copy: &Copy) -> Result<Outcome, 
                 parser: CopyParser::new(copy.options.clone()),
                 rows: RowBuilder::new(schema),
                 writes: Vec::new(),
-                bytes: 0,
+                held: Held::new(session, "one COPY"),
                 count: 0,
             })))
         }
@@ -65,10 +66,7 @@ impl CopyIn {
         let batch = self.rows.finish()?;
         self.count += batch.num_rows();
         let write = self.target.write(session, &batch)?;
-        self.bytes += write.bytes();
-        if self.bytes > PENDING_BYTES {
-            return Err(too_large("one COPY"));
-        }
+        self.held.grow(write.bytes())?;
         self.writes.push(write);
         Ok(())
     }

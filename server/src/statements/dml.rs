@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{Field, Schema};
 use executor::{PullContext, Write};
-use futures::TryStreamExt;
 use planner::{BatchQuery, Privilege, Relation};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SelectItem, TableWithJoins};
 use sql::{Delete, Statement, Update};
 use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::insert::{refuse_read_only, relation_for};
-use super::{Outcome, Parameters, insert, returning};
+use super::{Outcome, Parameters, held, insert, returning};
 use crate::pg::WireError;
 use crate::session::Session;
 
@@ -257,8 +256,8 @@ async fn read(
     let bound = binder.batch(&query)?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
-    let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
-    as_kept(&concat_batches(&answer.schema, &batches)?, &schema)
+    let (rows, _held) = held::all_rows(session, "one statement", answer).await?;
+    as_kept(&rows, &schema)
 }
 
 /// Rows whose first columns are a table's, with these in the types that the table has them in.

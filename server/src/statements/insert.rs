@@ -4,19 +4,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
-use datafusion::arrow::compute::{cast, cast_with_options, concat_batches};
+use datafusion::arrow::compute::{cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use executor::{PullContext, Write};
-use futures::TryStreamExt;
 use planner::{Column, Privilege, Relation, RelationKind};
 use sql::sqlparser::ast::{Expr, Ident, ObjectName, SetExpr, UnaryOperator, Value};
 use sql::{Insert, TextType};
 
-use super::{Outcome, Parameters, conflict, query, returning};
+use super::{Outcome, Parameters, conflict, held, query, returning};
 use crate::pg::{ColumnBuilder, RowBuilder, WireError, type_name};
 use crate::session::Session;
 
@@ -420,8 +419,7 @@ async fn query_rows(
     let (snapshot, bound) = query::bind_current(session, &source).await?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
-    let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
-    let all = concat_batches(&answer.schema, &batches)?;
+    let (all, _held) = held::all_rows(session, "one INSERT", answer).await?;
     if all.num_columns() > target.columns.len() {
         return Err(WireError::new("42601", "INSERT has more expressions than target columns"));
     }

@@ -7,6 +7,7 @@ mod cursor;
 mod ddl;
 mod dml;
 mod explain;
+mod held;
 mod insert;
 mod lookup;
 mod notify;

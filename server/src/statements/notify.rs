@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use sql::Query;
 use sql::sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, SelectItem, SetExpr};
 
@@ -51,9 +51,9 @@ pub(super) async fn notify(
     told: &Query,
     parameters: &Parameters,
 ) -> Result<Rows, WireError> {
-    let rows = query::answer(session, told, parameters).await?;
+    let mut rows = query::answer(session, told, parameters).await?;
     let mut count = 0;
-    for batch in rows.batches.try_collect::<Vec<RecordBatch>>().await? {
+    while let Some(batch) = rows.batches.next().await.transpose()? {
         let texts = batch.columns().iter().map(|column| cast(column, &DataType::Utf8));
         let texts = texts.collect::<Result<Vec<_>, _>>()?;
         let (channels, payloads) = (texts[0].as_string::<i32>(), texts[1].as_string::<i32>());
@@ -65,6 +65,8 @@ pub(super) async fn notify(
             session.notify(channels.value(row), payload)?;
         }
         count += batch.num_rows();
+        // One that never waits could not be cancelled.
+        tokio::task::yield_now().await;
     }
     let schema = Arc::new(Schema::new(vec![Field::new(PG_NOTIFY, DataType::Utf8, true)]));
     let nothing = Arc::new(StringArray::from(vec![""; count]));
