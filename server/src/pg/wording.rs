@@ -50,6 +50,7 @@ pub(super) fn worded(text: &str) -> Option<Worded> {
         .or_else(|| no_operator(text))
         .or_else(|| no_value(text))
         .or_else(|| no_cast(text))
+        .or_else(|| no_pattern(text))
 }
 
 /// `… No function matches the given name and argument types 'f(Int64, Utf8)'.`
@@ -106,6 +107,14 @@ fn no_cast(text: &str) -> Option<Worded> {
     let (from, to) = between(text, "Unsupported CAST from ", "\n")?.split_once(" to ")?;
     let message = format!("cannot cast type {} to {}", name_of(from), name_of(to));
     Some(Worded { code: "42846", message, hint: None })
+}
+
+/// `… regex parse error:`, the pattern with a mark below it, and `error: …`
+fn no_pattern(text: &str) -> Option<Worded> {
+    let (_, rest) = text.split_once("regex parse error:")?;
+    let why =
+        rest.lines().find_map(|line| line.trim_start().strip_prefix("error: ")).unwrap_or("it is not one");
+    Some(Worded { code: "2201B", message: format!("invalid regular expression: {why}"), hint: None })
 }
 
 /// What stands between two marks; the text's end is the second one too, where that is the end of a line.
@@ -185,6 +194,10 @@ mod tests {
                 "invalid input syntax for type date: \"it's\"",
             ),
             ("Unsupported CAST from Boolean to Date32", "cannot cast type boolean to date"),
+            (
+                "External error: regex parse error:\n    a[b-a]\n      ^^^\nerror: invalid range",
+                "invalid regular expression: invalid range",
+            ),
         ];
         for (text, expected) in all {
             assert_eq!(message(text).as_deref(), Some(expected), "{text}");

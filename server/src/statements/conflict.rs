@@ -48,7 +48,7 @@ pub(super) async fn resolve(
     let binder = session.question_binder(&snapshot.catalog).with_fallback(&written);
     let plan = parameters.apply(binder.batch(&query)?.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
-    let (all, _held) = held::all_rows(session, "one INSERT", answer).await?;
+    let all = held::no_more_rows(answer).await?;
     let columns = relation.columns.iter().zip(all.columns());
     let columns = columns.map(|(column, array)| super::insert::assigned(session, array, column));
     let columns = columns.collect::<Result<Vec<_>, WireError>>()?;

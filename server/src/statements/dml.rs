@@ -256,8 +256,7 @@ async fn read(
     let bound = binder.batch(&query)?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
-    let (rows, _held) = held::all_rows(session, "one statement", answer).await?;
-    as_kept(&rows, &schema)
+    as_kept(&held::no_more_rows(answer).await?, &schema)
 }
 
 /// Rows whose first columns are a table's, with these in the types that the table has them in.

@@ -36,19 +36,31 @@ impl Held {
     }
 }
 
-/// All rows of an answer, and what they are held in.
+/// All rows of an answer, which may have no end.
 pub(super) async fn all_rows(
     session: &Session,
     what: &'static str,
-    mut answer: Answer,
-) -> Result<(RecordBatch, Held), WireError> {
+    answer: Answer,
+) -> Result<RecordBatch, WireError> {
     let mut held = Held::new(session, what);
+    collected(answer, |batch| held.grow(own_bytes(batch))).await
+}
+
+/// All rows of an answer, no more than a table or a statement has already: who removes rows is not out of memory.
+pub(super) async fn no_more_rows(answer: Answer) -> Result<RecordBatch, WireError> {
+    collected(answer, |_| Ok(())).await
+}
+
+async fn collected(
+    mut answer: Answer,
+    mut take: impl FnMut(&RecordBatch) -> Result<(), WireError>,
+) -> Result<RecordBatch, WireError> {
     let mut batches = Vec::new();
     while let Some(batch) = answer.rows.next().await.transpose()? {
-        held.grow(own_bytes(&batch))?;
+        take(&batch)?;
         batches.push(batch);
         // One that never waits could not be cancelled.
         tokio::task::yield_now().await;
     }
-    Ok((concat_batches(&answer.schema, &batches)?, held))
+    Ok(concat_batches(&answer.schema, &batches)?)
 }

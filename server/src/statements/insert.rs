@@ -419,7 +419,7 @@ async fn query_rows(
     let (snapshot, bound) = query::bind_current(session, &source).await?;
     let plan = parameters.apply(bound.plan)?;
     let answer = PullContext { snapshot, state: session.state() }.answer(plan).await?;
-    let (all, _held) = held::all_rows(session, "one INSERT", answer).await?;
+    let all = held::all_rows(session, "one INSERT", answer).await?;
     if all.num_columns() > target.columns.len() {
         return Err(WireError::new("42601", "INSERT has more expressions than target columns"));
     }

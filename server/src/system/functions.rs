@@ -11,7 +11,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Int64Type, TimeUnit};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::{ScalarUDF, Signature, Volatility};
 
 use executor::Engine;
@@ -42,6 +42,11 @@ fn function(
     planner::scalar_function(name, signature, result, body)
 }
 
+/// The argument that a function cannot be without.
+fn first(args: &[ArrayRef]) -> Result<&ArrayRef> {
+    args.first().ok_or_else(|| exec_datafusion_err!("the function needs an argument"))
+}
+
 #[allow(clippy::unnecessary_wraps, reason = "the type of all bodies")]
 fn always(_: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     Ok(Arc::new(BooleanArray::from(vec![true; rows])))
@@ -62,7 +67,7 @@ fn constant(text: &str, rows: usize) -> ArrayRef {
 }
 
 fn format_type(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-    let oids = cast(&args[0], &DataType::Int64)?;
+    let oids = cast(first(args)?, &DataType::Int64)?;
     let modifiers = args.get(1).map(|m| cast(m, &DataType::Int64)).transpose()?;
     let oids = oids.as_primitive::<Int64Type>();
     let name = |row: usize| {
@@ -80,7 +85,7 @@ fn quoted(name: &str) -> String {
 }
 
 fn quote_ident(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-    let names = cast(&args[0], &DataType::Utf8)?;
+    let names = cast(first(args)?, &DataType::Utf8)?;
     let names = names.as_string::<i32>();
     Ok(Arc::new(
         (0..rows).map(|row| names.is_valid(row).then(|| quoted(names.value(row)))).collect::<StringArray>(),
@@ -190,7 +195,7 @@ fn index_definitions(
     move |args, rows| {
         let catalog = engine.get().map(|e| e.catalog());
         let numbers = args.get(1).map(|numbers| cast(numbers, &DataType::Int64)).transpose()?;
-        let ids = cast(&args[0], &DataType::Int64)?;
+        let ids = cast(first(args)?, &DataType::Int64)?;
         let ids = ids.as_primitive::<Int64Type>();
         let text = |row: usize| {
             let number = numbers.as_ref().map_or(0, |n| n.as_primitive::<Int64Type>().value(row));
@@ -207,7 +212,7 @@ fn index_definitions(
 
 /// A text for each id.
 fn of_ids(args: &[ArrayRef], rows: usize, text: impl Fn(i64) -> Option<String>) -> Result<ArrayRef> {
-    let ids = cast(&args[0], &DataType::Int64)?;
+    let ids = cast(first(args)?, &DataType::Int64)?;
     let ids = ids.as_primitive::<Int64Type>();
     let text = |row: usize| if ids.is_valid(row) { text(ids.value(row)) } else { None };
     Ok(Arc::new((0..rows).map(text).collect::<StringArray>()))
@@ -215,10 +220,10 @@ fn of_ids(args: &[ArrayRef], rows: usize, text: impl Fn(i64) -> Option<String>) 
 
 /// The id that a number is, or that a name has: of a function, which the catalogs show by name.
 fn oids(args: &[ArrayRef], _: usize) -> Result<ArrayRef> {
-    if !args[0].data_type().is_string() {
-        return cast(&args[0], &DataType::Int64).map_err(Into::into);
+    if !first(args)?.data_type().is_string() {
+        return cast(first(args)?, &DataType::Int64).map_err(Into::into);
     }
-    let texts = cast(&args[0], &DataType::Utf8)?;
+    let texts = cast(first(args)?, &DataType::Utf8)?;
     let id = |text: &str| match text.parse::<i64>() {
         Ok(id) => id,
         Err(_) => super::pg_catalog::procedure_oid(text).unwrap_or(0),
@@ -250,7 +255,7 @@ fn pretty_size(bytes: i64) -> Option<String> {
 fn sizes(engine: &EngineCell) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
     let engine = Arc::clone(engine);
     move |args, rows| {
-        let ids = cast(&args[0], &DataType::Int64).ok();
+        let ids = cast(first(args)?, &DataType::Int64).ok();
         let snapshot = engine.get().map(|e| e.snapshot());
         let size = |row: usize| {
             let id = ids.as_ref().map(|ids| ids.as_primitive::<Int64Type>().value(row));
@@ -302,7 +307,7 @@ fn oids_of(
 ) -> impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static {
     let engine = Arc::clone(engine);
     move |args, rows| {
-        let names = cast(&args[0], &DataType::Utf8)?;
+        let names = cast(first(args)?, &DataType::Utf8)?;
         let names = names.as_string::<i32>();
         let catalog = engine.get().map(|e| e.catalog());
         let oid = |row: usize| {
@@ -323,7 +328,9 @@ fn expanded_type() -> DataType {
 
 /// Each value of a list with its place, from 1: what information_schema._pg_expandarray() gives.
 fn expand_array(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-    let Some(list) = args[0].as_list_opt::<i32>() else { return Ok(new_null_array(&expanded_type(), rows)) };
+    let Some(list) = first(args)?.as_list_opt::<i32>() else {
+        return Ok(new_null_array(&expanded_type(), rows));
+    };
     let (mut values, mut places, mut lengths) = (Vec::new(), Vec::new(), Vec::with_capacity(rows));
     for row in 0..rows {
         let items = cast(&list.value(row), &DataType::Int64)?;
@@ -339,7 +346,7 @@ fn expand_array(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
 
 /// The largest index of an array's first dimension.
 fn array_upper(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-    let Some(list) = args[0].as_list_opt::<i32>() else {
+    let Some(list) = first(args)?.as_list_opt::<i32>() else {
         return Ok(Arc::new(Int32Array::from(vec![None; rows])));
     };
     let length =
@@ -369,7 +376,7 @@ fn signal(name: &'static str, ends: bool, registry: &Arc<Registry>) -> Arc<Scala
     let registry = Arc::clone(registry);
     let signature = Signature::variadic_any(Volatility::Volatile);
     planner::scalar_function(name, signature, DataType::Boolean, move |args, rows| {
-        let pids = cast(&args[0], &DataType::Int64)?;
+        let pids = cast(first(args)?, &DataType::Int64)?;
         let pids = pids.as_primitive::<Int64Type>();
         let signal = |row: usize| {
             pids.is_valid(row)
@@ -517,7 +524,8 @@ pub(super) fn all(engine: &EngineCell, registry: &Arc<Registry>) -> Vec<Arc<Scal
         }
         Ok(Arc::new(list.finish()))
     }));
-    functions.push(function("pg_get_expr", DataType::Utf8, |args, _| Ok(cast(&args[0], &DataType::Utf8)?)));
+    functions
+        .push(function("pg_get_expr", DataType::Utf8, |args, _| Ok(cast(first(args)?, &DataType::Utf8)?)));
     functions.push(function("version", DataType::Utf8, |_, rows| {
         let text = format!(
             "PostgreSQL {SERVER_VERSION} (Millpond {}) on {}",
