@@ -33,9 +33,9 @@ pub use dataflow::{
 };
 pub use error::{Error, Result};
 pub use functions::{
-    TimePattern, canonical, interval_units, is_rounded, json_value, parse_boolean, parse_numeric, parse_uuid,
-    read_lists, read_uuids, reads_as, rounded_values, scalar_function, session_state, state_at, write_uuid,
-    write_value, zone_instant, zone_name, zone_offset,
+    TimePattern, canonical, interval_units, is_number, is_rounded, json_value, parse_boolean, parse_numeric,
+    parse_uuid, read_lists, read_uuids, reads_as, rounded_values, scalar_function, session_state, state_at,
+    write_uuid, write_value, zone_instant, zone_name, zone_offset,
 };
 pub use insert::plan_insert;
 pub use lookup::{KeyValue, PointLookup};

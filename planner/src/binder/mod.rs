@@ -157,12 +157,17 @@ impl<'a> Binder<'a> {
         Ok(BatchQuery { plan, names })
     }
 
+    /// The same with everybody's rights.
+    fn everybody(&self) -> Self {
+        Self { role: None, target: None, zone: None, ..*self }
+    }
+
     /// Checks the condition of a policy: that it is one of a relation's rows, over what the role may read.
     ///
     /// # Errors
     /// Unknown names, types that do not fit.
     pub fn check_condition(&self, relation: &Arc<crate::catalog::Relation>, condition: &str) -> Result<()> {
-        row_policies::plan(self, relation, false, condition, self.role.unwrap_or_default()).map(drop)
+        row_policies::shown(self, relation, false, condition, self.role.unwrap_or_default()).map(drop)
     }
 
     /// The relation that stands first in FROM, if it is one of the catalog.
@@ -265,7 +270,13 @@ impl ContextProvider for Names<'_> {
                         return Err(Error::RowSecurity { name, why: "row_security is off" }.into());
                     }
                     self.restricted.borrow_mut().get_or_insert_with(|| relation.name.clone());
-                    let rows = row_policies::shown(&self.binder, relation, self.pseudo, &condition, role)?;
+                    let rows = row_policies::shown(
+                        &self.binder.everybody(),
+                        relation,
+                        self.pseudo,
+                        &condition,
+                        role,
+                    )?;
                     return Ok(Arc::new(RelationSource::showing(Arc::clone(relation), self.pseudo, rows)));
                 }
             }

@@ -17,19 +17,9 @@ use crate::source::RelationSource;
 /// What the conditions of policies call who asks. Who has logged in is one thing, who asks another.
 const WHO_ASKS: [&str; 3] = ["current_user", "current_role", "user"];
 
-/// The rows that fulfil `condition` for `role`, in the layout of the relation's source.
+/// The rows that fulfil `condition` for `role`, in the layout of the relation's source; what the condition reads is
+/// read with the rights that `binder` has.
 pub(super) fn shown(
-    binder: &Binder<'_>,
-    relation: &Relation,
-    pseudo: bool,
-    condition: &str,
-    role: &str,
-) -> Result<LogicalPlan> {
-    plan(&Binder { role: None, target: None, zone: None, ..*binder }, relation, pseudo, condition, role)
-}
-
-/// The same with the rights that `binder` has.
-pub(super) fn plan(
     binder: &Binder<'_>,
     relation: &Relation,
     pseudo: bool,

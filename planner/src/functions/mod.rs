@@ -61,7 +61,7 @@ pub(crate) use ksql_times::UNITS as TIME_UNITS;
 use numeric::NumericPlanner;
 pub(crate) use numeric::rounded;
 pub use numeric::{is_rounded, rounded_values};
-pub use numeric_text::parse_numeric;
+pub use numeric_text::{is_number, parse_numeric};
 pub use scalar::scalar_function;
 pub(crate) use single_row::{SINGLE_ROW, single_row};
 pub use text_arrays::read_lists;

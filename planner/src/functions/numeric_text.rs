@@ -66,6 +66,11 @@ fn exponent_of(text: &str) -> Option<i64> {
     Some(if text.starts_with('-') { -far } else { far })
 }
 
+/// Whether a text that is no NUMERIC of a type is a number all the same: as a double is one, however large.
+pub fn is_number(text: &str) -> bool {
+    text.parse::<f64>().is_ok() && text.contains(|c: char| c.is_ascii_digit())
+}
+
 /// A text as a NUMERIC of that type.
 pub(super) fn as_numeric(text: Expr, data_type: &DataType) -> Result<Expr> {
     // The second argument is there for its type.
@@ -101,9 +106,7 @@ fn read<'a>(texts: impl Iterator<Item = Option<&'a str>>, precision: u8, scale: 
 }
 
 fn no_numeric(text: &str, precision: u8, scale: i8) -> DataFusionError {
-    // Whatever is the number of a double is one, however large.
-    let is_number = text.trim().parse::<f64>().is_ok() && text.contains(|c: char| c.is_ascii_digit());
-    DataFusionError::Execution(match is_number {
+    DataFusionError::Execution(match is_number(text.trim()) {
         true => format!("value \"{text}\" is out of range for type numeric({precision},{scale})"),
         false => format!("invalid input syntax for type numeric: \"{text}\""),
     })

@@ -346,8 +346,7 @@ fn integer<T: std::str::FromStr>(trimmed: &str, name: &str, text: &str) -> Resul
 }
 
 fn numeric_error(trimmed: &str, text: &str, precision: u8, scale: i8) -> WireError {
-    // Whatever is the number of a double is one, however large.
-    if trimmed.parse::<f64>().is_ok() && trimmed.contains(|c: char| c.is_ascii_digit()) {
+    if planner::is_number(trimmed) {
         let name = type_name(&DataType::Decimal128(precision, scale));
         return WireError::new("22003", format!("value \"{}\" is out of range for type {name}", short(text)));
     }

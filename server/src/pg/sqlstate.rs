@@ -9,7 +9,7 @@ use executor::Undecodable;
 use planner::Error as PlannerError;
 
 use super::types::type_name;
-use super::wording::{Worded, worded};
+use super::wording::{Worded, unknown_operator, worded};
 
 /// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,10 +157,7 @@ impl From<PlannerError> for WireError {
             PlannerError::Invalid { .. } => Self::new("22023", message),
             PlannerError::Definition(_) => Self::new("42P16", message),
             PlannerError::NoOperator { left, operator, right } => {
-                let [left, right] = [left, right].map(|data_type| type_name(&data_type));
-                Self::new("42883", format!("operator does not exist: {left} {operator} {right}")).hint(
-                    "No operator matches the given name and argument types. You might need to add explicit type casts.",
-                )
+                unknown_operator(&type_name(&left), &operator, &type_name(&right)).into()
             }
             PlannerError::DataFusion(inner) if datafusion_code(&inner) == OUT_OF_MEMORY => {
                 let error = Self { detail: Some(message), ..Self::new(OUT_OF_MEMORY, "out of memory") };

@@ -85,9 +85,14 @@ fn no_operator(text: &str) -> Option<Worded> {
         let (left, right) = pair.split_once(&format!(" {operator} "))?;
         Some((left, operator, right))
     })?;
-    let message = format!("operator does not exist: {} {operator} {}", name_of(left), name_of(right));
+    Some(unknown_operator(&name_of(left), operator, &name_of(right)))
+}
+
+/// An operator that is not there for values of these types.
+pub(super) fn unknown_operator(left: &str, operator: &str, right: &str) -> Worded {
+    let message = format!("operator does not exist: {left} {operator} {right}");
     let hint = format!("No operator matches the given name and argument types. {CASTS}");
-    Some(Worded { code: "42883", message, hint: Some(hint) })
+    Worded { code: "42883", message, hint: Some(hint) }
 }
 
 /// `Cannot cast string 'x' to value of Int32 type`

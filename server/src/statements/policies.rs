@@ -39,8 +39,7 @@ pub(super) async fn run(
     match statement {
         PolicyStatement::Create { name, policy, .. } => {
             if security.policies.contains_key(name) {
-                let message = format!("policy \"{name}\" for table \"{}\" already exists", relation.name);
-                return Err(WireError::new("42710", message));
+                return Err(taken(name, &relation));
             }
             let written = relation.is_base() && relation.kind != RelationKind::View;
             if written && !policy.for_select {
@@ -64,8 +63,7 @@ pub(super) async fn run(
             }
             let name = rename.as_ref().unwrap_or(name);
             if security.policies.insert(name.clone(), policy).is_some() {
-                let message = format!("policy \"{name}\" for table \"{}\" already exists", relation.name);
-                return Err(WireError::new("42710", message));
+                return Err(taken(name, &relation));
             }
         }
         PolicyStatement::Drop { name, if_exists, .. } => {
@@ -113,6 +111,10 @@ fn check(
 
 fn next_id(access: &Access) -> u32 {
     access.policies().map(|(_, _, policy)| policy.id + 1).max().unwrap_or(FIRST_ID)
+}
+
+fn taken(name: &str, relation: &Relation) -> WireError {
+    WireError::new("42710", format!("policy \"{name}\" for table \"{}\" already exists", relation.name))
 }
 
 fn unknown(name: &str, relation: &Relation) -> WireError {

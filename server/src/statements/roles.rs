@@ -182,17 +182,12 @@ async fn drop(
         }
         let shown = access.policies().find(|(_, _, policy)| policy.to.contains(&Some(name.clone())));
         if let Some((relation, policy, _)) = shown {
-            let message = format!("role \"{name}\" cannot be dropped because some objects depend on it");
             let relation = catalog.by_id(relation).map_or("", |relation| relation.name.as_str());
-            let detail = format!("target of policy {policy} on table {relation}");
-            return Err(WireError::new("2BP01", message).detail(detail));
+            return Err(needed(name, format!("target of policy {policy} on table {relation}")));
         }
         let owned = access.owned_by(name).find_map(|id| catalog.by_id(id));
         if let Some(relation) = owned {
-            let message = format!("role \"{name}\" cannot be dropped because some objects depend on it");
-            let detail = format!("owner of {} {}", relation.kind.noun(), relation.name);
-            return Err(WireError::new("2BP01", message)
-                .detail(detail)
+            return Err(needed(name, format!("owner of {} {}", relation.kind.noun(), relation.name))
                 .hint("ALTER TABLE … OWNER TO gives them to another role."));
         }
     }
@@ -321,6 +316,11 @@ pub(super) fn known<'a>(
         Some(role) => Err(unknown(role)),
         None => Ok(()),
     }
+}
+
+fn needed(role: &str, by: String) -> WireError {
+    let message = format!("role \"{role}\" cannot be dropped because some objects depend on it");
+    WireError::new("2BP01", message).detail(by)
 }
 
 fn unknown(role: &str) -> WireError {
